@@ -1,0 +1,352 @@
+// validate(): what the plan says twice is worked out from one side and compared with the other, so
+// that whoever holds a valid plan may index with anything in it and never look again.
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/plan.hpp"
+
+namespace opsplit {
+namespace {
+
+using Indices = std::vector<std::int32_t>;
+
+// Far above any real model; they bound the time and memory that a hostile plan can cost.
+constexpr std::size_t max_items = 16384;                          // tasks; tensors
+constexpr std::uint64_t max_slot_bytes = std::uint64_t{1} << 40;  // depth x this fits into 64 bits
+constexpr std::uint64_t alignment = 64;
+
+template <class... Args>
+tl::unexpected<Error> bad(fmt::format_string<Args...> format, Args&&... args) {
+  return within("plan",
+                Error{ErrorCode::invalid_input, fmt::format(format, std::forward<Args>(args)...)});
+}
+
+template <class T>
+const T& at(const std::vector<T>& items, std::int32_t index) {
+  return items[static_cast<std::size_t>(index)];
+}
+
+template <class T>
+T& at(std::vector<T>& items, std::int32_t index) {
+  return items[static_cast<std::size_t>(index)];
+}
+
+template <class T>
+bool in_range(const std::vector<T>& items, std::int32_t index) {
+  return index >= 0 && static_cast<std::size_t>(index) < items.size();
+}
+
+std::int32_t count(std::size_t size) { return static_cast<std::int32_t>(size); }
+
+// Printable UTF-8: names end up in JSON, on terminals and in file names.
+bool is_clean(const std::string& text) {
+  const auto is_control = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
+  if (std::any_of(text.begin(), text.end(), is_control)) return false;
+  try {
+    (void)nlohmann::json(text).dump();
+    return true;
+  } catch (const nlohmann::json::exception&) {
+    return false;
+  }
+}
+
+bool is_operator_name(std::string_view name) {
+  return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+  });
+}
+
+bool is_file_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
+         is_clean(name);
+}
+
+bool is_cost(double cost) { return std::isfinite(cost) && cost >= 0; }
+
+// Checks one plan; each step relies on those before it.
+class Checker {
+ public:
+  explicit Checker(const Plan& plan) : plan_(plan) {}
+
+  Result<> run() {
+    OPSPLIT_CHECK(sizes());
+    OPSPLIT_CHECK(names());
+    OPSPLIT_CHECK(places());
+    OPSPLIT_CHECK(edges());
+    OPSPLIT_CHECK(client_edges());
+    OPSPLIT_CHECK(tasks());
+    return reuse();
+  }
+
+ private:
+  Result<> sizes() {
+    if (plan_.tasks.empty()) return bad("has no tasks: there is nothing to run");
+    if (plan_.tasks.size() > max_items || plan_.tensors.size() > max_items)
+      return bad("has {} tasks and {} tensors, at most {} of each are supported",
+                 plan_.tasks.size(), plan_.tensors.size(), max_items);
+    if (plan_.slot_bytes % alignment != 0 || plan_.slot_bytes > max_slot_bytes)
+      return bad("slot_bytes is {}: must be a multiple of {}, at most {}", plan_.slot_bytes,
+                 alignment, max_slot_bytes);
+    return {};
+  }
+
+  Result<> names() {
+    if (!is_clean(plan_.model) || !is_clean(plan_.split))
+      return bad("the name of the model or split holds bytes that are not printable UTF-8");
+    std::set<std::string_view> operators, parts, tasks, nodes, tensors;
+    for (const PlannedOperator& op : plan_.operators) {
+      if (!is_operator_name(op.name))
+        return bad("an operator's name is not 1 to 64 of a-z, 0-9, '_' and '-'");
+      if (!operators.insert(op.name).second) return bad("two operators '{}'", op.name);
+      if (!is_file_name(op.part))
+        return bad("operator '{}': its part is not a plain file name", op.name);
+      if (!parts.insert(op.part).second)
+        return bad("operator '{}': part '{}' belongs to another as well", op.name, op.part);
+      if (!is_cost(op.cost)) return bad("operator '{}': its cost is not a number >= 0", op.name);
+    }
+    for (const PlannedTask& task : plan_.tasks) {
+      if (task.name.empty() || !is_clean(task.name))
+        return bad("a task's name is empty or not printable UTF-8");
+      if (!tasks.insert(task.name).second) return bad("two tasks '{}'", task.name);
+      if (task.nodes.empty()) return bad("task '{}' has no nodes", task.name);
+      for (const std::string& node : task.nodes) {
+        if (node.empty() || !is_clean(node))
+          return bad("task '{}': a node's name is empty or not printable UTF-8", task.name);
+        if (!nodes.insert(node).second) return bad("node '{}' is run twice", node);
+      }
+      if (!is_cost(task.cost)) return bad("task '{}': its cost is not a number >= 0", task.name);
+    }
+    for (const PlannedTensor& tensor : plan_.tensors) {
+      if (tensor.name.empty() || !is_clean(tensor.name))
+        return bad("a tensor's name is empty or not printable UTF-8");
+      if (!tensors.insert(tensor.name).second) return bad("two tensors '{}'", tensor.name);
+    }
+    return {};
+  }
+
+  Result<> places() {
+    for (const PlannedTensor& tensor : plan_.tensors) {
+      if (dtype_from_string(to_string(tensor.type.dtype)) != tensor.type.dtype)
+        return bad("tensor '{}': unknown element type {}", tensor.name,
+                   to_string(tensor.type.dtype));
+      if (static_cast<std::uint8_t>(tensor.layout) >= layout_count)
+        return bad("tensor '{}': unknown layout {}", tensor.name, static_cast<int>(tensor.layout));
+      const auto bytes = byte_size(tensor.type, tensor.layout);
+      if (!bytes) return bad("tensor '{}': {}", tensor.name, bytes.error().message);
+      if (*bytes > tensor.bytes)
+        return bad("tensor '{}': {} as {} takes {} bytes, its place has {}", tensor.name,
+                   to_string(tensor.type), to_string(tensor.layout), *bytes, tensor.bytes);
+      if (tensor.offset % alignment != 0)
+        return bad("tensor '{}': offset {} is not a multiple of {}", tensor.name, tensor.offset,
+                   alignment);
+      if (tensor.bytes > plan_.slot_bytes || tensor.offset > plan_.slot_bytes - tensor.bytes)
+        return bad("tensor '{}': {} bytes at {} lie outside the slot's {}", tensor.name,
+                   tensor.bytes, tensor.offset, plan_.slot_bytes);
+      OPSPLIT_CHECK(view(tensor));
+    }
+    return {};
+  }
+
+  Result<> view(const PlannedTensor& tensor) {
+    if (tensor.view_of == PlannedTensor::none) return {};
+    if (!in_range(plan_.tensors, tensor.view_of))
+      return bad("tensor '{}': view of tensor {}, there are {}", tensor.name, tensor.view_of,
+                 plan_.tensors.size());
+    const PlannedTensor& root = at(plan_.tensors, tensor.view_of);
+    if (root.view_of != PlannedTensor::none)
+      return bad("tensor '{}': view of '{}', which is itself a view", tensor.name, root.name);
+    if (tensor.layout != Layout::row_major || root.layout != Layout::row_major)
+      return bad("tensor '{}': a view and what it is a view of must be row_major", tensor.name);
+    if (tensor.offset != root.offset || tensor.bytes != root.bytes ||
+        tensor.producer != root.producer)
+      return bad("tensor '{}': has another place or producer than '{}', of which it is a view",
+                 tensor.name, root.name);
+    if (tensor.type.dtype != root.type.dtype ||
+        tensor.type.shape.elements().value_or(-1) != root.type.shape.elements().value_or(-2))
+      return bad("tensor '{}': {} cannot be a view of '{}', {}", tensor.name,
+                 to_string(tensor.type), root.name, to_string(root.type));
+    return {};
+  }
+
+  // The tasks' own lists are taken as the truth about who writes and reads what; from here on
+  // plan_.root() is safe.
+  Result<> edges() {
+    Indices writer(plan_.tensors.size(), PlannedTensor::none);
+    std::vector<Indices> readers(plan_.tensors.size());
+    for (std::int32_t id = 0; id < count(plan_.tasks.size()); ++id) {
+      const PlannedTask& task = at(plan_.tasks, id);
+      for (const std::int32_t tensor : task.inputs) {
+        if (!in_range(plan_.tensors, tensor))
+          return bad("task '{}': reads tensor {}, there are {}", task.name, tensor,
+                     plan_.tensors.size());
+        Indices& known = at(readers, tensor);
+        if (!known.empty() && known.back() == id)
+          return bad("task '{}': lists input '{}' twice", task.name,
+                     at(plan_.tensors, tensor).name);
+        known.push_back(id);
+      }
+      if (task.outputs.empty()) return bad("task '{}' writes nothing", task.name);
+      for (const std::int32_t tensor : task.outputs) {
+        if (!in_range(plan_.tensors, tensor))
+          return bad("task '{}': writes tensor {}, there are {}", task.name, tensor,
+                     plan_.tensors.size());
+        if (at(writer, tensor) != PlannedTensor::none)
+          return bad("tensor '{}' is written twice", at(plan_.tensors, tensor).name);
+        at(writer, tensor) = id;
+      }
+    }
+    for (std::int32_t id = 0; id < count(plan_.tensors.size()); ++id) {
+      const PlannedTensor& tensor = at(plan_.tensors, id);
+      const bool is_view = tensor.view_of != PlannedTensor::none;
+      if (is_view && at(writer, id) != PlannedTensor::none)
+        return bad("task '{}': writes '{}', which is a view", at(plan_.tasks, at(writer, id)).name,
+                   tensor.name);
+      if (tensor.producer != at(writer, plan_.root(id)))
+        return bad("tensor '{}': its producer is not the task that writes it", tensor.name);
+      if (tensor.readers != at(readers, id))
+        return bad("tensor '{}': its readers are not the tasks that read it", tensor.name);
+    }
+    return {};
+  }
+
+  Result<> client_edges() {
+    std::vector<bool> seen(plan_.tensors.size());
+    std::size_t written_by_client = 0;
+    for (const std::int32_t id : plan_.inputs) {
+      if (!in_range(plan_.tensors, id))
+        return bad("input {}: there are {} tensors", id, plan_.tensors.size());
+      const PlannedTensor& tensor = at(plan_.tensors, id);
+      if (tensor.producer != PlannedTensor::none || tensor.view_of != PlannedTensor::none)
+        return bad("input '{}' is a view, or a task writes it", tensor.name);
+      if (seen[static_cast<std::size_t>(id)]) return bad("two inputs '{}'", tensor.name);
+      seen[static_cast<std::size_t>(id)] = true;
+    }
+    for (const PlannedTensor& tensor : plan_.tensors)
+      if (tensor.producer == PlannedTensor::none && tensor.view_of == PlannedTensor::none)
+        ++written_by_client;
+    if (written_by_client != plan_.inputs.size())
+      return bad("{} tensors are written by no task, but there are {} inputs", written_by_client,
+                 plan_.inputs.size());
+    std::vector<bool> named(plan_.tensors.size());
+    is_output_.assign(plan_.tensors.size(), false);
+    for (const std::int32_t id : plan_.outputs) {
+      if (!in_range(plan_.tensors, id))
+        return bad("output {}: there are {} tensors", id, plan_.tensors.size());
+      if (named[static_cast<std::size_t>(id)])
+        return bad("two outputs '{}'", at(plan_.tensors, id).name);
+      named[static_cast<std::size_t>(id)] = true;
+      is_output_[static_cast<std::size_t>(plan_.root(id))] = true;
+    }
+    return {};
+  }
+
+  Result<> tasks() {
+    std::vector<Indices> of_operator(plan_.operators.size());
+    std::vector<Indices> consumers(plan_.tasks.size());
+    for (std::int32_t id = 0; id < count(plan_.tasks.size()); ++id) {
+      const PlannedTask& task = at(plan_.tasks, id);
+      if (!in_range(plan_.operators, task.op))
+        return bad("task '{}': operator {}, there are {}", task.name, task.op,
+                   plan_.operators.size());
+      at(of_operator, task.op).push_back(id);
+      std::set<std::int32_t> producers;
+      bool reads_client = false;
+      for (const std::int32_t tensor : task.inputs) {
+        const std::int32_t producer = at(plan_.tensors, tensor).producer;
+        if (producer >= id)
+          return bad("task '{}': reads '{}' before it is written", task.name,
+                     at(plan_.tensors, tensor).name);
+        if (producer == PlannedTensor::none)
+          reads_client = true;
+        else
+          producers.insert(producer);
+      }
+      if (task.producers != Indices(producers.begin(), producers.end()))
+        return bad("task '{}': its producers are not the tasks whose outputs it reads", task.name);
+      for (const std::int32_t producer : producers) at(consumers, producer).push_back(id);
+      const bool feeds_client = std::any_of(
+          task.outputs.begin(), task.outputs.end(),
+          [&](std::int32_t tensor) { return is_output_[static_cast<std::size_t>(tensor)]; });
+      if (task.reads_client != reads_client || task.feeds_client != feeds_client)
+        return bad("task '{}': reads_client or feeds_client is wrong", task.name);
+    }
+    for (std::int32_t id = 0; id < count(plan_.tasks.size()); ++id)
+      if (at(plan_.tasks, id).consumers != at(consumers, id))
+        return bad("task '{}': its consumers are not the tasks that read its outputs",
+                   at(plan_.tasks, id).name);
+    for (std::int32_t id = 0; id < count(plan_.operators.size()); ++id) {
+      const PlannedOperator& op = at(plan_.operators, id);
+      if (op.tasks.empty()) return bad("operator '{}' has no tasks", op.name);
+      if (op.tasks != at(of_operator, id))
+        return bad("operator '{}': its tasks are not those that name it", op.name);
+    }
+    return {};
+  }
+
+  // Two tensors may share bytes only if all use of one is over, for good, before the other is
+  // written: whatever dies can then run again.
+  Result<> reuse() {
+    std::vector<Indices> names(plan_.tensors.size());  // of a root: itself and its views
+    Indices roots;                                     // that take space, by offset
+    for (std::int32_t id = 0; id < count(plan_.tensors.size()); ++id) {
+      const PlannedTensor& tensor = at(plan_.tensors, id);
+      at(names, plan_.root(id)).push_back(id);
+      if (tensor.view_of == PlannedTensor::none && tensor.bytes > 0) roots.push_back(id);
+    }
+    std::sort(roots.begin(), roots.end(), [&](std::int32_t a, std::int32_t b) {
+      return at(plan_.tensors, a).offset < at(plan_.tensors, b).offset;
+    });
+    for (std::size_t first = 0; first < roots.size(); ++first) {
+      const PlannedTensor& a = at(plan_.tensors, roots[first]);
+      for (std::size_t second = first + 1; second < roots.size(); ++second) {
+        const PlannedTensor& b = at(plan_.tensors, roots[second]);
+        if (b.offset >= a.offset + a.bytes) break;
+        if (!over_before(roots[first], names, b.producer) &&
+            !over_before(roots[second], names, a.producer))
+          return bad("tensors '{}' and '{}' share bytes while both may be needed", a.name, b.name);
+      }
+    }
+    return {};
+  }
+
+  // Is `task` a strict descendant of every task that uses `tensor`, under any of its names?
+  bool over_before(std::int32_t tensor, const std::vector<Indices>& names, std::int32_t task) {
+    const PlannedTensor& root = at(plan_.tensors, tensor);
+    if (task == PlannedTensor::none || root.producer == PlannedTensor::none ||
+        is_output_[static_cast<std::size_t>(tensor)] || !is_ancestor(root.producer, task))
+      return false;
+    for (const std::int32_t name : at(names, tensor))
+      for (const std::int32_t reader : at(plan_.tensors, name).readers)
+        if (!is_ancestor(reader, task)) return false;
+    return true;
+  }
+
+  bool is_ancestor(std::int32_t older, std::int32_t task) {
+    if (ancestors_.empty()) find_ancestors();
+    const auto bit = static_cast<std::size_t>(older);
+    return (at(ancestors_, task)[bit / 64] >> (bit % 64) & 1) != 0;
+  }
+
+  void find_ancestors() {  // max_items^2 bits: 32 MB at most
+    const std::size_t words = plan_.tasks.size() / 64 + 1;
+    ancestors_.assign(plan_.tasks.size(), std::vector<std::uint64_t>(words));
+    for (std::size_t id = 0; id < plan_.tasks.size(); ++id)
+      for (const std::int32_t producer : plan_.tasks[id].producers) {
+        for (std::size_t i = 0; i < words; ++i) ancestors_[id][i] |= at(ancestors_, producer)[i];
+        const auto bit = static_cast<std::size_t>(producer);
+        ancestors_[id][bit / 64] |= std::uint64_t{1} << (bit % 64);
+      }
+  }
+
+  const Plan& plan_;
+  std::vector<bool> is_output_;  // by tensor: a root that is an output of the graph
+  std::vector<std::vector<std::uint64_t>> ancestors_;  // by task, a bit per task; made when needed
+};
+
+}  // namespace
+
+Result<> validate(const Plan& plan) { return Checker(plan).run(); }
+
+}  // namespace opsplit

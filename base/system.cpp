@@ -1,0 +1,204 @@
+#include "base/system.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <limits>
+#include <utility>
+
+namespace opsplit {
+namespace {
+
+// The holder's line in a lock file: "PID START_TIME BOOT_ID NOTE\n".
+Result<LockHolder> parse_holder(const std::filesystem::path& path, std::string_view text) {
+  text = text.substr(0, text.find('\n'));
+  LockHolder holder;
+  const auto number = [&text](auto& value) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    if (text.starts_with(' ')) text.remove_prefix(1);
+    return error == std::errc{};
+  };
+  if (!number(holder.process.pid) || !number(holder.process.start_time) ||
+      !number(holder.process.boot_id))
+    return fail(ErrorCode::invalid_input, "{}: does not name a lock holder", path.native());
+  holder.note = text;
+  return holder;
+}
+
+struct flock whole_file() {
+  struct flock range {};
+  range.l_type = F_WRLCK;
+  range.l_whence = SEEK_SET;
+  return range;
+}
+
+Result<bool> is_locked(const std::filesystem::path& path, const FileDescriptor& file) {
+  auto range = whole_file();
+  if (::fcntl(file.get(), F_OFD_GETLK, &range) != 0)
+    return fail_errno(errno, "{}: cannot read its lock", path.native());
+  return range.l_type != F_UNLCK;
+}
+
+// Whether the path still names the file that was opened: its last holder may have removed it.
+bool still_named(const std::filesystem::path& path, const FileDescriptor& file) {
+  struct stat named {}, opened {};
+  return ::stat(path.c_str(), &named) == 0 && ::fstat(file.get(), &opened) == 0 &&
+         named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
+}
+
+}  // namespace
+
+int poll_timeout(Deadline deadline) {
+  const auto now = Clock::now();
+  if (deadline <= now) return 0;  // not a difference first: Deadline::min() would overflow it
+  const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(deadline - now).count();
+  return static_cast<int>(
+      std::min<std::int64_t>(milliseconds, std::numeric_limits<int>::max()));
+}
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  if (this != &other) {
+    reset();
+    fd_ = other.release();
+  }
+  return *this;
+}
+
+int FileDescriptor::release() { return std::exchange(fd_, -1); }
+
+void FileDescriptor::reset() {
+  if (fd_ >= 0) ::close(release());
+}
+
+std::uint64_t boot_id() {
+  static const std::uint64_t id = [] {
+    std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
+    for (const char c : read_file("/proc/sys/kernel/random/boot_id").value_or(""))
+      hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+    return hash;
+  }();
+  return id;
+}
+
+Result<ProcessIdentity> identify(pid_t pid) {
+  const auto stat = read_file(fmt::format("/proc/{}/stat", pid));
+  if (!stat) return fail(ErrorCode::not_found, "no process has the pid {}", pid);
+  // The second field, the command in brackets, may hold anything, brackets and spaces too.
+  std::string_view rest = *stat;
+  rest.remove_prefix(std::min(rest.size(), rest.rfind(')') + 1));
+  for (int field = 2; field < 22; ++field) {
+    const auto space = rest.find(' ', 1);
+    rest.remove_prefix(std::min(space, rest.size()));
+  }
+  if (rest.starts_with(' ')) rest.remove_prefix(1);
+  ProcessIdentity identity{pid, 0, boot_id()};
+  if (std::from_chars(rest.data(), rest.data() + rest.size(), identity.start_time).ec !=
+      std::errc{})
+    return fail(ErrorCode::system, "/proc/{}/stat: no start time in it", pid);
+  return identity;
+}
+
+ProcessIdentity own_identity() {
+  return identify(::getpid()).value_or(ProcessIdentity{::getpid(), 0, boot_id()});
+}
+
+Result<FileDescriptor> open_pidfd(const ProcessIdentity& process) {
+  // Not pidfd_open(): the header of glibc 2.36 lacks extern "C".
+  FileDescriptor pidfd(static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0)));
+  if (!pidfd && errno != ESRCH && errno != EINVAL)
+    return fail_errno(errno, "pidfd_open of process {}", process.pid);
+  // The pid cannot be used again while its identity is read, if the pidfd's process is the one
+  // that is meant: so the order is first the pidfd, then the identity.
+  if (!pidfd || identify(process.pid) != process)
+    return fail(ErrorCode::not_found, "process {} has ended", process.pid);
+  return pidfd;
+}
+
+bool has_ended(const FileDescriptor& pidfd, Deadline deadline) {
+  pollfd wait{pidfd.get(), POLLIN, 0};
+  while (true) {
+    const int ready = ::poll(&wait, 1, poll_timeout(deadline));
+    if (ready > 0) return true;
+    if (ready == 0 && Clock::now() >= deadline) return false;
+    if (ready < 0 && errno != EINTR) return false;
+  }
+}
+
+Result<FileDescriptor> lock_exclusive(const std::filesystem::path& path, std::string_view note) {
+  while (true) {
+    FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!file) return fail_errno(errno, "{}: cannot open the lock", path.native());
+    auto range = whole_file();
+    if (::fcntl(file.get(), F_OFD_SETLK, &range) == 0) {
+      if (!still_named(path, file)) continue;
+      OPSPLIT_CHECK(write_lock_note(file, note));
+      return file;
+    }
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN && errno != EACCES)
+      return fail_errno(errno, "{}: cannot lock", path.native());
+    const auto holder = last_lock_holder(path);
+    if (!holder) return fail(ErrorCode::refused, "{} is held by another process", path.native());
+    return fail(ErrorCode::refused, "{} is held by process {}", path.native(),
+                holder->process.pid);
+  }
+}
+
+Result<> write_lock_note(const FileDescriptor& lock, std::string_view note) {
+  const auto self = own_identity();
+  const auto line =
+      fmt::format("{} {} {} {}\n", self.pid, self.start_time, self.boot_id, note);
+  // One write, then the rest cut off: a reader between the two still finds a whole first line.
+  if (::pwrite(lock.get(), line.data(), line.size(), 0) != static_cast<ssize_t>(line.size()) ||
+      ::ftruncate(lock.get(), static_cast<off_t>(line.size())) != 0)
+    return fail_errno(errno, "cannot write the holder into a lock file");
+  return {};
+}
+
+Result<std::optional<LockHolder>> lock_holder(const std::filesystem::path& path) {
+  FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!file && errno == ENOENT) return std::nullopt;
+  if (!file) return fail_errno(errno, "{}", path.native());
+  OPSPLIT_TRY(const bool locked, is_locked(path, file));
+  if (!locked || !still_named(path, file)) return std::nullopt;
+  return last_lock_holder(path).value_or(LockHolder{});
+}
+
+Result<LockHolder> last_lock_holder(const std::filesystem::path& path) {
+  OPSPLIT_TRY(const std::string text, read_file(path, 4096));
+  return parse_holder(path, text);
+}
+
+Result<std::uint64_t> free_bytes(const std::filesystem::path& path) {
+  struct statvfs room {};
+  if (::statvfs(path.c_str(), &room) != 0) return fail_errno(errno, "{}", path.native());
+  return std::uint64_t{room.f_bavail} * room.f_frsize;
+}
+
+Result<std::string> read_file(const std::filesystem::path& path, std::size_t limit) {
+  FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file && errno == ENOENT) return fail(ErrorCode::not_found, "{}: no such file", path.native());
+  if (!file) return fail_errno(errno, "{}", path.native());
+  std::string content;
+  std::array<char, 4096> block;
+  while (true) {
+    const ssize_t count = ::read(file.get(), block.data(), block.size());
+    if (count == 0) return content;
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno(errno, "{}", path.native());
+    content.append(block.data(), static_cast<std::size_t>(count));
+    if (content.size() > limit)
+      return fail(ErrorCode::limit_exceeded, "{}: longer than {} bytes", path.native(), limit);
+  }
+}
+
+}  // namespace opsplit
