@@ -1,0 +1,224 @@
+// The board: the shared words that say, for each task and slot, what is waiting, claimed, done.
+// This header is the specification of the layout; ipc/handover.hpp is that of the protocol.
+//
+//   offset 0     BoardHeader                                  written once, before the board has its name
+//                SlotRecord    [depth]
+//                Doorbell      [operators]
+//                hints         [operator][slot][words]        words = tasks of the operator / 64
+//                TaskRecord    [slot][task]
+//                SharedHeader  [slot][tensor]
+//                Participant   [participants]                 record of launch number L: L % participants
+//
+// Each array starts on a cache line of its own, and so does each operator's part of the hints.
+// Nobody reads the sizes from the board: every party computes them from its own copy of the plan
+// and refuses a board whose header says otherwise.
+//
+// Who may write what:
+//   SlotRecord.word, TaskRecord.word   whoever the protocol allows, by compare-and-swap only
+//   SlotRecord.ticket                  the client that holds the slot in `filling`
+//   the rest of a TaskRecord, and the headers of the task's outputs
+//                                      the holder of the claim; once it is dead, the supervisor
+//   headers of the graph's inputs      the client that holds the slot in `filling`
+//   hints, doorbells                   anyone: they save time, nothing depends on them
+//   Participant                        identity: the supervisor; counters: the participant itself
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/plan.hpp"
+#include "ipc/tensor_header.hpp"
+
+namespace opsplit::ipc {
+
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
+
+// Never used again within an epoch; 0 is nobody. 24 bits.
+using LaunchNumber = std::uint32_t;
+inline constexpr LaunchNumber max_launch_number = (1u << 24) - 1;
+
+enum class TaskState : std::uint8_t { waiting = 0, claimed = 1, done = 2, failed = 3 };
+
+//  bits   63-32 generation | 31-28 state | 27-24 attempts | 23-0 holder
+struct TaskWord {
+  std::uint32_t generation = 0;
+  TaskState state = TaskState::waiting;
+  std::uint8_t attempts = 0;  // deaths of a holder on this request; raised by the supervisor only
+  LaunchNumber holder = 0;    // kept in `done`
+
+  [[nodiscard]] constexpr std::uint64_t pack() const {
+    return std::uint64_t{generation} << 32 | std::uint64_t{static_cast<std::uint8_t>(state)} << 28 |
+           std::uint64_t{attempts} << 24 | holder;
+  }
+  static constexpr TaskWord unpack(std::uint64_t word) {
+    return {static_cast<std::uint32_t>(word >> 32), static_cast<TaskState>(word >> 28 & 15),
+            static_cast<std::uint8_t>(word >> 24 & 15),
+            static_cast<LaunchNumber>(word & max_launch_number)};
+  }
+  [[nodiscard]] constexpr bool finished(std::uint32_t in_generation) const {
+    return generation == in_generation && (state == TaskState::done || state == TaskState::failed);
+  }
+};
+
+enum class SlotState : std::uint8_t { free = 0, filling = 1, running = 2, closing = 3, retired = 4 };
+
+//  bits   63-32 generation | 31-28 state | 27-24 zero | 23-0 holder: the client's launch number
+struct SlotWord {
+  std::uint32_t generation = 0;
+  SlotState state = SlotState::free;
+  LaunchNumber holder = 0;
+
+  [[nodiscard]] constexpr std::uint64_t pack() const {
+    return std::uint64_t{generation} << 32 | std::uint64_t{static_cast<std::uint8_t>(state)} << 28 |
+           holder;
+  }
+  static constexpr SlotWord unpack(std::uint64_t word) {
+    return {static_cast<std::uint32_t>(word >> 32), static_cast<SlotState>(word >> 28 & 15),
+            static_cast<LaunchNumber>(word & max_launch_number)};
+  }
+};
+
+struct alignas(64) BoardHeader {
+  static constexpr std::uint64_t expected_magic = 0x31647261'6f625350;  // "PSboard1"
+  static constexpr std::uint32_t expected_version = 1;
+
+  std::uint64_t magic;
+  std::uint32_t version;
+  std::uint32_t depth;
+  std::uint64_t total_bytes;
+  std::uint64_t plan_digest;
+  std::uint64_t epoch;
+  std::uint32_t participants;
+  std::uint32_t padding;
+  alignas(64) std::atomic<std::uint64_t> next_ticket;
+  alignas(64) std::atomic<std::uint32_t> slots_freed;  // futex: bumped when a slot becomes free
+  std::atomic<std::uint32_t> slot_waiters;             // clients that sleep on slots_freed
+  alignas(64) std::atomic<std::uint32_t> over;  // 1: this epoch has ended, nothing will be answered
+};
+static_assert(sizeof(BoardHeader) == 256);
+
+struct alignas(64) SlotRecord {
+  std::atomic<std::uint64_t> word;
+  std::atomic<std::uint64_t> ticket;  // requests are served in the order of their tickets
+};
+static_assert(sizeof(SlotRecord) == 64);
+
+struct alignas(128) TaskRecord {
+  std::atomic<std::uint64_t> word;
+  std::atomic<std::uint64_t> started_ns;   // CLOCK_MONOTONIC, of the claim that finished it
+  std::atomic<std::uint64_t> finished_ns;
+  std::atomic<std::uint64_t> bytes_copied;
+  std::array<char, 96> failure;  // why it failed, in words; cut off at the end, not terminated
+};
+static_assert(sizeof(TaskRecord) == 128);
+
+inline constexpr std::uint32_t seats_per_operator = 64;
+
+// One per operator. A sleeper announces itself in `sleepers` and waits on the word of its seat.
+struct alignas(64) Doorbell {
+  std::atomic<std::uint64_t> sleepers;  // bit: seat
+  alignas(64) std::array<std::atomic<std::uint32_t>, seats_per_operator> seats;
+};
+static_assert(sizeof(Doorbell) == 320);
+
+enum class Mode : std::uint32_t { loading = 0, active = 1, standby = 2, draining = 3 };
+
+// An instance of an operator, or a client. Its identity is on the board before its first claim.
+struct alignas(64) Participant {
+  std::atomic<std::uint64_t> launch;  // 0: the record is free
+  std::atomic<std::uint64_t> pid;
+  std::atomic<std::uint64_t> start_time;  // of the process, as in /proc/PID/stat
+  std::atomic<std::uint64_t> boot_id;     // digest of the machine's boot id
+  std::atomic<std::uint32_t> mode;        // Mode; set by the supervisor
+  std::atomic<std::uint32_t> seat;
+  std::atomic<std::uint32_t> bell;          // futex of a client: bumped when an answer may be there
+  std::atomic<std::uint32_t> bell_waiters;  // its threads that sleep there
+  alignas(64) std::atomic<std::uint64_t> tasks_done;
+  std::atomic<std::uint64_t> busy_ns;
+  std::atomic<std::uint64_t> bytes_copied;
+};
+static_assert(sizeof(Participant) == 128);
+
+// Where things lie, computed from the plan.
+struct BoardLayout {
+  static Result<BoardLayout> of(const Plan& plan, std::uint32_t depth, std::uint32_t participants);
+
+  std::uint32_t depth = 0;
+  std::uint32_t tasks = 0;
+  std::uint32_t tensors = 0;
+  std::uint32_t operators = 0;
+  std::uint32_t participants = 0;
+  std::uint64_t plan_digest = 0;
+  std::uint64_t slots = 0, doorbells = 0, task_records = 0, headers = 0, participant_records = 0;
+  std::vector<std::uint64_t> hints;       // offset, per operator
+  std::vector<std::uint32_t> hint_words;  // per operator and slot
+  std::uint64_t total_bytes = 0;
+};
+
+inline constexpr std::uint32_t max_depth = 64;
+inline constexpr std::uint32_t default_participants = 512;
+
+// A mapping of the board. The pages live in /dev/shm until remove(); the mapping as long as this
+// object. Not inherited by a forked child. All accessors are thread safe: they only compute.
+class Board {
+ public:
+  // Makes and initialises a board under a temporary name, then gives it its own: nobody ever sees
+  // one that is half done. Errors: it exists, or /dev/shm lacks the room (bytes needed and found).
+  static Result<Board> create(const std::string& name, const BoardLayout& layout,
+                              std::uint64_t epoch);
+  // Errors: not there, or made for another version, plan, depth or size.
+  static Result<Board> open(const std::string& name, const BoardLayout& layout,
+                            std::uint64_t epoch);
+  static void remove(const std::string& name);
+
+  Board(Board&&) noexcept;
+  Board& operator=(Board&&) noexcept;
+  ~Board();
+
+  [[nodiscard]] const BoardLayout& layout() const { return layout_; }
+  [[nodiscard]] BoardHeader& header() const { return *at<BoardHeader>(0); }
+  [[nodiscard]] SlotRecord& slot(std::uint32_t slot) const {
+    return at<SlotRecord>(layout_.slots)[slot];
+  }
+  [[nodiscard]] Doorbell& doorbell(std::uint32_t op) const {
+    return at<Doorbell>(layout_.doorbells)[op];
+  }
+  // All hints of an operator: depth x hint_words[op] words, slot by slot.
+  [[nodiscard]] std::span<std::atomic<std::uint64_t>> hints(std::uint32_t op) const {
+    return {at<std::atomic<std::uint64_t>>(layout_.hints[op]),
+            std::size_t{layout_.depth} * layout_.hint_words[op]};
+  }
+  [[nodiscard]] TaskRecord& task(std::uint32_t slot, std::uint32_t task) const {
+    return at<TaskRecord>(layout_.task_records)[std::size_t{slot} * layout_.tasks + task];
+  }
+  [[nodiscard]] SharedHeader& tensor_header(std::uint32_t slot, std::uint32_t tensor) const {
+    return at<SharedHeader>(layout_.headers)[std::size_t{slot} * layout_.tensors + tensor];
+  }
+  [[nodiscard]] Participant& participant(LaunchNumber launch) const {
+    return at<Participant>(layout_.participant_records)[launch % layout_.participants];
+  }
+
+ private:
+  struct Mapping;
+  Board(std::unique_ptr<Mapping> mapping, BoardLayout layout);
+
+  template <class T>
+  [[nodiscard]] T* at(std::uint64_t offset) const {
+    return reinterpret_cast<T*>(base_ + offset);
+  }
+
+  std::unique_ptr<Mapping> mapping_;
+  BoardLayout layout_;
+  std::byte* base_ = nullptr;
+};
+
+}  // namespace opsplit::ipc

@@ -1,0 +1,196 @@
+#include "ipc/client.hpp"
+
+#include <algorithm>
+
+#include "ipc/message_socket.hpp"
+
+namespace opsplit::ipc {
+namespace {
+
+using std::chrono::nanoseconds;
+
+// However a wake-up was lost, a sleeper looks again after this.
+constexpr std::uint64_t look_again_ns = 10'000'000;
+
+std::uint64_t deadline_after(std::uint64_t now, nanoseconds timeout) {
+  const auto ns = static_cast<std::uint64_t>(std::max<std::int64_t>(timeout.count(), 0));
+  return now + std::min<std::uint64_t>(ns, INT64_MAX - now);
+}
+
+// Sleeps on `word` unless `done`, announced in `waiters` so that nobody makes a system call for
+// nothing; `done` is looked at again after the announcement.
+template <class Done>
+void sleep_once(Futex& futex, std::atomic<std::uint32_t>& word,
+                std::atomic<std::uint32_t>& waiters, std::uint64_t deadline_ns, Done done) {
+  waiters.fetch_add(1);
+  const std::uint32_t seen = word.load();
+  if (!done()) futex.wait(word, seen, std::min(deadline_ns, futex.now_ns() + look_again_ns));
+  waiters.fetch_sub(1);
+}
+
+}  // namespace
+
+Request::Request(std::shared_ptr<Session> session, SlotHold hold,
+                 std::shared_ptr<std::atomic<std::uint32_t>> in_flight)
+    : session_(std::move(session)), hold_(hold), in_flight_(std::move(in_flight)) {}
+
+Request::Request(Request&& other) noexcept = default;
+
+Request& Request::operator=(Request&& other) noexcept {
+  if (this != &other) {
+    give_back();
+    session_ = std::move(other.session_);
+    hold_ = other.hold_;
+    in_flight_ = std::move(other.in_flight_);
+  }
+  return *this;
+}
+
+Request::~Request() { give_back(); }
+
+void Request::give_back() {
+  if (!session_) return;
+  session_->handover().close(hold_, session_->attachment().launch);
+  in_flight_->fetch_sub(1);
+  session_.reset();
+}
+
+std::span<std::byte> Request::input(std::size_t index) {
+  const PlacedTensor place =
+      session_->places().write(hold_.slot, session_->plan().inputs.at(index));
+  return {place.data, place.bytes};
+}
+
+Result<> Request::submit() {
+  for (const std::int32_t tensor : session_->plan().inputs)
+    session_->places().write_header(hold_.slot, hold_.generation, tensor);
+  if (!session_->handover().submit(hold_, session_->attachment().launch))
+    return fail(ErrorCode::epoch_lost, "deployment '{}' was stopped before the request was sent",
+                session_->attachment().deployment);
+  return {};
+}
+
+bool Request::ready() const { return session_->handover().finished(hold_); }
+
+Result<> Request::wait(nanoseconds timeout) {
+  Handover& handover = session_->handover();
+  Futex& futex = session_->futex();
+  const std::string& deployment = session_->attachment().deployment;
+  Participant& self = session_->board().participant(session_->attachment().launch);
+  const std::uint64_t start = futex.now_ns();
+  const std::uint64_t deadline = deadline_after(start, timeout);
+  const std::uint64_t spin_until = start + session_->attachment().worker.spin_ns;
+  while (!ready()) {
+    if (session_->over())
+      return fail(ErrorCode::epoch_lost, "deployment '{}' was stopped or restarted under the request",
+                  deployment);
+    const std::uint64_t now = futex.now_ns();
+    if (now >= deadline)
+      return fail(ErrorCode::timed_out, "deployment '{}': no answer within {} ms", deployment,
+                  timeout.count() / 1'000'000);
+    if (now < spin_until)
+      spin_pause();
+    else
+      sleep_once(futex, self.bell, self.bell_waiters, deadline,
+                 [&] { return ready() || session_->over(); });
+  }
+  if (const auto task = handover.failed_task(hold_)) {
+    const PlannedTask& planned = session_->plan().tasks[*task];
+    return fail(ErrorCode::operator_failed, "operator '{}' failed at '{}': {}",
+                session_->plan().operators[static_cast<std::size_t>(planned.op)].name, planned.name,
+                handover.failure(hold_.slot, *task));
+  }
+  return {};
+}
+
+Result<std::span<const std::byte>> Request::output(std::size_t index) const {
+  const std::int32_t tensor = session_->plan().outputs.at(index);
+  OPSPLIT_TRY(const PlacedTensor placed,
+              session_->places().read(hold_.slot, hold_.generation, tensor));
+  if (placed.layout != Layout::row_major)
+    return fail(ErrorCode::invalid_input, "output '{}' came in layout {}, must be {}",
+                session_->plan().tensors[static_cast<std::size_t>(tensor)].name,
+                to_string(placed.layout), to_string(Layout::row_major));
+  return std::span<const std::byte>(placed.data, placed.bytes);
+}
+
+std::uint64_t Request::bytes_copied() const {
+  std::uint64_t sum = 0;
+  for (std::uint32_t task = 0; task < session_->plan().tasks.size(); ++task)
+    sum += session_->board().task(hold_.slot, task).bytes_copied.load(std::memory_order_relaxed);
+  return sum;
+}
+
+Client::Client(Options options)
+    : options_(std::move(options)),
+      futex_(std::make_shared<SystemFutex>()),
+      in_flight_(std::make_shared<std::atomic<std::uint32_t>>(0)) {}
+
+Client::~Client() = default;
+
+Result<std::unique_ptr<Client>> Client::connect(Options options) {
+  std::unique_ptr<Client> client(new Client(std::move(options)));
+  OPSPLIT_TRY(const auto session, client->session());
+  const auto specs = [&](const std::vector<std::int32_t>& tensors) {
+    std::vector<TensorSpec> result;
+    for (const std::int32_t tensor : tensors) {
+      const PlannedTensor& planned = session->plan().tensors[static_cast<std::size_t>(tensor)];
+      result.push_back({planned.name, planned.type});
+    }
+    return result;
+  };
+  client->inputs_ = specs(session->plan().inputs);
+  client->outputs_ = specs(session->plan().outputs);
+  return client;
+}
+
+Result<std::shared_ptr<Session>> Client::session() {
+  const std::lock_guard lock(mutex_);
+  if (session_ && !session_->over()) return session_;
+  session_.reset();
+  control_.reset();
+  return attach();
+}
+
+Result<std::shared_ptr<Session>> Client::attach() {
+  const auto deadline =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(options_.timeout);
+  OPSPLIT_TRY(MessageSocket socket, MessageSocket::connect(options_.socket, deadline));
+  OPSPLIT_TRY(const nlohmann::json reply,
+              socket.call({{"op", "attach_client"},
+                           {"version", OPSPLIT_VERSION},
+                           {"deployment", options_.deployment}},
+                          deadline));
+  OPSPLIT_TRY(const Attachment attachment, attachment_from_json(reply));
+  OPSPLIT_TRY(auto session, Session::open(attachment, futex_, deadline));
+  control_ = std::make_unique<MessageSocket>(std::move(socket));
+  session_ = std::move(session);
+  return session_;
+}
+
+Result<Request> Client::begin(nanoseconds wait_for_slot) {
+  const std::uint64_t deadline = deadline_after(futex_->now_ns(), wait_for_slot);
+  while (true) {
+    OPSPLIT_TRY(const auto session, this->session());
+    const Attachment& attachment = session->attachment();
+    std::optional<SlotHold> hold;
+    const auto take = [&] {
+      if (in_flight_->fetch_add(1) < attachment.slots_per_client)
+        hold = session->handover().take_slot(attachment.launch);
+      if (!hold) in_flight_->fetch_sub(1);
+      return hold.has_value();
+    };
+    if (take()) return Request(session, *hold, in_flight_);
+    if (futex_->now_ns() >= deadline)
+      return fail(ErrorCode::unavailable,
+                  "deployment '{}': all {} slots are taken ({} by this client, which may have {})",
+                  attachment.deployment, attachment.depth, in_flight_->load(),
+                  attachment.slots_per_client);
+    BoardHeader& header = session->board().header();
+    sleep_once(*futex_, header.slots_freed, header.slot_waiters, deadline,
+               [&] { return take() || session->over(); });
+    if (hold) return Request(session, *hold, in_flight_);
+  }
+}
+
+}  // namespace opsplit::ipc

@@ -1,0 +1,107 @@
+// The client library: connect to a running deployment, submit requests, get answers.
+//
+//   auto client = Client::connect({.socket = "...", .deployment = "digits"});
+//   auto request = (*client)->begin(1s);
+//   std::memcpy(request->input(0).data(), image, request->input(0).size());  // in place
+//   request->submit();
+//   request->wait(5s);
+//   auto probabilities = request->output(0);                                 // in place
+//
+// Many requests may be in flight, from several threads; each gets its own answer. A client outlives
+// epochs: when the broker died, requests under way end in `epoch_lost`, and the next begin() attaches
+// to the next epoch.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/tensor_type.hpp"
+#include "ipc/session.hpp"
+
+namespace opsplit::ipc {
+
+struct TensorSpec {
+  std::string name;
+  TensorType type;
+};
+
+// One inference. Holds a slot from begin() until it is destroyed; what input() and output() return
+// points into the slot and is valid that long. Move-only; not thread safe in itself, but different
+// requests may be used on different threads. Destroying one that has not been answered cancels it.
+class Request {
+ public:
+  Request(Request&& other) noexcept;
+  Request& operator=(Request&& other) noexcept;
+  ~Request();
+
+  // The place to write input `index` (in the model's order) into, row-major. Before submit().
+  [[nodiscard]] std::span<std::byte> input(std::size_t index);
+  // Sends it off. Every input must have been written: what lay there before is sent otherwise.
+  Result<> submit();
+  // The answer, or the failure, is there.
+  [[nodiscard]] bool ready() const;
+  // Waits for it. Errors: timed_out (it stays in flight: wait again, or destroy it), operator_failed
+  // (names the operator and its last words), epoch_lost.
+  Result<> wait(std::chrono::nanoseconds timeout);
+  // Output `index`, row-major, after a successful wait(). Errors: its header contradicts the plan.
+  [[nodiscard]] Result<std::span<const std::byte>> output(std::size_t index) const;
+  // After an answer: sums over the tasks of this request.
+  [[nodiscard]] std::uint64_t bytes_copied() const;
+  // The session and slot that it runs in, for measurements.
+  [[nodiscard]] Session& session() const { return *session_; }
+  [[nodiscard]] SlotHold hold() const { return hold_; }
+
+ private:
+  friend class Client;
+  Request(std::shared_ptr<Session> session, SlotHold hold,
+          std::shared_ptr<std::atomic<std::uint32_t>> in_flight);
+  void give_back();
+
+  std::shared_ptr<Session> session_;  // null: moved from
+  SlotHold hold_;
+  std::shared_ptr<std::atomic<std::uint32_t>> in_flight_;
+};
+
+class MessageSocket;
+
+// Thread safe.
+class Client {
+ public:
+  struct Options {
+    std::string socket;  // opsplitd's
+    std::string deployment;
+    std::chrono::nanoseconds timeout = std::chrono::seconds(10);  // to connect and to attach
+  };
+  static Result<std::unique_ptr<Client>> connect(Options options);
+  ~Client();
+
+  [[nodiscard]] const std::vector<TensorSpec>& inputs() const { return inputs_; }
+  [[nodiscard]] const std::vector<TensorSpec>& outputs() const { return outputs_; }
+
+  // A slot for a new request; waits for a free one at the most so long (0: not at all). Errors:
+  // unavailable (all slots are taken), and those of attaching if a new epoch has to be joined.
+  Result<Request> begin(std::chrono::nanoseconds wait_for_slot);
+
+ private:
+  explicit Client(Options options);
+  Result<std::shared_ptr<Session>> session();
+  Result<std::shared_ptr<Session>> attach();
+
+  Options options_;
+  std::shared_ptr<Futex> futex_;
+  std::vector<TensorSpec> inputs_;
+  std::vector<TensorSpec> outputs_;
+  std::shared_ptr<std::atomic<std::uint32_t>> in_flight_;
+  std::mutex mutex_;  // guards what follows
+  std::unique_ptr<MessageSocket> control_;  // kept open: its end tells opsplitd that we are gone
+  std::shared_ptr<Session> session_;
+};
+
+}  // namespace opsplit::ipc

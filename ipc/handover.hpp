@@ -1,0 +1,153 @@
+// The hand-over: how a request moves from task to task so that a kill at any instruction loses
+// nothing, does nothing twice and writes nothing into the slot's next request. All of the protocol
+// is in this class; ipc/board.hpp says what the words look like, tests/model/handover.pml is its
+// model, and tests/ipc kill it after every single instruction.
+//
+// One rule carries the rest: no word is ever plainly stored; every change is one compare-and-swap on
+// the exact word that was read. A word of another generation, holder or state makes the swap fail,
+// so whoever comes too late changes nothing.
+//
+// A slot, generation g:
+//
+//      free(g) --take--> filling(g) --submit--> running(g)
+//        ^                   |                      |
+//        |                   +------ close ---------+
+//        |                               |
+//   free(g+1) <-- last task swept -- closing(g)
+//
+//   retired: the epoch is over; never taken again.
+//
+// A task in that slot:
+//
+//      waiting(g) --claim--> claimed(g, L) --commit--> done(g, L)
+//        ^   ^                  |      |
+//        |   +--- L is dead ----+      +--- commit, or L dead twice --> failed(g, L)
+//        |
+//   waiting(g+1) <-- close sweeps every word of g that is not claimed
+//
+//   Claim.    A task may be claimed iff its word is waiting(g) and every producer's word is done(g) or
+//             failed(g); one that reads the client's tensors needs the slot in running(g) as well.
+//             `Runnable` is no state: the claimer checks, then swaps.
+//   Commit.   Payload and headers are written, then the word is swapped to done (release; claimers
+//             acquire). This is the one step that counts; hint and bell after it only save time.
+//   Failure.  Travels as data: a task with a failed input commits `failed` and writes nothing.
+//   Death.    Once the kernel confirms that L is dead, the supervisor swaps the words claimed by L
+//             back to waiting, with one attempt more; at the second, to failed. Then it sets the hints
+//             of everything that can run and rings, since L may have died before doing so.
+//   Close.    Answered, cancelled or orphaned, it is one operation: the slot to closing(g), every word
+//             of g that is not claimed to waiting(g+1), wait for the claimed ones, and last the slot
+//             to free(g+1). Whoever finds `closing` may do or repeat any of it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/plan.hpp"
+#include "ipc/board.hpp"
+#include "ipc/futex.hpp"
+
+namespace opsplit::ipc {
+
+inline constexpr std::uint8_t max_attempts = 2;  // deaths on one request before its task is failed
+
+// A task that its holder, and nobody else, may now run.
+struct Claim {
+  std::uint32_t slot = 0;
+  std::uint32_t task = 0;
+  std::uint32_t generation = 0;
+  std::uint8_t attempts = 0;
+  bool input_failed = false;  // to be committed as failed, without running
+};
+
+// A slot that a client holds.
+struct SlotHold {
+  std::uint32_t slot = 0;
+  std::uint32_t generation = 0;
+};
+
+// Stateless but for tables made from the plan: thread safe, one per process is enough. The board,
+// the plan and the futex must outlive it.
+class Handover {
+ public:
+  Handover(const Board& board, const Plan& plan, Futex& futex);
+
+  // Operators.
+
+  // The oldest request's first task that hints say `op` may run and that could be claimed.
+  std::optional<Claim> find_work(std::uint32_t op, LaunchNumber launch);
+  // The same by looking at the words alone, for whoever waited long enough to doubt the hints.
+  std::optional<Claim> sweep(std::uint32_t op, LaunchNumber launch);
+  [[nodiscard]] bool has_hints(std::uint32_t op) const;
+  // Commits and lets the consumers know. Headers and payload must have been written. False: the word
+  // was no longer ours, which a living holder never sees unless somebody broke the rules.
+  bool commit(const Claim& claim, LaunchNumber launch, TaskState outcome);
+  // Wakes one sleeping instance of each operator that reads this task's outputs, without work, so
+  // that it is awake when the commit comes.
+  void ring_ahead(std::uint32_t task);
+
+  // Clients.
+
+  // The lowest free slot, now in `filling`; nullopt if none is free. Advances closings that it meets.
+  std::optional<SlotHold> take_slot(LaunchNumber launch);
+  // From filling to running. Payload and headers of the graph's inputs must have been written.
+  bool submit(SlotHold hold, LaunchNumber launch);
+  // Every task that feeds the client is done or failed.
+  [[nodiscard]] bool finished(SlotHold hold) const;
+  // After finished(): the task that failed first on the way to a failed output; nullopt if all is
+  // well. Its TaskRecord::failure says why.
+  [[nodiscard]] std::optional<std::uint32_t> failed_task(SlotHold hold) const;
+  // Starts the close and goes on with it as far as it can. True if the slot is free already.
+  bool close(SlotHold hold, LaunchNumber launch);
+
+  // Anyone.
+
+  // Goes on with the close of a slot, if it is closing. True if it is closing no longer.
+  bool advance_closing(std::uint32_t slot);
+
+  // The supervisor, about a participant that the kernel confirmed dead; may be repeated.
+
+  struct GivenBack {
+    std::uint32_t tasks = 0;     // can run again
+    std::uint32_t poisoned = 0;  // failed, since they had a second death
+    std::uint32_t slots = 0;     // of a client, closed or closing
+  };
+  // `last_words` goes to the requests that fail by this death.
+  GivenBack give_back(LaunchNumber dead, std::string_view last_words);
+  // Sets the hints of everything that can run, and wakes every sleeper.
+  void hint_everything();
+  // Ends the epoch: free slots are retired, clients find `over`.
+  void end_epoch();
+  // Slots in running or filling or closing.
+  [[nodiscard]] std::uint32_t slots_in_use() const;
+
+  [[nodiscard]] const Plan& plan() const { return plan_; }
+  [[nodiscard]] const Board& board() const { return board_; }
+  [[nodiscard]] Futex& futex() const { return futex_; }
+
+  // Writes why a task fails; to be followed by commit(failed).
+  void write_failure(const Claim& claim, std::string_view text);
+  // Copied out and made printable.
+  [[nodiscard]] std::string failure(std::uint32_t slot, std::uint32_t task) const;
+
+ private:
+  enum class Readiness { no, yes, input_failed };
+  [[nodiscard]] Readiness readiness(std::uint32_t slot, std::uint32_t task,
+                                    std::uint32_t generation) const;
+  std::optional<Claim> claim(std::uint32_t slot, std::uint32_t task, LaunchNumber launch);
+  void hint(std::uint32_t slot, std::uint32_t task);  // and rings
+  void announce(std::uint32_t slot, std::uint32_t task, std::uint32_t generation);
+  void ring_client(std::uint32_t slot, std::uint32_t generation);
+
+  const Board& board_;
+  const Plan& plan_;
+  Futex& futex_;
+  std::vector<std::uint32_t> index_in_operator_;       // of each task
+  std::vector<std::uint32_t> client_fed_tasks_;        // read the graph's inputs
+  std::vector<std::uint32_t> client_feeding_tasks_;    // write the graph's outputs
+  std::vector<std::vector<std::uint32_t>> consumer_operators_;  // of each task, each once
+};
+
+}  // namespace opsplit::ipc

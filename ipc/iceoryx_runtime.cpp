@@ -1,0 +1,332 @@
+#include "ipc/iceoryx_runtime.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <future>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "iceoryx_hoofs/error_handling/error_handling.hpp"
+#include "iceoryx_hoofs/internal/relocatable_pointer/base_relative_pointer.hpp"
+#include "iceoryx_hoofs/log/logmanager.hpp"
+#include "iceoryx_posh/internal/popo/ports/subscriber_port_user.hpp"
+#include "iceoryx_posh/internal/runtime/posh_runtime_impl.hpp"
+#include "iceoryx_versions.hpp"
+
+namespace opsplit::ipc {
+namespace {
+
+using iox::runtime::PoshRuntimeImpl;
+
+// --- Two private members of PoshRuntimeImpl ---
+// Neither can be reached otherwise, and a process that outlives its broker has to: the sender of
+// the signs of life, and the mappings. An explicit instantiation may name private members.
+
+template <class Tag, typename Tag::type PoshRuntimeImpl::*Member>
+struct Expose {
+  friend typename Tag::type& member(Tag, PoshRuntimeImpl& runtime) { return runtime.*Member; }
+};
+struct KeepAlive {
+  using type = iox::concurrent::PeriodicTask<iox::cxx::MethodCallback<void>>;
+  friend type& member(KeepAlive, PoshRuntimeImpl&);
+};
+struct Mappings {
+  using type = iox::cxx::optional<iox::runtime::SharedMemoryUser>;
+  friend type& member(Mappings, PoshRuntimeImpl&);
+};
+template struct Expose<KeepAlive, &PoshRuntimeImpl::m_keepAliveTask>;
+template struct Expose<Mappings, &PoshRuntimeImpl::m_ShmInterface>;
+
+// --- Errors ---
+
+// What iceoryx said last on this thread, for the Error that follows from it.
+thread_local const char* last_complaint = "no reason given";
+// Set on the threads of ours that are inside iceoryx.
+thread_local std::function<void(const char*)> fail_this_call;
+
+std::function<void(const char*)>& fatal_hook() {
+  static auto* hook = new std::function<void(const char*)>;
+  return *hook;
+}
+
+// iceoryx goes on as if its handler never returned from a fatal error; so it must not.
+void on_error(iox::Error error, const std::function<void()>&, iox::ErrorLevel level) {
+  last_complaint = iox::ErrorHandler::toString(error);
+  if (level != iox::ErrorLevel::FATAL) return;
+  if (fail_this_call) {
+    fail_this_call(last_complaint);
+    while (true) ::pause();
+  }
+  if (fatal_hook()) fatal_hook()(last_complaint);
+  std::fprintf(stderr, "iceoryx: fatal error %s\n", last_complaint);
+  std::abort();
+}
+
+// --- Runtimes ---
+
+class EpochRuntime final : public PoshRuntimeImpl {
+ public:
+  explicit EpochRuntime(const iox::RuntimeName_t& name)
+      : PoshRuntimeImpl(iox::cxx::make_optional<const iox::RuntimeName_t*>(&name)) {}
+};
+
+// This process's registration with one life of the broker.
+struct Runtime {
+  explicit Runtime(ProcessIdentity of) : broker(of) {}
+  ~Runtime() {
+    if (posh != nullptr) member(Mappings{}, *posh).reset();
+  }
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  const ProcessIdentity broker;
+  std::timed_mutex busy;         // one thread at a time is inside iceoryx
+  EpochRuntime* posh = nullptr;  // made under `busy`; never destroyed
+};
+
+// Never destroyed: a thread may still be inside iceoryx when the process ends.
+struct Registry {
+  std::mutex mutex;
+  std::mutex table;  // held while iceoryx's table of mappings changes hands, or is relied upon
+  std::shared_ptr<Runtime> current;
+  std::vector<EpochRuntime*> abandoned;
+
+  static Registry& get() {
+    static auto* registry = new Registry;
+    return *registry;
+  }
+
+  std::shared_ptr<Runtime> of(const ProcessIdentity& broker) {
+    const std::lock_guard lock(mutex);
+    if (!current || current->broker != broker) current = std::make_shared<Runtime>(broker);
+    return current;
+  }
+  bool is_current(const std::shared_ptr<Runtime>& runtime) {
+    const std::lock_guard lock(mutex);
+    return current == runtime;
+  }
+  // After a call that did not come back: the next one starts anew.
+  void drop(const std::shared_ptr<Runtime>& runtime) {
+    const std::lock_guard lock(mutex);
+    if (current == runtime) current.reset();
+  }
+};
+
+bool is_alive(const ProcessIdentity& broker) {
+  const auto holder = lock_holder(broker_lock_path);
+  return holder && *holder && (*holder)->process == broker;
+}
+
+Result<ProcessIdentity> find_broker(Deadline deadline) {
+  while (true) {
+    auto holder = lock_holder(broker_lock_path);
+    if (!holder) return within("the broker's lock", std::move(holder).error());
+    if (!*holder)
+      return fail(ErrorCode::unavailable, "no broker is running ({} is not held)",
+                  broker_lock_path);
+    const auto ours = fmt::format("iceoryx {}", iceoryx_version());
+    const auto theirs = (*holder)->note.substr(0, (*holder)->note.find(' ', 8));
+    if (theirs == ours) return (*holder)->process;
+    if (theirs.starts_with("iceoryx "))
+      return fail(ErrorCode::refused, "the broker has {}, this process has {}: must be the same",
+                  theirs, ours);
+    // It took its lock just now and has not written its note yet.
+    if (Clock::now() >= deadline)
+      return fail(ErrorCode::timed_out, "the broker (process {}) does not become ready",
+                  (*holder)->process.pid);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
+// --- Calls ---
+
+// Runs `job` on a new thread. Until the deadline (and a little, for a job that minds it itself)
+// the caller waits; then, or when the broker has died, the thread is left to itself and whatever
+// it still returns is destroyed.
+template <class T>
+Result<T> call(const std::shared_ptr<Runtime>& runtime, Deadline deadline,
+               std::function<Result<T>()> job) {
+  auto promise = std::make_shared<std::promise<Result<T>>>();
+  auto future = promise->get_future();
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);  // the program's signal handlers never run there
+  std::string failure;
+  try {
+    std::thread([runtime, promise = std::move(promise), job = std::move(job)]() mutable {
+      fail_this_call = [promise, runtime](const char* error) {
+        Registry::get().drop(runtime);  // this thread keeps it busy from now on
+        promise->set_value(fail(ErrorCode::system, "iceoryx: {}", error));
+      };
+      auto result = job();
+      fail_this_call = nullptr;
+      promise->set_value(std::move(result));
+    }).detach();
+  } catch (const std::system_error& error) {
+    failure = error.what();
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (!failure.empty()) return fail(ErrorCode::system, "cannot start a thread: {}", failure);
+
+  const auto patience = deadline + std::chrono::milliseconds(100);
+  while (true) {
+    const auto slice = std::min(patience, Clock::now() + std::chrono::milliseconds(200));
+    if (future.wait_until(slice) == std::future_status::ready) return future.get();
+    if (!is_alive(runtime->broker)) {
+      Registry::get().drop(runtime);
+      return fail(ErrorCode::unavailable, "the broker (process {}) has died",
+                  runtime->broker.pid);
+    }
+    if (Clock::now() >= patience) {
+      Registry::get().drop(runtime);
+      return fail(ErrorCode::timed_out, "the broker (process {}) does not answer",
+                  runtime->broker.pid);
+    }
+  }
+}
+
+iox::RuntimeName_t unique_name(std::string_view name) {
+  static std::atomic<int> count{0};
+  return {iox::cxx::TruncateToCapacity,
+          fmt::format("{}.{}.{}", name, ::getpid(), count.fetch_add(1))};
+}
+
+// Registers with RouDi. The segments of the former broker keep their numbers in iceoryx's table of
+// mappings, and the new ones have the same numbers: without emptying it, its pointers would lead
+// into the former broker's memory.
+void register_with_roudi(Runtime& runtime, std::string_view name) {
+  auto& registry = Registry::get();
+  {
+    const std::lock_guard lock(registry.table);
+    iox::rp::BaseRelativePointer::unregisterAll();
+  }
+  const auto unique = unique_name(name);
+  runtime.posh = new EpochRuntime(unique);
+  member(KeepAlive{}, *runtime.posh).stop();
+  const auto file = fmt::format("/tmp/{}", unique.c_str());
+  ::unlink(file.c_str());
+  ::unlink((file + ".lock").c_str());
+  const std::lock_guard lock(registry.mutex);
+  registry.abandoned.push_back(runtime.posh);
+}
+
+iox::capro::ServiceDescription service_of(const ArenaId& arena) {
+  using Id = iox::capro::IdString_t;
+  return {Id(iox::cxx::TruncateToCapacity, std::string(service_name)),
+          Id(iox::cxx::TruncateToCapacity, arena.deployment),
+          Id(iox::cxx::TruncateToCapacity, std::to_string(arena.epoch))};
+}
+
+// The chunk's header lies in shared memory, so what it says is checked against the mapping.
+Result<std::span<std::byte>> checked_payload(const iox::mepoo::ChunkHeader& header) {
+  auto* data = static_cast<std::byte*>(const_cast<void*>(header.userPayload()));
+  const std::uint64_t bytes = header.userPayloadSize();
+  const auto segment = iox::rp::BaseRelativePointer::searchId(data);
+  if (bytes == 0 || segment == 0 ||
+      segment != iox::rp::BaseRelativePointer::searchId(data + bytes - 1))
+    return fail(ErrorCode::refused, "the arena's chunk does not lie in iceoryx's memory");
+  return std::span(data, bytes);
+}
+
+}  // namespace
+
+void tame_iceoryx(std::function<void(const char* error)> on_fatal) {
+  if (on_fatal) fatal_hook() = std::move(on_fatal);
+  static const bool once = [] {
+    iox::log::LogManager::GetLogManager().SetDefaultLogLevel(
+        iox::log::LogLevel::kOff, iox::log::LogLevelOutput::kHideLogLevel);
+    // Its destructor would put the default handler back.
+    new iox::cxx::GenericRAII(iox::ErrorHandler::setTemporaryErrorHandler(on_error));
+    return true;
+  }();
+  static_cast<void>(once);
+}
+
+std::string_view iceoryx_version() { return ICEORYX_LATEST_RELEASE_VERSION; }
+
+struct TakenChunk::State {
+  std::shared_ptr<Runtime> runtime;
+  iox::popo::SubscriberPortUser::MemberType_t* port = nullptr;
+  const iox::mepoo::ChunkHeader* header = nullptr;
+  std::span<std::byte> payload;
+};
+
+TakenChunk::TakenChunk(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+std::span<std::byte> TakenChunk::payload() const { return state_->payload; }
+
+Result<std::unique_ptr<TakenChunk>> TakenChunk::take(std::string_view runtime_name,
+                                                     const ArenaId& arena, Deadline deadline) {
+  const bool valid_name = std::ranges::all_of(runtime_name, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           c == '_' || c == '-' || c == '.';
+  });
+  if (!valid_name || runtime_name.empty() || runtime_name.size() > 64)
+    return fail(ErrorCode::invalid_input, "runtime name '{}': 1 to 64 of [A-Za-z0-9_.-]",
+                runtime_name);
+  OPSPLIT_TRY(const ProcessIdentity broker, find_broker(deadline));
+  tame_iceoryx();
+  const auto runtime = Registry::get().of(broker);
+
+  const auto job = [runtime, arena, deadline, name = std::string(runtime_name)]()
+      -> Result<std::unique_ptr<TakenChunk>> {
+    const std::unique_lock lock(runtime->busy, deadline);
+    if (!lock) return fail(ErrorCode::timed_out, "another attach of this process hangs");
+    if (runtime->posh == nullptr) register_with_roudi(*runtime, name);
+    iox::popo::SubscriberOptions options;
+    options.queueCapacity = 1;
+    options.historyRequest = 1;
+    auto* data = runtime->posh->getMiddlewareSubscriber(service_of(arena), options);
+    if (data == nullptr)
+      return fail(ErrorCode::system, "iceoryx: no subscriber: {}", last_complaint);
+    iox::popo::SubscriberPortUser port(data);
+    while (true) {
+      auto chunk = port.tryGetChunk();
+      if (!chunk.has_error()) {
+        auto state = std::make_unique<State>();
+        state->runtime = runtime;
+        state->port = data;
+        state->header = chunk.value();
+        OPSPLIT_TRY(state->payload, checked_payload(*state->header));
+        return std::unique_ptr<TakenChunk>(new TakenChunk(std::move(state)));
+      }
+      if (Clock::now() >= deadline) {
+        port.destroy();
+        return fail(ErrorCode::timed_out, "the broker has not published an arena of {} (epoch {})",
+                    arena.deployment, arena.epoch);
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  };
+  return call<std::unique_ptr<TakenChunk>>(runtime, deadline, job);
+}
+
+// Only where iceoryx's table of mappings still is this runtime's: in another epoch's memory the
+// same relative pointers would lead astray. The former broker needs nothing back.
+TakenChunk::~TakenChunk() {
+  const auto runtime = state_->runtime;
+  if (!Registry::get().is_current(runtime) || !is_alive(runtime->broker)) return;
+  const auto deadline = Clock::now() + std::chrono::seconds(1);
+  const auto job = [runtime, deadline, data = state_->port, header = state_->header]() -> Result<> {
+    const std::unique_lock busy(runtime->busy, deadline);
+    if (!busy) return {};
+    const std::lock_guard table(Registry::get().table);
+    if (!Registry::get().is_current(runtime)) return {};
+    iox::popo::SubscriberPortUser port(data);
+    port.releaseChunk(header);
+    port.unsubscribe();
+    port.destroy();  // RouDi removes it within 100 ms
+    return {};
+  };
+  static_cast<void>(call<void>(runtime, deadline, job));
+}
+
+}  // namespace opsplit::ipc

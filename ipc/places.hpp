@@ -1,0 +1,48 @@
+// Where tensors lie: the plan's places in the arena of a slot, and the headers beside them. Offsets
+// come from the plan alone; nothing that lies in shared memory moves a pointer.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/error.hpp"
+#include "base/plan.hpp"
+#include "ipc/board.hpp"
+
+namespace opsplit::ipc {
+
+// A tensor where it lies. `data` is 64-byte aligned and holds `bytes` bytes.
+struct PlacedTensor {
+  TensorType type;
+  Layout layout = Layout::row_major;
+  std::byte* data = nullptr;
+  std::uint64_t bytes = 0;
+};
+
+// Bytes of the arena of a deployment: depth x slot_bytes. Error: it overflows.
+Result<std::uint64_t> arena_bytes(const Plan& plan, std::uint32_t depth);
+
+// Thread safe. The board and the plan must outlive it, and so must the arena's memory.
+class Places {
+ public:
+  // Preconditions: the plan is validated, and the arena holds arena_bytes(plan, depth).
+  Places(const Board& board, const Plan& plan, std::span<std::byte> arena);
+
+  // What lies in the tensor's place in this request, by its header, checked against the plan. A view
+  // reads the header of its root, which must be row-major. Errors name the tensor.
+  [[nodiscard]] Result<PlacedTensor> read(std::uint32_t slot, std::uint32_t generation,
+                                          std::int32_t tensor) const;
+  // The place to write the tensor into, in the plan's layout. Not for views.
+  [[nodiscard]] PlacedTensor write(std::uint32_t slot, std::int32_t tensor) const;
+  // Writes the header that goes with what was written; before the commit.
+  void write_header(std::uint32_t slot, std::uint32_t generation, std::int32_t tensor) const;
+
+ private:
+  const Board& board_;
+  const Plan& plan_;
+  std::span<std::byte> arena_;
+  std::vector<std::uint64_t> written_bytes_;  // of each tensor in the plan's layout
+};
+
+}  // namespace opsplit::ipc

@@ -1,0 +1,93 @@
+#include "ipc/session.hpp"
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+namespace opsplit::ipc {
+
+using nlohmann::json;
+
+std::string board_name(std::string_view deployment, std::uint64_t epoch) {
+  return fmt::format("opsplit.{}.{}.board", deployment, epoch);
+}
+
+std::string folder_path(std::string_view deployment, std::uint64_t epoch) {
+  return fmt::format("/dev/shm/opsplit.{}.{}", deployment, epoch);
+}
+
+json to_json(const Attachment& a) {
+  return {{"deployment", a.deployment},
+          {"epoch", a.epoch},
+          {"folder", a.folder},
+          {"depth", a.depth},
+          {"participants", a.participants},
+          {"arena_bytes", a.arena_bytes},
+          {"launch", a.launch},
+          {"runtime_name", a.runtime_name},
+          {"op", a.op},
+          {"seat", a.seat},
+          {"threads", a.threads},
+          {"spin_ns", a.worker.spin_ns},
+          {"ahead_spin_ns", a.worker.ahead_spin_ns},
+          {"measure", a.worker.measure},
+          {"slots_per_client", a.slots_per_client}};
+}
+
+Result<Attachment> attachment_from_json(const json& j) try {
+  Attachment a;
+  j.at("deployment").get_to(a.deployment);
+  j.at("epoch").get_to(a.epoch);
+  j.at("folder").get_to(a.folder);
+  j.at("depth").get_to(a.depth);
+  j.at("participants").get_to(a.participants);
+  j.at("arena_bytes").get_to(a.arena_bytes);
+  j.at("launch").get_to(a.launch);
+  j.at("runtime_name").get_to(a.runtime_name);
+  j.at("op").get_to(a.op);
+  j.at("seat").get_to(a.seat);
+  j.at("threads").get_to(a.threads);
+  j.at("spin_ns").get_to(a.worker.spin_ns);
+  j.at("ahead_spin_ns").get_to(a.worker.ahead_spin_ns);
+  j.at("measure").get_to(a.worker.measure);
+  j.at("slots_per_client").get_to(a.slots_per_client);
+  if (a.launch == 0 || a.launch > max_launch_number || a.seat >= seats_per_operator)
+    return fail(ErrorCode::refused, "opsplitd's answer is out of range");
+  return a;
+} catch (const json::exception& error) {
+  return fail(ErrorCode::refused, "opsplitd's answer is not understood (another version?): {}",
+              error.what());
+}
+
+Session::Session(Attachment attachment, Plan plan, Board board, Arena arena,
+                 std::shared_ptr<Futex> futex)
+    : attachment_(std::move(attachment)),
+      futex_(std::move(futex)),
+      plan_(std::move(plan)),
+      board_(std::move(board)),
+      arena_(std::move(arena)),
+      handover_(board_, plan_, *futex_),
+      places_(board_, plan_, arena_.bytes()) {}
+
+Result<std::unique_ptr<Session>> Session::open(const Attachment& attachment,
+                                               std::shared_ptr<Futex> futex,
+                                               Deadline deadline) {
+  const std::string plan_file = attachment.folder + "/plan.json";
+  std::ifstream stream(plan_file);
+  if (!stream) return fail_errno(errno, "{}", plan_file);
+  auto plan = plan_from_json(json::parse(stream, nullptr, /*allow_exceptions=*/false));
+  if (!plan) return within(plan_file, plan.error());
+  OPSPLIT_TRY(const std::uint64_t needed, arena_bytes(*plan, attachment.depth));
+  if (needed > attachment.arena_bytes || attachment.op >= static_cast<std::int32_t>(plan->operators.size()))
+    return fail(ErrorCode::refused, "{}: does not go with opsplitd's answer", plan_file);
+  OPSPLIT_TRY(const BoardLayout layout,
+              BoardLayout::of(*plan, attachment.depth, attachment.participants));
+  OPSPLIT_TRY(Board board, Board::open(board_name(attachment.deployment, attachment.epoch), layout,
+                                       attachment.epoch));
+  OPSPLIT_TRY(Arena arena, Arena::attach(attachment.runtime_name,
+                                         {attachment.deployment, attachment.epoch},
+                                         attachment.arena_bytes, deadline));
+  return std::unique_ptr<Session>(new Session(attachment, std::move(*plan), std::move(board),
+                                              std::move(arena), std::move(futex)));
+}
+
+}  // namespace opsplit::ipc

@@ -1,0 +1,76 @@
+// One epoch of a deployment as a process sees it that takes part in it: the plan, the board, the
+// arena, and what may be done with them. opsplitd hands out an Attachment; a Session is what becomes
+// of it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "base/error.hpp"
+#include "base/plan.hpp"
+#include "ipc/arena.hpp"
+#include "ipc/board.hpp"
+#include "ipc/futex.hpp"
+#include "ipc/handover.hpp"
+#include "ipc/places.hpp"
+#include "ipc/worker.hpp"
+
+namespace opsplit::ipc {
+
+// What opsplitd answers to an operator or a client that attaches.
+struct Attachment {
+  std::string deployment;
+  std::uint64_t epoch = 0;
+  std::string folder;  // of the weight store: plan.json, the parts, the weights
+  std::uint32_t depth = 0;
+  std::uint32_t participants = 0;
+  std::uint64_t arena_bytes = 0;
+  LaunchNumber launch = 0;
+  std::string runtime_name;  // to register with at the broker
+
+  // Operators only.
+  std::int32_t op = -1;  // index in the plan
+  std::uint32_t seat = 0;
+  int threads = 1;
+  WorkerOptions worker;
+
+  // Clients only.
+  std::uint32_t slots_per_client = 0;
+};
+
+nlohmann::json to_json(const Attachment& attachment);
+Result<Attachment> attachment_from_json(const nlohmann::json& json);
+
+std::string board_name(std::string_view deployment, std::uint64_t epoch);
+std::string folder_path(std::string_view deployment, std::uint64_t epoch);
+
+// Thread safe. Stays where it is: handover and places refer to the plan and the board beside them.
+class Session {
+ public:
+  static Result<std::unique_ptr<Session>> open(const Attachment& attachment,
+                                               std::shared_ptr<Futex> futex, Deadline deadline);
+
+  [[nodiscard]] const Attachment& attachment() const { return attachment_; }
+  [[nodiscard]] const Plan& plan() const { return plan_; }
+  [[nodiscard]] const Board& board() const { return board_; }
+  [[nodiscard]] Handover& handover() { return handover_; }
+  [[nodiscard]] const Places& places() const { return places_; }
+  [[nodiscard]] Futex& futex() const { return *futex_; }
+  [[nodiscard]] bool over() const { return board_.header().over.load() != 0; }
+
+ private:
+  Session(Attachment attachment, Plan plan, Board board, Arena arena,
+          std::shared_ptr<Futex> futex);
+
+  Attachment attachment_;
+  std::shared_ptr<Futex> futex_;
+  Plan plan_;
+  Board board_;
+  Arena arena_;
+  Handover handover_;
+  Places places_;
+};
+
+}  // namespace opsplit::ipc

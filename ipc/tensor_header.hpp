@@ -1,0 +1,52 @@
+// What lies in a place this time: written beside the payload, before the task is committed.
+// Whoever reads one copies it out, checks it against the plan, and then uses the copy.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <string_view>
+
+#include "base/error.hpp"
+#include "base/plan.hpp"
+#include "base/tensor_type.hpp"
+
+namespace opsplit::ipc {
+
+// dlpack.h: DLDeviceType.
+enum class DeviceType : std::uint8_t { cpu = 1, cuda = 2 };
+
+struct TensorHeader {
+  std::uint8_t dtype_code = 0;
+  std::uint8_t dtype_bits = 0;
+  std::uint16_t dtype_lanes = 0;
+  std::uint8_t rank = 0;
+  std::uint8_t layout = 0;
+  std::uint8_t device_type = 0;
+  std::uint8_t padding = 0;
+  std::int32_t device_id = 0;
+  std::uint32_t generation = 0;  // of the slot's request
+  std::uint64_t bytes = 0;
+  std::array<std::int64_t, Shape::max_rank> shape{};
+  std::uint64_t device_event = 0;  // device memory's own; 0 on the host
+
+  static TensorHeader of(const TensorType& type, Layout layout, std::uint64_t bytes,
+                         std::uint32_t generation);
+};
+static_assert(sizeof(TensorHeader) == 96);
+
+// The header as it lies on the board: words, so that a reader never races with a hostile writer.
+struct alignas(64) SharedHeader {
+  std::array<std::atomic<std::uint64_t>, sizeof(TensorHeader) / 8> words;
+
+  void store(const TensorHeader& header);        // relaxed: the commit that follows releases it
+  [[nodiscard]] TensorHeader load() const;       // relaxed: the producer's word was acquired before
+};
+static_assert(sizeof(SharedHeader) == 128);
+
+// Checks a copied header against what the plan says of the tensor, and returns its layout. The
+// error says what is wrong; the caller adds who wrote it.
+Result<Layout> check(const TensorHeader& header, const PlannedTensor& planned,
+                     std::uint32_t generation);
+
+}  // namespace opsplit::ipc

@@ -1,0 +1,81 @@
+#include "ipc/worker.hpp"
+
+#include <algorithm>
+
+#include "ipc/doorbell.hpp"
+
+namespace opsplit::ipc {
+
+Worker::Worker(Handover& handover, std::uint32_t op, LaunchNumber launch, std::uint32_t seat,
+               WorkerOptions options)
+    : handover_(handover),
+      op_(op),
+      launch_(launch),
+      seat_(seat),
+      options_(options),
+      self_(handover.board().participant(launch)) {}
+
+std::optional<Claim> Worker::started(std::optional<Claim> claim) {
+  if (claim) {
+    if (options_.measure) claimed_at_ns_ = handover_.futex().now_ns();
+    deadline_ns_ = first_deadline_ns;
+  }
+  return claim;
+}
+
+std::optional<Claim> Worker::spin(std::uint64_t duration_ns) {
+  Futex& futex = handover_.futex();
+  const std::uint64_t until = futex.now_ns() + duration_ns;
+  do {
+    for (int i = 0; i < 64; ++i) {
+      if (handover_.has_hints(op_))
+        if (auto claim = handover_.find_work(op_, launch_)) return claim;
+      spin_pause();
+    }
+  } while (futex.now_ns() < until);
+  return std::nullopt;
+}
+
+std::optional<Claim> Worker::next() {
+  Futex& futex = handover_.futex();
+  if (self_.mode.load(std::memory_order_relaxed) != static_cast<std::uint32_t>(Mode::active)) {
+    // Standby and draining instances take no ring that is meant for work.
+    const std::uint32_t seen = self_.bell.load();
+    if (self_.mode.load() != static_cast<std::uint32_t>(Mode::active))
+      futex.wait(self_.bell, seen, futex.now_ns() + last_deadline_ns);
+    return std::nullopt;
+  }
+  if (auto claim = handover_.find_work(op_, launch_)) return started(claim);
+  if (options_.spin_ns != 0)
+    if (auto claim = spin(options_.spin_ns)) return started(claim);
+  const std::uint64_t deadline = futex.now_ns() + deadline_ns_;
+  sleep_unless(handover_.board().doorbell(op_), seat_, futex, deadline,
+               [&] { return handover_.has_hints(op_); });
+  if (auto claim = handover_.find_work(op_, launch_)) return started(claim);
+  if (futex.now_ns() >= deadline) {
+    deadline_ns_ = std::min(deadline_ns_ * 2, last_deadline_ns);
+    return started(handover_.sweep(op_, launch_));
+  }
+  if (options_.ahead_spin_ns != 0) return started(spin(options_.ahead_spin_ns));
+  return std::nullopt;
+}
+
+bool Worker::commit(const Claim& claim, TaskState outcome, std::uint64_t bytes_copied) {
+  // Only this participant writes its counters, so that they need no read-modify-write.
+  const auto add = [](std::atomic<std::uint64_t>& counter, std::uint64_t value) {
+    counter.store(counter.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
+  };
+  TaskRecord& record = handover_.board().task(claim.slot, claim.task);
+  if (options_.measure) {
+    const std::uint64_t now = handover_.futex().now_ns();
+    record.started_ns.store(claimed_at_ns_, std::memory_order_relaxed);
+    record.finished_ns.store(now, std::memory_order_relaxed);
+    add(self_.busy_ns, now - claimed_at_ns_);
+  }
+  record.bytes_copied.store(bytes_copied, std::memory_order_relaxed);
+  add(self_.tasks_done, 1);
+  add(self_.bytes_copied, bytes_copied);
+  return handover_.commit(claim, launch_, outcome);
+}
+
+}  // namespace opsplit::ipc

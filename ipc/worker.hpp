@@ -1,0 +1,55 @@
+// An instance's side of the hand-over: waits for work that it may claim, and commits it.
+//
+// It spins for as long as its options allow, then sleeps at its operator's doorbell. A wake-up
+// without work is a ring ahead of time: it spins then for a bounded time more, since a commit is
+// near. A sleep ends at a deadline after which the words are looked at, whatever the hints say: 10 ms
+// at first, longer while nothing comes, so that an idle deployment costs next to nothing.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+#include "ipc/handover.hpp"
+
+namespace opsplit::ipc {
+
+struct WorkerOptions {
+  std::uint64_t spin_ns = 0;        // before sleeping; 0 where operators share a core
+  std::uint64_t ahead_spin_ns = 0;  // after a wake-up that brought no work
+  bool measure = true;  // take the times of each task: two clock readings, more than a spinning hop
+};
+
+// Not thread safe: one thread per instance claims, and holds one claim at a time.
+class Worker {
+ public:
+  // The participant `launch` must be on the board; it claims while its mode is active. `seat` is its
+  // own at the operator's doorbell, below seats_per_operator.
+  Worker(Handover& handover, std::uint32_t op, LaunchNumber launch, std::uint32_t seat,
+         WorkerOptions options);
+
+  // The next task to run, or nothing after at most 100 ms: the caller then looks whether to go on.
+  std::optional<Claim> next();
+  // Counts the task for `ps`. As Handover::commit; a claim with a failed input can only fail.
+  bool commit(const Claim& claim, TaskState outcome, std::uint64_t bytes_copied);
+  // The last step of the claimed task begins: see Handover::ring_ahead.
+  void ring_ahead(const Claim& claim) { handover_.ring_ahead(claim.task); }
+
+ private:
+  static constexpr std::uint64_t first_deadline_ns = 10'000'000;
+  static constexpr std::uint64_t last_deadline_ns = 80'000'000;
+
+  std::optional<Claim> spin(std::uint64_t duration_ns);
+  std::optional<Claim> started(std::optional<Claim> claim);
+
+  Handover& handover_;
+  std::uint32_t op_;
+  LaunchNumber launch_;
+  std::uint32_t seat_;
+  WorkerOptions options_;
+  Participant& self_;
+  std::uint64_t deadline_ns_ = first_deadline_ns;
+  std::uint64_t claimed_at_ns_ = 0;
+};
+
+}  // namespace opsplit::ipc
