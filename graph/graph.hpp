@@ -1,0 +1,99 @@
+// The in-memory form of a model between import and planning: values and nodes, nothing else.
+// After infer_shapes() every value has a concrete type.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/tensor_type.hpp"
+
+namespace opsplit::graph {
+
+// A constant. The bytes are row-major, 64-byte aligned where we allocated them, immutable, and
+// live as long as `owner` (a heap block, or a mapping of the model's weights file).
+struct Constant {
+  TensorType type;
+  std::span<const std::byte> bytes;
+  std::shared_ptr<const void> owner;
+
+  // Zero-filled memory of the right size, to be written through the returned pointer before the
+  // constant is shared. Errors: the size overflows.
+  static Result<std::pair<Constant, std::byte*>> allocate(const TensorType& type);
+
+  // The elements as T. Precondition: the dtype is T's.
+  template <class T>
+  [[nodiscard]] std::span<const T> as() const {
+    return {reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)};
+  }
+};
+
+using Attribute = std::variant<std::int64_t, float, std::string, std::vector<std::int64_t>,
+                               std::vector<float>, std::vector<std::string>, Constant>;
+
+using ValueId = std::int32_t;
+inline constexpr ValueId no_value = -1;  // an optional input that is absent
+
+// A dimension as the model declares it: a number, or a symbol to be bound.
+using DeclaredDim = std::variant<std::int64_t, std::string>;
+
+struct Value {
+  std::string name;  // unique
+  std::optional<DType> dtype;
+  std::optional<std::vector<DeclaredDim>> declared;  // graph inputs and outputs only
+  std::optional<TensorType> type;                    // set by infer_shapes (and for constants)
+  std::optional<Constant> constant;
+};
+
+struct Node {
+  std::string name;  // unique within the graph; made up where the model has none
+  std::string op_type;
+  std::vector<ValueId> inputs;
+  std::vector<ValueId> outputs;
+  std::map<std::string, Attribute, std::less<>> attributes;
+
+  [[nodiscard]] bool has(std::string_view attribute) const { return attributes.contains(attribute); }
+  // The attribute's value, or the default if it is absent or of another type (import has checked
+  // the types of the attributes that kernels read).
+  [[nodiscard]] std::int64_t integer(std::string_view attribute, std::int64_t otherwise) const;
+  [[nodiscard]] float real(std::string_view attribute, float otherwise) const;
+  [[nodiscard]] std::string text(std::string_view attribute, std::string_view otherwise) const;
+  [[nodiscard]] std::vector<std::int64_t> integers(std::string_view attribute) const;
+};
+
+struct Graph {
+  std::string name;
+  std::int64_t opset = 0;  // of the default domain
+  std::vector<Value> values;
+  std::vector<Node> nodes;       // topological order
+  std::vector<ValueId> inputs;   // that a client feeds (initializers are no inputs)
+  std::vector<ValueId> outputs;
+
+  [[nodiscard]] const Value& value(ValueId id) const { return values[static_cast<std::size_t>(id)]; }
+  [[nodiscard]] Value& value(ValueId id) { return values[static_cast<std::size_t>(id)]; }
+  [[nodiscard]] bool is_constant(ValueId id) const {
+    return id != no_value && value(id).constant.has_value();
+  }
+  // Precondition: infer_shapes() succeeded.
+  [[nodiscard]] const TensorType& type(ValueId id) const { return *value(id).type; }
+  ValueId add_value(Value value);
+  [[nodiscard]] ValueId find(std::string_view value_name) const;  // no_value if there is none
+
+  // For each value, the index of the node that produces it (-1: none), and the nodes that read it.
+  [[nodiscard]] std::vector<std::int32_t> producers() const;
+  [[nodiscard]] std::vector<std::vector<std::int32_t>> readers() const;
+};
+
+// Nodes that only give a tensor another shape: Reshape, Flatten, Squeeze, Unsqueeze, Identity,
+// Dropout (inference). They are never run: the plan gives the same place a second name.
+bool is_view(const Node& node);
+
+}  // namespace opsplit::graph

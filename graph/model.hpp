@@ -1,0 +1,33 @@
+// From a model file to a graph that is ready to be split: import, shapes, simplification.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "graph/graph.hpp"
+
+namespace opsplit::graph {
+
+// Sizes for symbolic inputs: a concrete shape by input name. Inputs that the model declares with
+// concrete sizes need no entry; an entry that contradicts the model is an error.
+using InputShapes = std::map<std::string, Shape, std::less<>>;
+
+// Reads an ONNX file (opset 7 to 21). Weights may lie beside it; their paths must stay within the
+// model's folder. Errors name the file and what is wrong with it: cut off, not ONNX, an unknown op,
+// a cycle, a name defined twice, a tensor whose bytes do not match its shape.
+Result<Graph> import_model(const std::filesystem::path& file);
+
+// Gives every value a type and folds what does not depend on an input: after it no node has only
+// constant inputs, every symbolic size is bound, and shapes that overflow are refused.
+Result<> infer_shapes(Graph& graph, const InputShapes& shapes);
+
+// Removes work: batch normalisation and per-channel Mul/Add with constants go into the convolution
+// (or batch normalisation) before them, views of views become one, dead nodes and values go.
+// Results stay the same up to rounding. Precondition: infer_shapes() succeeded.
+Result<> simplify(Graph& graph);
+
+// The three in one.
+Result<Graph> load_model(const std::filesystem::path& file, const InputShapes& shapes);
+
+}  // namespace opsplit::graph

@@ -1,0 +1,282 @@
+#include <fmt/ranges.h>
+#include <onnx/onnx_pb.h>
+
+#include <unordered_map>
+#include <utility>
+
+#include "graph/model.hpp"
+#include "graph/names.hpp"
+#include "graph/onnx_attribute.hpp"
+#include "graph/onnx_file.hpp"
+#include "graph/onnx_tensor.hpp"
+#include "graph/onnx_types.hpp"
+#include "graph/ops/op.hpp"
+#include "graph/topological.hpp"
+
+namespace opsplit::graph {
+namespace {
+
+constexpr std::int64_t oldest_opset = 7;
+constexpr std::int64_t newest_opset = 21;
+
+bool is_default_domain(const std::string& domain) { return domain.empty() || domain == "ai.onnx"; }
+
+Result<std::int64_t> opset_of(const onnx::ModelProto& model) {
+  for (const auto& import : model.opset_import()) {
+    if (!is_default_domain(import.domain())) continue;
+    if (import.version() >= oldest_opset && import.version() <= newest_opset)
+      return import.version();
+    return fail(ErrorCode::invalid_input,
+                "operator set {}: {} to {} are supported (onnx.version_converter changes it)",
+                import.version(), oldest_opset, newest_opset);
+  }
+  return fail(ErrorCode::invalid_input, "names no version of ONNX's own operator set");
+}
+
+// Takes a GraphProto apart. Values are added in the order: inputs, initializers, node outputs.
+class Importer {
+ public:
+  Importer(onnx::GraphProto& proto, ExternalData& external) : proto_(proto), external_(external) {}
+
+  Result<Graph> run(std::int64_t opset) {
+    graph_.opset = opset;
+    if (proto_.sparse_initializer_size() > 0)
+      return fail(ErrorCode::invalid_input, "sparse initializers are not supported");
+    OPSPLIT_CHECK(initializers());
+    OPSPLIT_CHECK(inputs());
+    name_nodes();
+    for (int i = 0; i < proto_.node_size(); ++i) OPSPLIT_CHECK(node_outputs(i));
+    for (int i = 0; i < proto_.node_size(); ++i) {
+      if (auto added = node(i); !added) return within(describe(i), std::move(added).error());
+    }
+    OPSPLIT_CHECK(outputs());
+    drop_unread_outputs();
+    for (int i = 0; i < proto_.node_size(); ++i) {
+      const Node& node = graph_.nodes[static_cast<std::size_t>(i)];
+      auto checked = ops::check_arity(*ops::find(node.op_type), node);
+      if (!checked) return within(describe(i), std::move(checked).error());
+    }
+    OPSPLIT_CHECK(sort());
+    return std::move(graph_);
+  }
+
+ private:
+  // "node 'conv1' (Conv)"; used in messages, so nothing of the file's goes in unseen.
+  std::string describe(int index) const {
+    const std::string& type = proto_.node(index).op_type();
+    return fmt::format("node '{}' ({})", names_[static_cast<std::size_t>(index)],
+                       is_printable(type) ? type : "?");
+  }
+
+  // A new value; the name must be printable and not taken. `what` says whose it is.
+  Result<ValueId> define(const std::string& name, const std::string& what) {
+    if (name.empty() || !is_printable(name))
+      return fail(ErrorCode::invalid_input, "{} has no printable name", what);
+    const auto [known, added] = ids_.emplace(name, static_cast<ValueId>(graph_.values.size()));
+    if (!added)
+      return fail(ErrorCode::invalid_input, "value '{}' is defined twice: by {} and by {}", name,
+                  definers_[static_cast<std::size_t>(known->second)], what);
+    definers_.push_back(what);
+    Value value;
+    value.name = name;
+    return graph_.add_value(std::move(value));
+  }
+
+  Result<> initializers() {
+    for (auto& tensor : *proto_.mutable_initializer()) {
+      OPSPLIT_TRY(const ValueId id, define(tensor.name(), "an initializer"));
+      auto constant = constant_from_onnx(tensor, external_);
+      if (!constant)
+        return within(fmt::format("initializer '{}'", tensor.name()), constant.error());
+      Value& value = graph_.value(id);
+      value.dtype = constant->type.dtype;
+      value.type = constant->type;
+      value.constant = *std::move(constant);
+      tensor.Clear();  // the weights would lie in memory twice until the end
+    }
+    return {};
+  }
+
+  Result<> inputs() {
+    for (const auto& input : proto_.input()) {
+      const auto known = ids_.find(input.name());
+      if (known != ids_.end() && graph_.is_constant(known->second))
+        continue;  // a default: constant
+      OPSPLIT_TRY(const ValueId id, define(input.name(), "the graph's inputs"));
+      if (auto typed = declare(input.type(), graph_.value(id)); !typed)
+        return within(fmt::format("input '{}'", input.name()), typed.error());
+      graph_.inputs.push_back(id);
+    }
+    return {};
+  }
+
+  static Result<> declare(const onnx::TypeProto& type, Value& value) {
+    if (!type.has_tensor_type())
+      return fail(ErrorCode::invalid_input,
+                  "is not a tensor: sequences and the like are not supported");
+    const auto dtype = dtype_from_onnx(type.tensor_type().elem_type());
+    if (!dtype)
+      return fail(ErrorCode::invalid_input,
+                  "element type {} (TensorProto.DataType) is not supported",
+                  type.tensor_type().elem_type());
+    value.dtype = dtype;
+    if (!type.tensor_type().has_shape()) return {};
+    std::vector<DeclaredDim> dims;
+    for (const auto& dim : type.tensor_type().shape().dim()) {
+      if (dim.has_dim_value() && dim.dim_value() >= 0)
+        dims.emplace_back(dim.dim_value());
+      else  // some exporters write -1 for "any"
+        dims.emplace_back(is_printable(dim.dim_param()) ? dim.dim_param() : std::string());
+    }
+    if (dims.size() > Shape::max_rank)
+      return fail(ErrorCode::limit_exceeded, "rank {}: at most {} is supported", dims.size(),
+                  Shape::max_rank);
+    value.declared = std::move(dims);
+    return {};
+  }
+
+  // Names that nodes have stay (the first of equals does); the rest get one like "Conv_17".
+  void name_nodes() {
+    UniqueNames unique;
+    names_.resize(static_cast<std::size_t>(proto_.node_size()));
+    for (int i = 0; i < proto_.node_size(); ++i) {
+      const std::string& name = proto_.node(i).name();
+      if (!name.empty() && is_printable(name) && unique.take(name))
+        names_[static_cast<std::size_t>(i)] = name;
+    }
+    for (int i = 0; i < proto_.node_size(); ++i) {
+      std::string& name = names_[static_cast<std::size_t>(i)];
+      if (!name.empty()) continue;
+      const auto& proto = proto_.node(i);
+      const bool duplicate = !proto.name().empty() && is_printable(proto.name());
+      const std::string type = is_printable(proto.op_type()) ? proto.op_type() : "node";
+      name = unique.make(duplicate ? proto.name() : fmt::format("{}_{}", type, i));
+    }
+  }
+
+  Result<> node_outputs(int index) {
+    const auto& proto = proto_.node(index);
+    Node node;
+    node.name = names_[static_cast<std::size_t>(index)];
+    node.op_type = proto.op_type();
+    for (const std::string& output : proto.output()) {
+      ValueId id = no_value;
+      if (!output.empty()) {
+        OPSPLIT_TRY(id, define(output, describe(index)));
+      }
+      node.outputs.push_back(id);
+    }
+    graph_.nodes.push_back(std::move(node));
+    return {};
+  }
+
+  Result<> node(int index) {
+    const auto& proto = proto_.node(index);
+    Node& node = graph_.nodes[static_cast<std::size_t>(index)];
+    if (!is_default_domain(proto.domain()))
+      return fail(ErrorCode::invalid_input,
+                  "domain '{}' is not supported, only ONNX's own operators",
+                  is_printable(proto.domain()) ? proto.domain() : "?");
+    for (const auto& attribute : proto.attribute()) {
+      OPSPLIT_TRY(Attribute value, attribute_from_onnx(attribute, external_));
+      node.attributes.insert_or_assign(attribute.name(), std::move(value));
+    }
+    if (ops::find(node.op_type) == nullptr)
+      return fail(ErrorCode::invalid_input, "unknown operation");
+    for (const std::string& input : proto.input()) {
+      if (input.empty()) {
+        node.inputs.push_back(no_value);
+        continue;
+      }
+      const auto known = ids_.find(input);
+      if (known == ids_.end())
+        return fail(ErrorCode::invalid_input, "input '{}' is defined nowhere",
+                    is_printable(input) ? input : "?");
+      node.inputs.push_back(known->second);
+    }
+    while (!node.inputs.empty() && node.inputs.back() == no_value) node.inputs.pop_back();
+    return {};
+  }
+
+  // Old exporters name outputs that only training needs: masks, saved means.
+  void drop_unread_outputs() {
+    std::vector<bool> read(graph_.values.size());
+    for (const ValueId id : graph_.outputs) read[static_cast<std::size_t>(id)] = true;
+    for (const Node& node : graph_.nodes)
+      for (const ValueId id : node.inputs)
+        if (id != no_value) read[static_cast<std::size_t>(id)] = true;
+    for (Node& node : graph_.nodes)
+      while (
+          node.outputs.size() > 1 && node.op_type != "Split" &&
+          (node.outputs.back() == no_value || !read[static_cast<std::size_t>(node.outputs.back())]))
+        node.outputs.pop_back();
+  }
+
+  Result<> outputs() {
+    if (proto_.output_size() == 0) return fail(ErrorCode::invalid_input, "has no outputs");
+    for (const auto& output : proto_.output()) {
+      const auto known = ids_.find(output.name());
+      if (known == ids_.end())
+        return fail(ErrorCode::invalid_input, "output '{}' is produced by no node",
+                    is_printable(output.name()) ? output.name() : "?");
+      for (const ValueId id : graph_.outputs)
+        if (id == known->second)
+          return fail(ErrorCode::invalid_input, "output '{}' is listed twice", output.name());
+      graph_.outputs.push_back(known->second);
+    }
+    return {};
+  }
+
+  Result<> sort() {
+    const auto readers = graph_.readers();
+    Successors successors(graph_.nodes.size());
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i)
+      for (const ValueId output : graph_.nodes[i].outputs) {
+        if (output == no_value) continue;
+        const auto& targets = readers[static_cast<std::size_t>(output)];
+        successors[i].insert(successors[i].end(), targets.begin(), targets.end());
+      }
+    const Order order = topological_order(successors);
+    if (!order.cycle.empty()) {
+      std::vector<std::string> names;
+      for (const std::int32_t node : order.cycle)
+        names.push_back(graph_.nodes[static_cast<std::size_t>(node)].name);
+      names.push_back(names.front());
+      return fail(ErrorCode::invalid_input, "these nodes form a cycle: {}",
+                  fmt::join(names, " -> "));
+    }
+    std::vector<Node> sorted;
+    sorted.reserve(graph_.nodes.size());
+    for (const std::int32_t node : order.vertices)
+      sorted.push_back(std::move(graph_.nodes[static_cast<std::size_t>(node)]));
+    graph_.nodes = std::move(sorted);
+    return {};
+  }
+
+  onnx::GraphProto& proto_;
+  ExternalData& external_;
+  Graph graph_;
+  std::vector<std::string> names_;                // of the nodes, in the file's order
+  std::unordered_map<std::string, ValueId> ids_;  // of the values, by name
+  std::vector<std::string> definers_;             // of the values, for messages
+};
+
+Result<Graph> import(const std::filesystem::path& file) {
+  onnx::ModelProto model;
+  OPSPLIT_CHECK(read_onnx(file, model));
+  OPSPLIT_TRY(const std::int64_t opset, opset_of(model));
+  ExternalData external(file.parent_path());
+  return Importer(*model.mutable_graph(), external).run(opset);
+}
+
+}  // namespace
+
+Result<Graph> import_model(const std::filesystem::path& file) {
+  const std::string name = file.filename().string();
+  auto graph = import(file);
+  if (!graph) return within(file.string(), std::move(graph).error());
+  graph->name = is_printable(name) ? name : "model";
+  return graph;
+}
+
+}  // namespace opsplit::graph

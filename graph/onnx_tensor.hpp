@@ -1,0 +1,23 @@
+// ONNX's TensorProto to a Constant and back.
+#pragma once
+
+#include "graph/external_data.hpp"
+#include "graph/graph.hpp"
+
+namespace onnx {
+class TensorProto;
+}
+
+namespace opsplit::graph {
+
+// Reads every encoding: raw bytes, the typed fields, and external data. Errors do not name the
+// tensor; the caller knows better what to call it.
+Result<Constant> constant_from_onnx(const onnx::TensorProto& tensor, ExternalData& external);
+
+// Type and raw bytes; the name is the caller's to set.
+void constant_to_onnx(const Constant& constant, onnx::TensorProto& tensor);
+
+// The type only: where the bytes lie is the caller's to say.
+void type_to_onnx(const TensorType& type, onnx::TensorProto& tensor);
+
+}  // namespace opsplit::graph

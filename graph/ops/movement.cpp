@@ -1,0 +1,193 @@
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "graph/ops/infer.hpp"
+#include "graph/ops/slice.hpp"
+
+namespace opsplit::graph::ops {
+
+Result<std::vector<SliceAxis>> slice_axes(const Site& site) {
+  const Shape& in = site.shape(0);
+  OPSPLIT_TRY(const Dims starts, site.integers("starts", 1));
+  OPSPLIT_TRY(const Dims ends, site.integers("ends", 2));
+  OPSPLIT_TRY(Dims axes, site.integers("axes", 3));
+  OPSPLIT_TRY(Dims steps, site.integers("steps", 4));
+  if (axes.empty()) {
+    axes.resize(starts.size());
+    std::iota(axes.begin(), axes.end(), 0);
+  }
+  if (steps.empty()) steps.assign(starts.size(), 1);
+  if (ends.size() != starts.size() || axes.size() != starts.size() || steps.size() != starts.size())
+    return fail(ErrorCode::invalid_input, "starts, ends, axes and steps differ in length");
+  OPSPLIT_CHECK(axis_mask(axes, in.rank()));
+
+  std::vector<SliceAxis> result;
+  for (const std::int64_t dim : in) result.push_back({0, 1, dim});
+  for (std::size_t i = 0; i < starts.size(); ++i) {
+    OPSPLIT_TRY(const std::size_t axis, normal_axis(axes[i], in.rank()));
+    const std::int64_t dim = in[axis];
+    const std::int64_t step = steps[i];
+    if (step == 0 || step == INT64_MIN) return fail(ErrorCode::invalid_input, "step {}", step);
+    // Backwards, an end of -1 after clamping means: down to and including the first element.
+    const std::int64_t low = step > 0 ? 0 : -1;
+    const std::int64_t high = step > 0 ? dim : dim - 1;
+    const auto clamp = [&](std::int64_t index) {
+      return std::clamp(index < 0 ? index + dim : index, low, high);
+    };
+    const std::int64_t start = clamp(starts[i]);
+    const std::int64_t distance = step > 0 ? clamp(ends[i]) - start : start - clamp(ends[i]);
+    const std::int64_t stride = std::abs(step);
+    result[axis] = {start, step, distance <= 0 ? 0 : (distance - 1) / stride + 1};
+  }
+  return result;
+}
+
+Result<Types> infer_slice(const Site& site) {
+  OPSPLIT_TRY(const auto axes, slice_axes(site));
+  Types types{site.type(0)};
+  for (std::size_t axis = 0; axis < axes.size(); ++axis) types[0].shape[axis] = axes[axis].size;
+  return types;
+}
+
+Result<Types> infer_transpose(const Site& site) {
+  const Shape& in = site.shape(0);
+  Dims perm = site.node().integers("perm");
+  if (!site.node().has("perm")) {
+    perm.resize(in.rank());
+    std::iota(perm.rbegin(), perm.rend(), 0);
+  }
+  if (perm.size() != in.rank() ||
+      std::any_of(perm.begin(), perm.end(), [](auto p) { return p < 0; }) ||
+      !axis_mask(perm, in.rank()))
+    return fail(ErrorCode::invalid_input, "perm is not a permutation of the axes of {}",
+                to_string(in));
+  Types types{site.type(0)};
+  for (std::size_t i = 0; i < perm.size(); ++i)
+    types[0].shape[i] = in[static_cast<std::size_t>(perm[i])];
+  return types;
+}
+
+Result<Types> infer_concat(const Site& site) {
+  OPSPLIT_CHECK(check_same_dtype(site));
+  if (!site.node().has("axis")) return fail(ErrorCode::invalid_input, "has no axis");
+  OPSPLIT_TRY(const std::size_t axis, normal_axis(site.node().integer("axis", 0), site.rank(0)));
+  Types types{site.type(0)};
+  std::int64_t& sum = types[0].shape[axis];
+  for (std::size_t i = 1; i < site.inputs(); ++i) {
+    Shape expected = site.shape(i);
+    if (expected.rank() == site.rank(0)) expected[axis] = site.shape(0)[axis];
+    if (expected != site.shape(0))
+      return fail(ErrorCode::invalid_input, "input {} is {}, which does not fit {} along axis {}",
+                  i, to_string(site.shape(i)), to_string(site.shape(0)), axis);
+    if (__builtin_add_overflow(sum, site.shape(i)[axis], &sum))
+      return fail(ErrorCode::limit_exceeded, "the output's axis {} overflows", axis);
+  }
+  return types;
+}
+
+Result<Types> infer_split(const Site& site) {
+  const Shape& in = site.shape(0);
+  OPSPLIT_TRY(const std::size_t axis, normal_axis(site.node().integer("axis", 0), in.rank()));
+  OPSPLIT_TRY(Dims sizes, site.integers("split", 1));
+  const auto count = static_cast<std::int64_t>(site.node().outputs.size());
+  if (sizes.empty()) {
+    // Equal parts; from operator set 18 on the last may be smaller.
+    const std::int64_t part = in[axis] / count + (in[axis] % count != 0 ? 1 : 0);
+    if (in[axis] % count != 0 && !site.node().has("num_outputs"))
+      return fail(ErrorCode::invalid_input, "cannot split {} into {} equal parts", in[axis], count);
+    sizes.assign(static_cast<std::size_t>(count), part);
+    sizes.back() = in[axis] - part * (count - 1);
+  }
+  std::int64_t left = in[axis];
+  for (const std::int64_t size : sizes) {
+    if (size < 0 || size > left)
+      return fail(ErrorCode::invalid_input, "the parts do not make up {}", in[axis]);
+    left -= size;
+  }
+  if (left != 0 || sizes.size() != static_cast<std::size_t>(count))
+    return fail(ErrorCode::invalid_input, "{} parts for {} outputs, or they do not make up {}",
+                sizes.size(), count, in[axis]);
+  Types types(sizes.size(), site.type(0));
+  for (std::size_t i = 0; i < sizes.size(); ++i) types[i].shape[axis] = sizes[i];
+  return types;
+}
+
+Result<Types> infer_gather(const Site& site) {
+  const Shape& data = site.shape(0);
+  const TensorType& indices = site.type(1);
+  if (indices.dtype != int64 && indices.dtype != int32)
+    return fail(ErrorCode::invalid_input, "indices are {}, must be int64 or int32",
+                to_string(indices.dtype));
+  OPSPLIT_TRY(const std::size_t axis, normal_axis(site.node().integer("axis", 0), data.rank()));
+  Dims dims(data.begin(), data.begin() + static_cast<std::ptrdiff_t>(axis));
+  dims.insert(dims.end(), indices.shape.begin(), indices.shape.end());
+  dims.insert(dims.end(), data.begin() + static_cast<std::ptrdiff_t>(axis) + 1, data.end());
+  OPSPLIT_TRY(const TensorType type, with_dims(site.type(0).dtype, dims));
+  return Types{type};
+}
+
+Result<Types> infer_pad(const Site& site) {
+  const Shape& in = site.shape(0);
+  OPSPLIT_TRY(const Dims pads, site.integers("pads", 1));
+  OPSPLIT_TRY(Dims axes, site.integers("axes", 3));
+  if (axes.empty()) {
+    axes.resize(in.rank());
+    std::iota(axes.begin(), axes.end(), 0);
+  }
+  OPSPLIT_CHECK(axis_mask(axes, in.rank()));
+  if (pads.size() != 2 * axes.size())
+    return fail(ErrorCode::invalid_input, "pads has {} numbers, needs {}", pads.size(),
+                2 * axes.size());
+  Types types{site.type(0)};
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    OPSPLIT_TRY(const std::size_t axis, normal_axis(axes[i], in.rank()));
+    std::int64_t& dim = types[0].shape[axis];
+    if (__builtin_add_overflow(dim, pads[i], &dim) ||
+        __builtin_add_overflow(dim, pads[axes.size() + i], &dim) || dim < 0)
+      return fail(ErrorCode::invalid_input, "pads {} and {} do not fit {} of axis {}", pads[i],
+                  pads[axes.size() + i], in[axis], axis);
+  }
+  return types;
+}
+
+// Resize, and Upsample before it: the output's size comes from `sizes`, or from `scales` as an
+// attribute (operator set 7), input 1 (9, 10) or input 2 (after the region of interest).
+Result<Types> infer_resize(const Site& site) {
+  const Shape& in = site.shape(0);
+  if (site.node().has("axes") ||
+      site.node().text("keep_aspect_ratio_policy", "stretch") != "stretch")
+    return fail(ErrorCode::invalid_input, "axes and keep_aspect_ratio_policy are not supported");
+  Types types{site.type(0)};
+  if (site.has(3)) {
+    OPSPLIT_TRY(const Dims sizes, site.integers(3, "sizes"));
+    OPSPLIT_TRY(types[0], with_dims(site.type(0).dtype, sizes));
+    if (sizes.size() != in.rank())
+      return fail(ErrorCode::invalid_input, "{} sizes for rank {}", sizes.size(), in.rank());
+    return types;
+  }
+  std::vector<float> scales;
+  const std::size_t input = site.node().op_type == "Resize" && site.opset() >= 11 ? 2 : 1;
+  if (const auto found = site.node().attributes.find("scales");
+      found != site.node().attributes.end() && !site.has(input)) {
+    scales = std::get<std::vector<float>>(found->second);
+  } else if (const Constant* constant = site.constant(input);
+             constant != nullptr && constant->type.dtype == float32) {
+    scales.assign(constant->as<float>().begin(), constant->as<float>().end());
+  } else {
+    return fail(ErrorCode::invalid_input, "scales or sizes must be constant");
+  }
+  if (scales.size() != in.rank())
+    return fail(ErrorCode::invalid_input, "{} scales for rank {}", scales.size(), in.rank());
+  for (std::size_t axis = 0; axis < scales.size(); ++axis) {
+    // In float, as ONNX Runtime does: 3 x 1.3333334 must be 4 there and here.
+    const float size = std::floor(static_cast<float>(in[axis]) * scales[axis]);
+    if (!(scales[axis] > 0) || !(size < 0x1p62f))
+      return fail(ErrorCode::invalid_input, "scale {} of axis {} is out of range", scales[axis],
+                  axis);
+    types[0].shape[axis] = static_cast<std::int64_t>(size);
+  }
+  return types;
+}
+
+}  // namespace opsplit::graph::ops

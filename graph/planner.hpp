@@ -1,0 +1,34 @@
+// Makes the plan (base/plan.hpp) of a split graph, and writes each operator's part.
+#pragma once
+
+#include <filesystem>
+
+#include "base/plan.hpp"
+#include "graph/split.hpp"
+
+namespace opsplit::graph {
+
+struct PlanOptions {
+  // The channel-blocked layout that this machine's convolutions prefer, for tensors whose producer
+  // and readers all take it; row_major: none.
+  Layout blocked = Layout::row_major;
+  std::size_t max_operators = 280;  // RouDi registers at most 300 processes: clients need some
+  std::uint32_t depth = 8;
+  std::uint64_t max_arena_bytes = (std::uint64_t{4} << 30) - 4096;  // one iceoryx chunk, see design
+};
+
+// Tensors get places: a place is used again only by a task that is a strict descendant of every
+// task that reads it under any of its names; inputs and outputs of one task never overlap; the
+// graph's inputs and outputs are not used again. An error names the limit that does not fit.
+Result<Plan> make_plan(const Graph& graph, const SplitSpec& spec, const PlanOptions& options);
+
+// Writes into `folder`: one ONNX model per operator (`PlannedOperator::part`), and `weights`, which
+// holds every constant once and to which the parts refer as ONNX external data (64-byte aligned).
+// A part's inputs and outputs are the tensors that its tasks read and write, by the plan's names;
+// the names of its nodes are those in PlannedTask::nodes. Views inside a task are nodes of the part.
+Result<> write_parts(const Graph& graph, const Plan& plan, const std::filesystem::path& folder);
+
+// Graphviz: operators as clusters, tasks in them, tensors with their bytes on the edges.
+std::string to_dot(const Plan& plan);
+
+}  // namespace opsplit::graph
