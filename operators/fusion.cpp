@@ -1,0 +1,101 @@
+#include "operators/fusion.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "operators/kernels/index_space.hpp"
+#include "operators/kernels/kernels.hpp"
+
+namespace opsplit::operators {
+namespace {
+
+// oneDNN 2.6 takes 32, and each costs registers.
+constexpr std::size_t most_post_ops = 12;
+
+class Fusion {
+ public:
+  explicit Fusion(TaskGraph& task) : task_(task) {}
+
+  void run() {
+    // A step that takes another in moves to the other's place (its operands are there by then), so
+    // the walk meets it again; it ends since steps only become fewer or are passed.
+    for (std::size_t at = 0; at < task_.steps.size();)
+      if (!grow(at)) ++at;
+  }
+
+ private:
+  // Takes the reader of the step's output in. False if the step stays as it is.
+  bool grow(std::size_t at) {
+    Step& step = task_.steps[at];
+    if (step.kind != Step::Kind::node || step.outputs.size() != 1) return false;
+    const KernelKind* kind = find_kernel(step.node->op_type);
+    if (kind == nullptr || !kind->takes_post_ops || step.post_ops.size() >= most_post_ops)
+      return false;
+    const TensorId result = step.outputs[0];
+    const TaskTensor& tensor = task_.tensor(result);
+    if (tensor.output >= 0 || tensor.type.dtype != float32) return false;
+    const auto reader = only_reader(result);
+    if (!reader) return false;
+    Step& next = task_.steps[*reader];
+    if (next.kind != Step::Kind::node || next.outputs.size() != 1 || !next.post_ops.empty() ||
+        task_.tensor(next.outputs[0]).type != tensor.type)
+      return false;
+    if (!take_activation(step, next) && !take_binary(step, next, result)) return false;
+    step.outputs = next.outputs;
+    auto first = task_.steps.begin() + static_cast<std::ptrdiff_t>(at);
+    auto second = task_.steps.begin() + static_cast<std::ptrdiff_t>(*reader);
+    *second = std::move(*first);
+    task_.steps.erase(first);
+    return true;
+  }
+
+  // The step that alone reads a tensor, and reads it once.
+  std::optional<std::size_t> only_reader(TensorId tensor) const {
+    std::optional<std::size_t> reader;
+    for (std::size_t i = 0; i < task_.steps.size(); ++i)
+      for (const TensorId input : task_.steps[i].inputs) {
+        if (input != tensor) continue;
+        if (reader) return std::nullopt;
+        reader = i;
+      }
+    return reader;
+  }
+
+  bool take_activation(Step& step, const Step& next) const {
+    std::vector<const graph::Constant*> constants;
+    for (const TensorId input : next.inputs)
+      constants.push_back(input == no_tensor ? nullptr : task_.tensor(input).constant);
+    const auto activation = activation_of(*next.node, task_.opset, constants);
+    if (!activation || activation->function == ActivationFunction::erf) return false;
+    step.post_ops.push_back(post_op(*activation));
+    return true;
+  }
+
+  // `result` is what the step gives to `next`.
+  bool take_binary(Step& step, const Step& next, TensorId result) const {
+    const auto function = binary_function_of(next.node->op_type);
+    if (!function || step.post_ops.size() + next.inputs.size() > most_post_ops) return false;
+    if (!is_commutative(*function) && next.inputs[0] != result) return false;
+    const TensorType& type = task_.tensor(result).type;
+    for (const TensorId input : next.inputs)
+      if (input == no_tensor || task_.tensor(input).type.dtype != float32 ||
+          !is_broadcastable(task_.tensor(input).type.shape, type.shape))
+        return false;
+    for (const TensorId input : next.inputs) {
+      if (input == result) continue;
+      step.post_ops.push_back(post_op(*function, step.inputs.size()));
+      step.inputs.push_back(input);
+    }
+    return true;
+  }
+
+  TaskGraph& task_;
+};
+
+}  // namespace
+
+void fuse(TaskGraph& task) { Fusion(task).run(); }
+
+}  // namespace opsplit::operators

@@ -1,0 +1,124 @@
+#include "operators/host.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include "ipc/message_socket.hpp"
+#include "ipc/session.hpp"
+#include "ipc/weight_store.hpp"
+
+namespace opsplit::operators {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto attach_timeout = 10s;
+
+// The weight store as kernels see it.
+class SharedWeights final : public PackedWeights {
+ public:
+  explicit SharedWeights(ipc::WeightStore& store) : store_(store) {}
+  Result<std::span<const std::byte>> get(std::string_view key, std::uint64_t bytes,
+                                         const std::function<void(std::byte*)>& fill) override {
+    return store_.packed(key, bytes, fill);
+  }
+
+ private:
+  ipc::WeightStore& store_;
+};
+
+// Runs one claimed task: views from the headers, the operator, the headers of what it wrote. Memory
+// for the views is kept from task to task.
+class TaskRunner {
+ public:
+  TaskRunner(ipc::Session& session, Operator& op) : session_(session), operator_(op) {
+    const Plan& plan = session.plan();
+    const auto& tasks = plan.operators[static_cast<std::size_t>(session.attachment().op)].tasks;
+    position_.resize(plan.tasks.size());
+    for (std::size_t i = 0; i < tasks.size(); ++i)
+      position_[static_cast<std::size_t>(tasks[i])] = i;
+  }
+
+  Result<> run(const ipc::Claim& claim, RunReport& report) {
+    const Plan& plan = session_.plan();
+    const ipc::Places& places = session_.places();
+    const PlannedTask& task = plan.tasks[claim.task];
+    inputs_.clear();
+    outputs_.clear();
+    for (const std::int32_t tensor : task.inputs) {
+      auto placed = places.read(claim.slot, claim.generation, tensor);
+      if (!placed) return within(writer_of(tensor), placed.error());
+      inputs_.push_back({placed->type, placed->layout, placed->data});
+    }
+    for (const std::int32_t tensor : task.outputs) {
+      const ipc::PlacedTensor placed = places.write(claim.slot, tensor);
+      outputs_.push_back({placed.type, placed.layout, placed.data});
+    }
+    OPSPLIT_CHECK(operator_.run(position_[claim.task], inputs_, outputs_, report));
+    for (const std::int32_t tensor : task.outputs)
+      places.write_header(claim.slot, claim.generation, tensor);
+    return {};
+  }
+
+ private:
+  // Whom a bad header is to be blamed on.
+  [[nodiscard]] std::string writer_of(std::int32_t tensor) const {
+    const Plan& plan = session_.plan();
+    const std::int32_t producer =
+        plan.tensors[static_cast<std::size_t>(plan.root(tensor))].producer;
+    if (producer == PlannedTensor::none) return "written by the client";
+    const std::int32_t op = plan.tasks[static_cast<std::size_t>(producer)].op;
+    return "written by operator '" + plan.operators[static_cast<std::size_t>(op)].name + "'";
+  }
+
+  ipc::Session& session_;
+  Operator& operator_;
+  std::vector<std::size_t> position_;  // in the operator, by task
+  std::vector<TensorView> inputs_;
+  std::vector<MutableTensorView> outputs_;
+};
+
+}  // namespace
+
+Result<> run_host(const HostOptions& options, const OperatorFactory& make_operator,
+                  const std::atomic<bool>& stop) {
+  Deadline deadline = Clock::now() + attach_timeout;
+  OPSPLIT_TRY(auto socket, ipc::MessageSocket::connect(options.socket, deadline));
+  const auto request = [&](const char* op) {
+    return nlohmann::json{
+        {"op", op}, {"version", OPSPLIT_VERSION}, {"deployment", options.deployment}};
+  };
+  OPSPLIT_TRY(const nlohmann::json reply, socket.call(request("attach_operator"), deadline));
+  OPSPLIT_TRY(const ipc::Attachment attachment, ipc::attachment_from_json(reply));
+  if (attachment.op < 0) return fail(ErrorCode::refused, "opsplitd took us for a client");
+  OPSPLIT_TRY(const auto session, ipc::Session::open(
+                                      attachment, std::make_shared<ipc::SystemFutex>(), deadline));
+  OPSPLIT_TRY(ipc::WeightStore store, ipc::WeightStore::open(attachment.folder));
+  SharedWeights packed_weights(store);
+  const auto index = static_cast<std::uint32_t>(attachment.op);
+  const PlannedOperator& planned = session->plan().operators[index];
+  OPSPLIT_TRY(const auto op, make_operator({session->plan(), planned,
+                                            std::filesystem::path(attachment.folder) / planned.part,
+                                            attachment.threads, packed_weights}));
+  deadline = Clock::now() + attach_timeout;
+  OPSPLIT_CHECK(socket.call(request("ready"), deadline));
+
+  ipc::Handover& handover = session->handover();
+  ipc::Worker worker(handover, index, attachment.launch, attachment.seat, attachment.worker);
+  TaskRunner runner(*session, *op);
+  while (!stop.load(std::memory_order_relaxed) && !session->over()) {
+    const auto claim = worker.next();
+    if (!claim) continue;
+    RunReport report;
+    Result<> ran;
+    if (!claim->input_failed) {
+      ran = runner.run(*claim, report);
+      if (!ran) handover.write_failure(*claim, ran.error().message);
+    }
+    const bool failed = claim->input_failed || !ran;
+    worker.commit(*claim, failed ? ipc::TaskState::failed : ipc::TaskState::done,
+                  report.bytes_copied);
+  }
+  return {};
+}
+
+}  // namespace opsplit::operators

@@ -1,0 +1,28 @@
+// The process around an operator: attaches to opsplitd, then claims, runs and commits tasks until it
+// is told to end.
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/error.hpp"
+#include "operators/operator.hpp"
+
+namespace opsplit::operators {
+
+struct HostOptions {
+  std::filesystem::path socket;  // opsplitd's
+  std::string deployment;
+};
+
+using OperatorFactory = std::function<Result<std::unique_ptr<Operator>>(const OperatorSpec&)>;
+
+// Returns once `stop` is set (a signal handler may do that) or the epoch is over. Errors: opsplitd
+// refused us, or the operator could not be made.
+Result<> run_host(const HostOptions& options, const OperatorFactory& make_operator,
+                  const std::atomic<bool>& stop);
+
+}  // namespace opsplit::operators

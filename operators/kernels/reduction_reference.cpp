@@ -1,0 +1,64 @@
+#include <vector>
+
+#include "operators/kernels/index_space.hpp"
+#include "operators/kernels/reference.hpp"
+
+namespace opsplit::operators::reference {
+namespace {
+
+// The axes to reduce: an attribute until opset 17, an input since; all if there are none.
+Result<std::vector<bool>> reduced_axes(const Call& call) {
+  const std::size_t rank = call.inputs[0].type.shape.rank();
+  std::vector<std::int64_t> axes = call.node.integers("axes");
+  if (call.has_input(1)) {
+    const TensorView& view = call.inputs[1];
+    if (view.type.dtype != int64)
+      return fail(ErrorCode::invalid_input, "axes of type {}", to_string(view.type.dtype));
+    OPSPLIT_TRY(const std::int64_t count, view.type.shape.elements());
+    axes.assign(view.as<std::int64_t>(), view.as<std::int64_t>() + count);
+  }
+  const bool none = axes.empty();
+  std::vector<bool> reduced(rank, none && call.node.integer("noop_with_empty_axes", 0) == 0);
+  for (const std::int64_t axis : axes) {
+    const std::int64_t at = axis < 0 ? axis + static_cast<std::int64_t>(rank) : axis;
+    if (at < 0 || at >= static_cast<std::int64_t>(rank))
+      return fail(ErrorCode::invalid_input, "{} along axis {}", call.node.op_type, axis);
+    reduced[static_cast<std::size_t>(at)] = true;
+  }
+  return reduced;
+}
+
+}  // namespace
+
+Result<> reduce_mean(const Call& call) {
+  const TensorView& x = call.inputs[0];
+  const MutableTensorView& y = call.outputs[0];
+  OPSPLIT_TRY(const auto reduced, reduced_axes(call));
+  // Strides of the output, walked by the input's coordinates: 0 along reduced axes.
+  Coordinates strides{};
+  std::int64_t kept = 1;
+  std::int64_t count = 1;
+  for (std::size_t axis = reduced.size(); axis-- > 0;) {
+    if (reduced[axis]) {
+      count *= x.type.shape[axis];
+    } else {
+      strides[axis] = kept;
+      kept *= x.type.shape[axis];
+    }
+  }
+  OPSPLIT_TRY(const std::int64_t elements, y.type.shape.elements());
+  if (elements != kept || x.type.dtype != float32 || y.type.dtype != float32 || count == 0)
+    return fail(ErrorCode::invalid_input, "ReduceMean of {} giving {}", to_string(x.type),
+                to_string(y.type));
+  std::vector<double> sums(static_cast<std::size_t>(kept), 0.0);
+  const float* in = x.as<float>();
+  for_each_index(x.type.shape, [&](const Coordinates& at) {
+    sums[static_cast<std::size_t>(offset_of(at, strides, reduced.size()))] +=
+        static_cast<double>(*in++);
+  });
+  for (std::size_t i = 0; i < sums.size(); ++i)
+    y.as<float>()[i] = static_cast<float>(sums[i] / static_cast<double>(count));
+  return {};
+}
+
+}  // namespace opsplit::operators::reference

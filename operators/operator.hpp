@@ -1,0 +1,41 @@
+// What an operator host runs: the tasks of one operator.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "base/error.hpp"
+#include "base/plan.hpp"
+#include "operators/kernel.hpp"
+#include "operators/program.hpp"
+
+namespace opsplit::operators {
+
+class Operator {
+ public:
+  virtual ~Operator() = default;
+
+  // Runs a task, by its position in PlannedOperator::tasks. Inputs and outputs are those of the
+  // PlannedTask, in its order; inputs may be in any layout that their headers say, outputs are to be
+  // written in the layout of their views. Only called from one thread. An error fails the request,
+  // not the operator.
+  virtual Result<> run(std::size_t task, std::span<const TensorView> inputs,
+                       std::span<const MutableTensorView> outputs, RunReport& report) = 0;
+};
+
+// What an operator is made from.
+struct OperatorSpec {
+  const Plan& plan;
+  const PlannedOperator& op;
+  std::filesystem::path part;  // its ONNX model
+  int threads;
+  PackedWeights& packed_weights;
+};
+
+// Our own kernels: every task compiled into a Program.
+Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec);
+
+}  // namespace opsplit::operators

@@ -1,0 +1,79 @@
+// A task's nodes, compiled for this machine: fused, with layouts chosen, weights packed and
+// intermediate memory planned once; run() then only computes.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/graph.hpp"
+#include "operators/kernel.hpp"
+
+namespace opsplit::operators {
+
+// Where packed weights lie: in the weight store that all instances share, or on the heap in tests.
+// The same key always stands for the same bytes.
+class PackedWeights {
+ public:
+  virtual ~PackedWeights() = default;
+  // The bytes under `key`: as an earlier call, here or in another process, filled them, or as
+  // `fill` writes them now. 64-byte aligned, read-only, valid as long as this object.
+  virtual Result<std::span<const std::byte>> get(std::string_view key, std::uint64_t bytes,
+                                                 const std::function<void(std::byte*)>& fill) = 0;
+};
+
+class HeapWeights final : public PackedWeights {
+ public:
+  HeapWeights();
+  ~HeapWeights() override;
+  Result<std::span<const std::byte>> get(std::string_view key, std::uint64_t bytes,
+                                         const std::function<void(std::byte*)>& fill) override;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+struct CompileOptions {
+  int threads = 1;
+  PackedWeights* packed_weights = nullptr;  // not owned, outlives the program
+  std::optional<Layout> image_layout;       // inside the task; by default what this CPU prefers
+};
+
+// A tensor at the edge of a task: a value of the part, and the layout that it has in its place.
+struct EdgeTensor {
+  std::string value;
+  Layout layout = Layout::row_major;
+};
+
+struct RunReport {
+  // Inputs or outputs that could not be used where they lie: they came in another layout than agreed,
+  // or an output is a copy of something that lies elsewhere.
+  std::uint64_t bytes_copied = 0;
+  // Inputs or outputs in their agreed layout that the kernels computed in another one.
+  std::uint64_t bytes_converted = 0;
+};
+
+class Program {
+ public:
+  // `nodes` are names of nodes of `part`, in execution order. An error names the node that has no
+  // kernel, or whose attributes or types none supports.
+  static Result<std::unique_ptr<Program>> compile(const graph::Graph& part,
+                                                  std::span<const std::string> nodes,
+                                                  std::vector<EdgeTensor> inputs,
+                                                  std::vector<EdgeTensor> outputs,
+                                                  const CompileOptions& options);
+  virtual ~Program() = default;
+
+  // Views in the order of the edges given to compile(). An input may come in another layout than
+  // agreed: it is converted, and counted in the report. Outputs are written in the agreed layout.
+  // Not thread safe.
+  virtual Result<> run(std::span<const TensorView> inputs,
+                       std::span<const MutableTensorView> outputs, RunReport& report) = 0;
+};
+
+}  // namespace opsplit::operators
