@@ -1,0 +1,125 @@
+#include "daemon/broker_process.hpp"
+
+#include <signal.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "ipc/message_socket.hpp"
+
+namespace opsplit::daemon {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+
+constexpr auto start_timeout = 60s;  // it zero-fills its pools: about a second per GiB
+constexpr auto poll_period = 20ms;
+constexpr auto ping_timeout = 10ms;  // while it fills its pools it listens, but does not answer
+constexpr auto call_timeout = 2s;
+constexpr auto stop_grace = 2s;
+
+}  // namespace
+
+BrokerProcess::BrokerProcess(boost::asio::io_context& io, Launcher& launcher, Paths paths,
+                             std::function<void(std::string)> on_death)
+    : io_(io),
+      launcher_(launcher),
+      paths_(std::move(paths)),
+      on_death_(std::move(on_death)),
+      timer_(io) {}
+
+BrokerProcess::~BrokerProcess() {
+  if (!running_) return;
+  launcher_.signal(process_, SIGTERM);
+  if (!has_ended(process_.pidfd, Clock::now() + stop_grace)) launcher_.signal(process_, SIGKILL);
+  launcher_.reap(process_);
+}
+
+void BrokerProcess::start(const std::vector<std::uint64_t>& pool_bytes,
+                          std::function<void(Result<>)> started) {
+  Command command;
+  command.arguments = {paths_.program.string(), "--socket", paths_.socket.string()};
+  for (const std::uint64_t bytes : pool_bytes) {
+    command.arguments.emplace_back("--pool");
+    command.arguments.push_back(std::to_string(bytes));
+  }
+  command.log = paths_.log;
+  std::error_code ignored;
+  std::filesystem::remove(paths_.log, ignored);
+  auto process = launcher_.launch(command);
+  if (!process) {
+    started(tl::unexpected(process.error()));
+    return;
+  }
+  process_ = std::move(*process);
+  running_ = true;
+  started_ = std::move(started);
+  start_deadline_ = Clock::now() + start_timeout;
+  death_ = Watch(io_, process_.pidfd.get(), Watch::readable, [this] { died(); });
+  poll_until_ready();
+}
+
+void BrokerProcess::poll_until_ready() {
+  if (ask({{"op", "ping"}}, ping_timeout)) {
+    if (const auto started = std::exchange(started_, nullptr)) started({});
+    return;
+  }
+  if (Clock::now() > start_deadline_) {
+    launcher_.signal(process_, SIGKILL);  // died() reports it
+    return;
+  }
+  timer_.at(Clock::now() + poll_period, [this] { poll_until_ready(); });
+}
+
+void BrokerProcess::died() {
+  death_.reset();
+  timer_.cancel();
+  const std::string how = launcher_.reap(process_);
+  running_ = false;
+  if (const auto stopped = std::exchange(stopped_, nullptr)) {
+    stopped();
+    return;
+  }
+  // The last line of its log says why.
+  std::string line, last;
+  for (std::ifstream log(paths_.log); std::getline(log, line);)
+    if (!line.empty()) last = line;
+  const std::string reason = fmt::format("the broker ended with {}: {}", how, last);
+  if (const auto started = std::exchange(started_, nullptr))
+    started(fail(ErrorCode::unavailable, "{}", reason));
+  else
+    on_death_(reason);
+}
+
+Result<> BrokerProcess::ask(const json& request, std::chrono::milliseconds timeout) {
+  const Deadline deadline = Clock::now() + timeout;
+  OPSPLIT_TRY(ipc::MessageSocket socket, ipc::MessageSocket::connect(paths_.socket, deadline));
+  OPSPLIT_CHECK(socket.call(request, deadline));
+  return {};
+}
+
+Result<> BrokerProcess::publish(const ipc::ArenaId& arena, std::uint64_t bytes) {
+  return ask({{"op", "publish"},
+              {"deployment", arena.deployment},
+              {"epoch", arena.epoch},
+              {"bytes", bytes}},
+             call_timeout);
+}
+
+Result<> BrokerProcess::withdraw(const ipc::ArenaId& arena) {
+  return ask({{"op", "withdraw"}, {"deployment", arena.deployment}, {"epoch", arena.epoch}},
+             call_timeout);
+}
+
+void BrokerProcess::stop(std::function<void()> stopped) {
+  if (!running_) {
+    stopped();
+    return;
+  }
+  stopped_ = std::move(stopped);
+  timer_.at(Clock::now() + stop_grace, [this] { launcher_.signal(process_, SIGKILL); });
+  launcher_.signal(process_, SIGTERM);
+}
+
+}  // namespace opsplit::daemon

@@ -1,0 +1,47 @@
+// The commands of `opsplit`: each adds its options to the command line and, if it is the one that
+// was typed, sets what to run.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+
+namespace opsplit::daemon::cli {
+
+struct Invocation {
+  std::filesystem::path folder;  // opsplitd's, by --folder
+  std::function<Result<>()> run;
+};
+
+void add_init(CLI::App& app, Invocation& invocation);
+void add_plan(CLI::App& app, Invocation& invocation);
+void add_up(CLI::App& app, Invocation& invocation);
+void add_ps(CLI::App& app, Invocation& invocation);
+void add_logs(CLI::App& app, Invocation& invocation);
+void add_down(CLI::App& app, Invocation& invocation);
+void add_doctor(CLI::App& app, Invocation& invocation);
+void add_infer(CLI::App& app, Invocation& invocation);
+void add_run(CLI::App& app, Invocation& invocation);
+void add_bench(CLI::App& app, Invocation& invocation);
+void add_completion(CLI::App& app, Invocation& invocation);
+
+// What `plan`, `up`, `run` and `bench` take: a deployment file or a model, and what the command line
+// says against it.
+struct Target {
+  std::filesystem::path path;
+  std::string split;
+  std::string name;
+  std::vector<std::string> shapes;
+};
+
+enum class TargetOptions { all, without_split };
+void add_target(CLI::App& command, Target& target, TargetOptions which = TargetOptions::all);
+
+// A line on stderr: what is going on while the user waits.
+void print_progress(const std::string& text);
+
+}  // namespace opsplit::daemon::cli

@@ -1,0 +1,143 @@
+#include "daemon/cli/daemon_client.hpp"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <spawn.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <thread>
+
+#include "daemon/daemon.hpp"
+#include "daemon/paths.hpp"
+
+namespace opsplit::daemon::cli {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+
+constexpr auto short_timeout = 10s;
+constexpr auto up_timeout = 600s;  // a large model takes its time to be planned and packed
+constexpr auto down_timeout = 60s;
+constexpr auto start_timeout = 10s;
+
+// Starts opsplitd in a session of its own; it outlives us.
+Result<pid_t> spawn_opsplitd(const std::filesystem::path& folder, const std::filesystem::path& log,
+                             const DaemonClient::StartOptions& options) {
+  std::vector<std::string> arguments = {(program_folder() / "opsplitd").string(), "--folder",
+                                        folder.string(), "--exit-when-empty"};
+  if (!options.reserve.empty()) arguments.emplace_back("--reserve");
+  for (const std::uint64_t bytes : options.reserve) arguments.push_back(std::to_string(bytes));
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+
+  posix_spawn_file_actions_t files;
+  posix_spawn_file_actions_init(&files);
+  posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&files, 1, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  posix_spawn_file_actions_adddup2(&files, 1, 2);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
+  // The child inherits our affinity: there is no other way to set one with posix_spawn.
+  cpu_set_t ours, wanted;
+  sched_getaffinity(0, sizeof ours, &ours);
+  CPU_ZERO(&wanted);
+  for (const int cpu : options.cpus) CPU_SET(static_cast<std::size_t>(cpu), &wanted);
+  if (!options.cpus.empty()) sched_setaffinity(0, sizeof wanted, &wanted);
+  pid_t pid = 0;
+  const int error = posix_spawn(&pid, argv[0], &files, &attributes, argv.data(), environ);
+  sched_setaffinity(0, sizeof ours, &ours);
+  posix_spawnattr_destroy(&attributes);
+  posix_spawn_file_actions_destroy(&files);
+  if (error != 0) return fail_errno(error, "could not start {}", arguments[0]);
+  return pid;
+}
+
+}  // namespace
+
+DaemonClient::DaemonClient(std::filesystem::path folder, ipc::MessageSocket socket)
+    : folder_(std::move(folder)), socket_(std::move(socket)) {}
+
+std::filesystem::path DaemonClient::socket_path() const { return Daemon::socket_path(folder_); }
+
+Result<DaemonClient> DaemonClient::connect(const std::filesystem::path& folder) {
+  auto socket =
+      ipc::MessageSocket::connect(Daemon::socket_path(folder), Clock::now() + short_timeout);
+  if (!socket && socket.error().code == ErrorCode::unavailable)
+    return fail(ErrorCode::unavailable,
+                "opsplitd does not run (no answer at {}): `opsplit up` starts it",
+                Daemon::socket_path(folder).string());
+  if (!socket) return tl::unexpected(socket.error());
+  return DaemonClient(folder, std::move(*socket));
+}
+
+Result<DaemonClient> DaemonClient::connect_or_start(const std::filesystem::path& folder,
+                                                    const StartOptions& options) {
+  auto running = connect(folder);
+  if (running || running.error().code != ErrorCode::unavailable) return running;
+  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
+    return fail_errno(errno, "{}", folder.string());
+  const std::filesystem::path log = folder / "opsplitd.log";
+  OPSPLIT_TRY(const pid_t pid, spawn_opsplitd(folder, log, options));
+  OPSPLIT_TRY(const ProcessIdentity process, identify(pid));
+  OPSPLIT_TRY(const FileDescriptor pidfd, open_pidfd(process));
+  const Deadline deadline = Clock::now() + start_timeout;
+  while (Clock::now() < deadline) {
+    auto started = connect(folder);
+    if (started) started->started_ = true;
+    if (started || started.error().code != ErrorCode::unavailable) return started;
+    if (has_ended(pidfd, Clock::now() + 10ms)) {
+      const auto words = read_file(log);
+      return fail(ErrorCode::unavailable, "opsplitd did not start: {}",
+                  words ? words->substr(0, words->find('\n')) : "see " + log.string());
+    }
+  }
+  return fail(ErrorCode::timed_out, "opsplitd did not answer within {} s: see {}",
+              start_timeout.count(), log.string());
+}
+
+Result<json> DaemonClient::call(json request, std::chrono::seconds timeout) {
+  request["version"] = OPSPLIT_VERSION;
+  return socket_.call(request, Clock::now() + timeout);
+}
+
+Result<json> DaemonClient::up(const Target& target,
+                              const std::function<void(std::string)>& progress,
+                              Lifetime lifetime) {
+  const Deadline deadline = Clock::now() + up_timeout;
+  json request = {{"op", "up"},
+                  {"version", OPSPLIT_VERSION},
+                  {"path", std::filesystem::absolute(target.path).string()},
+                  {"shapes", target.shapes},
+                  {"temporary", lifetime == Lifetime::temporary}};
+  if (!target.split.empty()) request["split"] = target.split;
+  if (!target.name.empty()) request["name"] = target.name;
+  auto reply = socket_.call(request, deadline);
+  while (reply && reply->contains("progress")) {
+    progress(reply->value("progress", ""));
+    reply = socket_.receive_reply(deadline);
+  }
+  if (!reply) {
+    // One that we started, and that has nothing to run, ends: leave nothing behind.
+    if (started_) (void)socket_.receive(Clock::now() + down_timeout);
+    return tl::unexpected(reply.error());
+  }
+  return reply->value("deployment", json());
+}
+
+Result<std::size_t> DaemonClient::down(const std::string& name) {
+  json request = {{"op", "down"}};
+  if (!name.empty()) request["deployment"] = name;
+  OPSPLIT_TRY(const json reply, call(request, down_timeout));
+  // It ends: our connection's end says that it has.
+  if (reply.value("exiting", false)) (void)socket_.receive(Clock::now() + down_timeout);
+  return reply.value("stopped", std::size_t{0});
+}
+
+Result<json> DaemonClient::ps() { return call({{"op", "ps"}}, short_timeout); }
+
+}  // namespace opsplit::daemon::cli

@@ -1,0 +1,51 @@
+// opsplitd as the commands see it: asked over its socket, and started if none runs.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "daemon/cli/commands.hpp"
+#include "ipc/message_socket.hpp"
+
+namespace opsplit::daemon::cli {
+
+class DaemonClient {
+ public:
+  struct StartOptions {
+    std::vector<std::uint64_t> reserve;  // of the broker; empty: opsplitd's default
+    std::vector<int> cpus;               // that it and all operators may use; empty: all of ours
+  };
+
+  // Error unavailable: none runs.
+  static Result<DaemonClient> connect(const std::filesystem::path& folder);
+  // Starts one that ends with its last deployment if none runs. Its last words are in the error.
+  static Result<DaemonClient> connect_or_start(const std::filesystem::path& folder,
+                                               const StartOptions& options);
+
+  // The status of the deployment once it is ready. A temporary one ends with this object, however
+  // that ends.
+  enum class Lifetime { until_down, temporary };
+  Result<nlohmann::json> up(const Target& target, const std::function<void(std::string)>& progress,
+                            Lifetime lifetime = Lifetime::until_down);
+  // Empty name: everything. Returns once nothing of it is left, opsplitd itself included if it ends.
+  Result<std::size_t> down(const std::string& name);
+  Result<nlohmann::json> ps();
+
+  [[nodiscard]] std::filesystem::path socket_path() const;
+
+ private:
+  DaemonClient(std::filesystem::path folder, ipc::MessageSocket socket);
+  Result<nlohmann::json> call(nlohmann::json request, std::chrono::seconds timeout);
+
+  std::filesystem::path folder_;
+  ipc::MessageSocket socket_;
+  bool started_ = false;  // by us
+};
+
+}  // namespace opsplit::daemon::cli

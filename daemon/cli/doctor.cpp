@@ -1,0 +1,92 @@
+// doctor: whether this machine can run deployments, and what stands in the way.
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+
+#include "base/cpu.hpp"
+#include "base/system.hpp"
+#include "daemon/cli/commands.hpp"
+#include "daemon/cli/daemon_client.hpp"
+#include "daemon/stale_files.hpp"
+#include "daemon/table.hpp"
+#include "daemon/topology.hpp"
+#include "ipc/broker.hpp"
+
+namespace opsplit::daemon::cli {
+namespace {
+
+constexpr std::uint64_t mebibyte = 1 << 20;
+
+struct Finding {
+  std::string what;
+  std::string state;
+  std::string advice;  // empty: all is well
+};
+
+Finding shared_memory() {
+  struct statvfs info {};
+  if (statvfs("/dev/shm", &info) != 0) return {"/dev/shm", "missing", "mount a tmpfs there"};
+  const std::uint64_t size = std::uint64_t{info.f_blocks} * info.f_frsize;
+  const std::uint64_t free = std::uint64_t{info.f_bavail} * info.f_frsize;
+  // The smallest broker: iceoryx's management segment and a pool of a page.
+  const std::uint64_t page = 4096;
+  const std::uint64_t needed = ipc::broker_bytes({&page, 1}).value_or(0);
+  return {"/dev/shm", fmt::format("{} MiB, {} free", size / mebibyte, free / mebibyte),
+          free < needed ? fmt::format("the broker alone needs {} MiB (in a container: --shm-size)",
+                                      needed / mebibyte + 1)
+                        : ""};
+}
+
+Finding open_files() {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  return {"open files", std::to_string(limit.rlim_cur),
+          limit.rlim_cur < 1024 ? "raise it to 1024: ulimit -n 1024" : ""};
+}
+
+Finding stale(bool daemon_runs) {
+  const auto files = stale_files();
+  if (daemon_runs || files.empty()) return {"left over", "nothing", ""};
+  std::string names;
+  for (const auto& file : files) names += " " + file.string();
+  return {"left over", fmt::format("{} in /dev/shm", files.size()),
+          "removed at the next `opsplit up`:" + names};
+}
+
+Finding broker() {
+  const auto holder = lock_holder(ipc::broker_lock_path);
+  if (!holder) return {"broker", "unknown", holder.error().message};
+  return {"broker", *holder ? fmt::format("runs, pid {}", (*holder)->process.pid) : "does not run",
+          ""};
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app, Invocation& invocation) {
+  auto* command = app.add_subcommand("doctor", "Check /dev/shm, limits, versions and cores");
+  command->callback([&] {
+    invocation.run = [&invocation]() -> Result<> {
+      const bool daemon_runs = DaemonClient::connect(invocation.folder).has_value();
+      std::vector<Finding> findings = {
+          {"opsplit", OPSPLIT_VERSION, ""},
+          {"iceoryx", std::string(ipc::iceoryx_version()), ""},
+          {"opsplitd", daemon_runs ? "runs" : "does not run", ""},
+          broker(),
+          shared_memory(),
+          open_files(),
+          stale(daemon_runs)};
+      if (const auto topology = Topology::of_this_machine())
+        findings.push_back({"cores", topology->summary() + ", allowed " + to_string(topology->allowed()), ""});
+      else
+        findings.push_back({"cores", "unknown", topology.error().message});
+      findings.push_back(
+          {"blocked layout", std::string(to_string(preferred_blocked_layout())), ""});
+      std::vector<std::vector<std::string>> rows;
+      for (const Finding& finding : findings)
+        rows.push_back({finding.what, finding.state, finding.advice});
+      fmt::print("{}", render_table(rows));
+      return {};
+    };
+  });
+}
+
+}  // namespace opsplit::daemon::cli

@@ -1,0 +1,32 @@
+// Sends requests to a running deployment and takes the answers, for `infer`, `run` and `bench`.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "daemon/npy.hpp"
+#include "ipc/client.hpp"
+
+namespace opsplit::daemon::cli {
+
+// Reads "--input x=a.npy" ..., by tensor name. Errors: a name given twice, a file that is no tensor.
+Result<std::map<std::string, HostTensor>> read_inputs(const std::vector<std::string>& options);
+
+// The tensors in the order of the client's inputs. Errors, before anything is sent: a name that the
+// model does not have (the known ones are listed), one that is missing, another dtype or shape.
+Result<std::vector<HostTensor>> match_inputs(const ipc::Client& client,
+                                             std::map<std::string, HostTensor> inputs);
+
+// Writes the inputs into a new request's slot and sends it off.
+Result<ipc::Request> submit(ipc::Client& client, const std::vector<HostTensor>& inputs);
+
+// Waits for the answer and copies it out.
+Result<std::vector<HostTensor>> answer(ipc::Client& client, ipc::Request& request);
+
+Result<> write_outputs(const ipc::Client& client, const std::vector<HostTensor>& outputs,
+                       const std::filesystem::path& folder);
+
+}  // namespace opsplit::daemon::cli

@@ -1,0 +1,50 @@
+// opsplit: the command line.
+#include <signal.h>
+
+#include "daemon/cli/commands.hpp"
+#include "daemon/paths.hpp"
+
+int main(int argc, char** argv) {
+  using namespace opsplit;
+  using namespace opsplit::daemon;
+
+  CLI::App app(
+      "Splits a neural network into operators that each run in a process of their own and hand each "
+      "other tensors in shared memory.");
+  app.set_version_flag("--version", OPSPLIT_VERSION);
+  app.require_subcommand(1);
+  app.footer(
+      "Examples:\n"
+      "  opsplit plan model.onnx --split stages:4      what would be started, and where\n"
+      "  opsplit up model.onnx --split by-type         start it, wait until it is ready\n"
+      "  opsplit ps                                    the operators: pid, cores, state\n"
+      "  opsplit infer model --input x=x.npy --output-dir out\n"
+      "  opsplit down                                  stop everything\n");
+  cli::Invocation invocation;
+  invocation.folder = default_folder();
+  app.add_option("--folder", invocation.folder, "Folder of opsplitd's socket and logs")
+      ->capture_default_str();
+  cli::add_init(app, invocation);
+  cli::add_plan(app, invocation);
+  cli::add_up(app, invocation);
+  cli::add_ps(app, invocation);
+  cli::add_logs(app, invocation);
+  cli::add_down(app, invocation);
+  cli::add_doctor(app, invocation);
+  cli::add_infer(app, invocation);
+  cli::add_run(app, invocation);
+  cli::add_bench(app, invocation);
+  cli::add_completion(app, invocation);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // Help and version are no errors; all others are the caller's: 2, as for most tools.
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  signal(SIGPIPE, SIG_IGN);
+  if (const auto result = invocation.run(); !result) {
+    fmt::print(stderr, "opsplit: {}\n", result.error().message);
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,93 @@
+// plan: what would be started, and where.
+#include <algorithm>
+
+#include "daemon/cli/commands.hpp"
+#include "daemon/preparation.hpp"
+#include "daemon/table.hpp"
+#include "graph/planner.hpp"
+
+namespace opsplit::daemon::cli {
+namespace {
+
+// Up to this many tensors are listed one by one.
+constexpr std::size_t max_listed_tensors = 40;
+
+void print_plan(const Planned& planned) {
+  const Plan& plan = planned.plan;
+  std::vector<std::vector<std::string>> rows = {
+      {"operator", "tasks", "nodes", "cost %", "cores", "threads"}};
+  double total = 0;
+  for (const PlannedOperator& op : plan.operators) total += op.cost;
+  for (std::size_t i = 0; i < plan.operators.size(); ++i) {
+    const PlannedOperator& op = plan.operators[i];
+    std::size_t nodes = 0;
+    for (const std::int32_t task : op.tasks)
+      nodes += plan.tasks[static_cast<std::size_t>(task)].nodes.size();
+    rows.push_back({op.name, std::to_string(op.tasks.size()), std::to_string(nodes),
+                    fmt::format("{:.1f}", total > 0 ? 100 * op.cost / total : 0),
+                    to_string(planned.cores[i].cpus), std::to_string(planned.cores[i].threads)});
+  }
+  fmt::print("{}", render_table(rows));
+
+  std::uint64_t crossing = 0;
+  for (const PlannedTensor& tensor : plan.tensors)
+    if (tensor.view_of == PlannedTensor::none) crossing += tensor.bytes;
+  fmt::print("\n");
+  if (plan.tensors.size() <= max_listed_tensors) {
+    const auto is_output = [&](const PlannedTensor& tensor) {
+      return std::any_of(plan.outputs.begin(), plan.outputs.end(), [&](std::int32_t output) {
+        return &plan.tensors[static_cast<std::size_t>(output)] == &tensor;
+      });
+    };
+    rows = {{"tensor", "type", "layout", "offset", "bytes", "from", "to"}};
+    for (const PlannedTensor& tensor : plan.tensors) {
+      const auto op_of = [&](std::int32_t task) {
+        return plan.operators[static_cast<std::size_t>(
+                                  plan.tasks[static_cast<std::size_t>(task)].op)]
+            .name;
+      };
+      std::string readers;
+      for (const std::int32_t reader : tensor.readers)
+        readers += (readers.empty() ? "" : ", ") + op_of(reader);
+      rows.push_back({tensor.name, to_string(tensor.type), std::string(to_string(tensor.layout)),
+                      std::to_string(tensor.offset), std::to_string(tensor.bytes),
+                      tensor.producer == PlannedTensor::none ? "client" : op_of(tensor.producer),
+                      !readers.empty() ? readers : is_output(tensor) ? "client" : "(its views)"});
+    }
+    fmt::print("{}\n", render_table(rows));
+  }
+  fmt::print(
+      "{} operators, {} tasks, {} tensors that cross ({} bytes in places of {} bytes per slot)\n"
+      "{} slots: an arena of {} bytes\n",
+      plan.operators.size(), plan.tasks.size(), plan.tensors.size(), crossing, plan.slot_bytes,
+      planned.deployment.depth, planned.arena_bytes);
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app, Invocation& invocation) {
+  auto* command = app.add_subcommand("plan", "Show operators, tensors and cores; start nothing");
+  auto target = std::make_shared<Target>();
+  auto as_dot = std::make_shared<bool>(false);
+  add_target(*command, *target);
+  command->add_flag("--dot", *as_dot, "Print the graph for Graphviz");
+  command->footer(
+      "Examples:\n  opsplit plan model.onnx --split by-type\n"
+      "  opsplit plan digits.yaml --dot | dot -Tsvg > digits.svg");
+  command->callback([&, target, as_dot] {
+    invocation.run = [target, as_dot]() -> Result<> {
+      OPSPLIT_TRY(Deployment deployment, Deployment::open(target->path));
+      if (!target->split.empty()) OPSPLIT_CHECK(deployment.set_split(target->split));
+      if (!target->name.empty()) OPSPLIT_CHECK(deployment.set_name(target->name));
+      for (const std::string& shape : target->shapes) OPSPLIT_CHECK(deployment.set_shape(shape));
+      OPSPLIT_TRY(const Planned planned, plan_deployment(std::move(deployment)));
+      if (*as_dot)
+        fmt::print("{}", graph::to_dot(planned.plan));
+      else
+        print_plan(planned);
+      return {};
+    };
+  });
+}
+
+}  // namespace opsplit::daemon::cli

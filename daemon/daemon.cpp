@@ -1,0 +1,450 @@
+#include "daemon/daemon.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <nlohmann/json.hpp>
+
+#include "daemon/stale_files.hpp"
+
+namespace opsplit::daemon {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+
+// A member of a request, as a string; empty if it is absent.
+Result<std::string> text(const json& request, const char* key) {
+  const auto found = request.find(key);
+  if (found == request.end()) return std::string();
+  if (!found->is_string())
+    return fail(ErrorCode::invalid_input, "request: '{}' must be a string", key);
+  return found->get<std::string>();
+}
+
+Result<Deployment> deployment_of(const json& request) {
+  OPSPLIT_TRY(const std::string path, text(request, "path"));
+  OPSPLIT_TRY(Deployment deployment, Deployment::open(path));
+  OPSPLIT_TRY(const std::string split, text(request, "split"));
+  if (!split.empty()) OPSPLIT_CHECK(deployment.set_split(split));
+  OPSPLIT_TRY(const std::string name, text(request, "name"));
+  if (!name.empty()) OPSPLIT_CHECK(deployment.set_name(name));
+  for (const json& shape : request.value("shapes", json::array())) {
+    if (!shape.is_string())
+      return fail(ErrorCode::invalid_input, "request: 'shapes' must hold strings");
+    OPSPLIT_CHECK(deployment.set_shape(shape.get<std::string>()));
+  }
+  return deployment;
+}
+
+}  // namespace
+
+struct Daemon::Connection {
+  explicit Connection(ipc::MessageSocket accepted) : socket(std::move(accepted)) {}
+
+  ipc::MessageSocket socket;
+  Watch readable;
+  Watch writable;  // while something is queued
+  // The client that attached over this connection.
+  std::string deployment;
+  ipc::LaunchNumber client = 0;
+  // Deployments that end with this connection.
+  std::vector<std::string> temporary;
+};
+
+Daemon::Daemon(boost::asio::io_context& io, Launcher& launcher, ipc::Futex& futex,
+               ipc::MessageListener listener, Options options)
+    : io_(io),
+      options_(std::move(options)),
+      listener_(std::move(listener)),
+      context_{io,
+               launcher,
+               futex,
+               socket_path(options_.folder),
+               options_.programs / "opsplit-operator",
+               options_.folder / "logs"},
+      broker_(io, launcher,
+              {options_.programs / "opsplit-broker", options_.folder / "broker.sock",
+               options_.folder / "broker.log"},
+              [this](const std::string& reason) { broker_died(reason); }),
+      listening_(io, listener_.fd(), Watch::readable, [this] { accept(); }),
+      accept_again_(io) {}
+
+Daemon::~Daemon() { planner_.join(); }
+
+void Daemon::accept() {
+  while (true) {
+    auto accepted = listener_.accept();
+    if (!accepted) {
+      spdlog::warn("a connection was refused: {}", accepted.error().message);
+      if (accepted.error().code == ErrorCode::refused) continue;
+      // Out of descriptors, say: it stays readable, so that looking again at once would spin.
+      listening_.reset();
+      accept_again_.at(Clock::now() + 100ms, [this] {
+        listening_ = Watch(io_, listener_.fd(), Watch::readable, [this] { accept(); });
+      });
+      return;
+    }
+    if (!*accepted) return;
+    const ConnectionId id = ++last_connection_;
+    const int fd = (*accepted)->fd();
+    auto connection = std::make_unique<Connection>(std::move(**accepted));
+    connection->readable = Watch(io_, fd, Watch::readable, [this, id] { receive(id); });
+    connections_.emplace(id, std::move(connection));
+  }
+}
+
+void Daemon::receive(ConnectionId id) {
+  // Handling a request can end the connection: look it up each time.
+  for (auto found = connections_.find(id); found != connections_.end();
+       found = connections_.find(id)) {
+    auto message = found->second->socket.try_receive();
+    if (!message) {
+      disconnect(id);
+      return;
+    }
+    if (!*message) return;
+    handle(id, **message);
+  }
+}
+
+void Daemon::disconnect(ConnectionId id) {
+  const auto found = connections_.find(id);
+  if (found == connections_.end()) return;
+  const auto deployment = deployments_.find(found->second->deployment);
+  if (found->second->client != 0 && deployment != deployments_.end())
+    deployment->second->client_disconnected(found->second->client);
+  const std::vector<std::string> temporary = std::move(found->second->temporary);
+  connections_.erase(found);
+  for (const std::string& name : temporary)
+    if (const auto owned = deployments_.find(name); owned != deployments_.end())
+      stop(*owned->second, [] {});
+}
+
+void Daemon::reply(ConnectionId id, const json& message) {
+  const auto found = connections_.find(id);
+  if (found == connections_.end()) return;  // it did not wait
+  ipc::MessageSocket& socket = found->second->socket;
+  if (!socket.queue(message) || !socket.flush()) {
+    disconnect(id);
+    return;
+  }
+  if (!socket.has_queued()) return;
+  found->second->writable = Watch(io_, socket.fd(), Watch::writable, [this, id] {
+    const auto connection = connections_.find(id);
+    if (connection == connections_.end()) return;
+    if (!connection->second->socket.flush())
+      disconnect(id);
+    else if (!connection->second->socket.has_queued())
+      connection->second->writable.reset();
+  });
+}
+
+void Daemon::reply(ConnectionId id, const Error& error) { reply(id, ipc::error_reply(error)); }
+
+void Daemon::handle(ConnectionId id, const json& request) {
+  if (!request.is_object()) return reply(id, Error{ErrorCode::invalid_input, "request: not an object"});
+  const auto op = text(request, "op");
+  const auto version = text(request, "version");
+  const auto name = text(request, "deployment");
+  for (const auto* part : {&op, &version, &name})
+    if (!*part) return reply(id, part->error());
+  if (*version != OPSPLIT_VERSION)
+    return reply(id, Error{ErrorCode::refused,
+                           fmt::format("opsplitd is version {}, the caller is version {}: use one",
+                                       OPSPLIT_VERSION, *version)});
+  if (shutting_down_) return reply(id, Error{ErrorCode::unavailable, "opsplitd is shutting down"});
+  if (*op == "ps") return reply(id, ps());
+  if (*op == "up") return up(id, request);
+  if (*op == "down") return down(id, request);
+  if (*op == "attach_client") return attach_client(id, *name);
+  if (*op == "attach_operator" || *op == "ready") {
+    const auto found = deployments_.find(*name);
+    if (found == deployments_.end())
+      return reply(id, Error{ErrorCode::not_found, fmt::format("no deployment '{}'", *name)});
+    const pid_t pid = connections_.at(id)->socket.peer().pid;
+    if (*op == "ready") {
+      const auto ready = found->second->operator_ready(pid);
+      return ready ? reply(id, json{{"ok", true}}) : reply(id, ready.error());
+    }
+    const auto attachment = found->second->attach_operator(pid);
+    return attachment ? reply(id, ipc::to_json(*attachment)) : reply(id, attachment.error());
+  }
+  reply(id, Error{ErrorCode::invalid_input, fmt::format("request: unknown op '{}'", *op)});
+}
+
+void Daemon::up(ConnectionId id, const json& request) {
+  auto deployment = deployment_of(request);
+  if (!deployment) {
+    reply(id, deployment.error());
+    return finish_if_empty();
+  }
+  const std::string name = deployment->name;
+  if (deployments_.contains(name) || preparing_.contains(name))
+    return reply(id, Error{ErrorCode::already_exists,
+                           fmt::format("a deployment '{}' runs already: choose another --name, or "
+                                       "`opsplit down {}` first",
+                                       name, name)});
+  if (deployments_.empty() && preparing_.empty() && !broker_.running()) {
+    if (const auto removed = remove_stale_files(); !removed) {
+      reply(id, removed.error());
+      return finish_if_empty();
+    }
+  }
+  preparing_.insert(name);
+  reply(id, json{{"progress", fmt::format("planning {}", deployment->model.filename().string())}});
+  const std::uint64_t epoch = ++last_epoch_;
+  const bool temporary = request.value("temporary", false);
+  boost::asio::post(planner_, [this, id, name, epoch, temporary,
+                               deployment = std::move(*deployment)]() mutable {
+    auto planned = plan_deployment(std::move(deployment));
+    if (planned) {
+      if (auto written = write_folder(*planned, ipc::folder_path(name, epoch)); !written)
+        planned = tl::unexpected(written.error());
+    }
+    // The graph holds the weights once more: they are in the folder now.
+    if (planned) planned->graph = {};
+    auto result = std::make_shared<Result<Planned>>(std::move(planned));
+    boost::asio::post(io_, [this, id, name, epoch, temporary, result] {
+      prepared(id, name, epoch, temporary, std::move(*result));
+    });
+  });
+}
+
+void Daemon::prepared(ConnectionId id, std::string name, std::uint64_t epoch, bool temporary,
+                      Result<Planned> planned) {
+  preparing_.erase(name);
+  if (!planned) {
+    reply(id, planned.error());
+    finish_if_empty();
+    return;
+  }
+  reply(id, json{{"progress", fmt::format("starting {} operators", planned->plan.operators.size())}});
+  const std::uint64_t bytes = planned->arena_bytes;
+  if (temporary) {
+    const auto connection = connections_.find(id);
+    if (connection == connections_.end()) {  // nobody waits for it any more
+      std::error_code ignored;
+      std::filesystem::remove_all(ipc::folder_path(name, epoch), ignored);
+      return finish_if_empty();
+    }
+    connection->second->temporary.push_back(name);
+  }
+  deployments_[name] = std::make_unique<RunningDeployment>(context_, std::move(*planned),
+                                                           ipc::folder_path(name, epoch));
+  publish(name, epoch, bytes, [this, id, name, epoch](const Result<>& published) {
+    const auto found = deployments_.find(name);
+    if (found == deployments_.end()) return;  // `down` came first
+    const auto finish = [this, id, name](const Result<>& started) {
+      if (started) {
+        reply(id, json{{"ok", true}, {"deployment", deployments_.at(name)->status()}});
+        serve_waiting_clients();
+        return;
+      }
+      reply(id, started.error());
+      // The deployment is calling us: let it return before it is destroyed.
+      boost::asio::post(io_, [this, name] {
+        remove(name);
+        finish_if_empty();
+      });
+    };
+    if (!published) return finish(published);
+    if (const auto started = found->second->start(epoch, finish); !started) finish(started);
+  });
+}
+
+void Daemon::publish(const std::string& name, std::uint64_t epoch, std::uint64_t bytes,
+                     std::function<void(Result<>)> done) {
+  const auto ask = [this, name, epoch, bytes, done](const Result<>& running) {
+    done(running ? broker_.publish({name, epoch}, bytes) : running);
+  };
+  if (!waiting_for_broker_.empty()) {
+    waiting_for_broker_.push_back(ask);
+  } else if (broker_.running()) {
+    ask({});
+  } else {
+    std::vector<std::uint64_t> pools = options_.reserve;
+    pools.push_back(bytes);
+    start_broker(std::move(pools), ask);
+  }
+}
+
+void Daemon::start_broker(std::vector<std::uint64_t> pools, std::function<void(Result<>)> done) {
+  waiting_for_broker_.push_back(std::move(done));
+  broker_.start(pools, [this](const Result<>& started) {
+    for (const auto& callback : std::exchange(waiting_for_broker_, {})) callback(started);
+  });
+}
+
+void Daemon::broker_died(const std::string& reason) {
+  spdlog::error("{}; restarting {} deployments in a new epoch", reason, deployments_.size());
+  recovering_ = true;
+  auto left = std::make_shared<std::size_t>(deployments_.size());
+  if (*left == 0) return restart_everything();
+  for (const auto& [name, deployment] : deployments_)
+    deployment->stop([this, left] {
+      // Not from within the deployment's own stop().
+      if (--*left == 0) boost::asio::post(io_, [this] { restart_everything(); });
+    });
+}
+
+void Daemon::restart_everything() {
+  recovering_ = false;
+  if (shutting_down_) return finish_if_empty();
+  if (deployments_.empty()) return finish_if_empty();
+  std::vector<std::uint64_t> pools = options_.reserve;
+  for (const auto& [name, deployment] : deployments_) pools.push_back(deployment->arena_bytes());
+  start_broker(std::move(pools), [this](const Result<>& running) {
+    std::vector<std::string> names;
+    for (const auto& [name, deployment] : deployments_) names.push_back(name);
+    for (const std::string& name : names) {
+      RunningDeployment& deployment = *deployments_.at(name);
+      const std::uint64_t epoch = ++last_epoch_;
+      const auto finish = [this, name](const Result<>& started) {
+        if (started) {
+          spdlog::info("{}: running again", name);
+        } else {
+          spdlog::error("{}: {}", name, started.error().message);
+          boost::asio::post(io_, [this, name] {
+            remove(name);
+            finish_if_empty();
+          });
+        }
+        serve_waiting_clients();
+      };
+      const Result<> published =
+          running ? broker_.publish({name, epoch}, deployment.arena_bytes()) : running;
+      if (!published) {
+        finish(published);
+        continue;
+      }
+      if (const auto started = deployment.start(epoch, finish); !started) finish(started);
+    }
+  });
+}
+
+void Daemon::stop(RunningDeployment& deployment, std::function<void()> done) {
+  const std::string name = deployment.name();
+  deployment.stop([this, name, done = std::move(done)] {
+    boost::asio::post(io_, [this, name, done] {
+      remove(name);
+      done();
+      finish_if_empty();
+    });
+  });
+}
+
+void Daemon::remove(const std::string& name) {
+  const auto found = deployments_.find(name);
+  if (found == deployments_.end()) return;
+  if (broker_.running() && found->second->epoch() != 0)
+    if (const auto withdrawn = broker_.withdraw({name, found->second->epoch()}); !withdrawn)
+      spdlog::warn("{}: {}", name, withdrawn.error().message);
+  deployments_.erase(found);
+  serve_waiting_clients();
+}
+
+void Daemon::finish_if_empty() {
+  if (!deployments_.empty() || !preparing_.empty() || recovering_ ||
+      !waiting_for_broker_.empty())
+    return;
+  broker_.stop([this] {
+    std::error_code ignored;
+    std::filesystem::remove_all(context_.log_folder, ignored);
+    for (const auto& callback : std::exchange(when_empty_, {})) callback();
+    if (!shutting_down_ && !options_.exit_when_empty) return;
+    if (!deployments_.empty() || !preparing_.empty()) return;
+    // What is queued for a caller goes out before the loop ends.
+    boost::asio::post(io_, [this] { io_.stop(); });
+  });
+}
+
+void Daemon::down(ConnectionId id, const json& request) {
+  const std::string name = request.value("deployment", "");
+  std::vector<RunningDeployment*> targets;
+  for (const auto& [known, deployment] : deployments_)
+    if (name.empty() || known == name) targets.push_back(deployment.get());
+  if (!name.empty() && targets.empty())
+    return reply(id, Error{ErrorCode::not_found, fmt::format("no deployment '{}'", name)});
+  // With nothing left, the answer comes when the broker has ended, too.
+  const auto answer = [this, id, count = targets.size()] {
+    const bool empty = deployments_.empty() && preparing_.empty();
+    const json message = {
+        {"ok", true}, {"stopped", count}, {"exiting", empty && options_.exit_when_empty}};
+    if (empty)
+      when_empty_.push_back([this, id, message] { reply(id, message); });
+    else
+      reply(id, message);
+  };
+  if (targets.empty()) {
+    answer();
+    return finish_if_empty();
+  }
+  auto left = std::make_shared<std::size_t>(targets.size());
+  for (RunningDeployment* deployment : targets)
+    stop(*deployment, [left, answer] {
+      if (--*left == 0) answer();
+    });
+}
+
+json Daemon::ps() const {
+  json result = {{"ok", true},
+                 {"pid", own_identity().pid},
+                 {"broker", broker_.pid()},
+                 {"deployments", json::array()}};
+  for (const auto& [name, deployment] : deployments_)
+    result["deployments"].push_back(deployment->status());
+  for (const std::string& name : preparing_)
+    result["deployments"].push_back({{"name", name}, {"phase", "planning"}});
+  return result;
+}
+
+void Daemon::attach_client(ConnectionId id, const std::string& deployment) {
+  const auto found = deployments_.find(deployment);
+  if (found == deployments_.end() && !preparing_.contains(deployment))
+    return reply(id, Error{ErrorCode::not_found,
+                           fmt::format("no deployment '{}': see `opsplit ps`", deployment)});
+  waiting_clients_.push_back({id, deployment});
+  serve_waiting_clients();
+}
+
+// Those whose deployment is ready get their answer; the others wait, since it starts or restarts.
+void Daemon::serve_waiting_clients() {
+  for (const WaitingClient& client : std::exchange(waiting_clients_, {})) {
+    const auto connection = connections_.find(client.connection);
+    if (connection == connections_.end()) continue;
+    const auto found = deployments_.find(client.deployment);
+    if (found == deployments_.end() && !preparing_.contains(client.deployment)) {
+      reply(client.connection, Error{ErrorCode::not_found,
+                                     fmt::format("no deployment '{}'", client.deployment)});
+      continue;
+    }
+    if (found == deployments_.end() || found->second->phase() != RunningDeployment::Phase::ready) {
+      waiting_clients_.push_back(client);
+      continue;
+    }
+    const auto process = identify(connection->second->socket.peer().pid);
+    const auto attachment =
+        process ? found->second->attach_client(*process) : tl::unexpected(process.error());
+    if (!attachment) {
+      reply(client.connection, attachment.error());
+      continue;
+    }
+    connection->second->deployment = client.deployment;
+    connection->second->client = attachment->launch;
+    reply(client.connection, ipc::to_json(*attachment));
+  }
+}
+
+void Daemon::shut_down() {
+  if (shutting_down_) return;
+  shutting_down_ = true;
+  if (recovering_) return;  // restart_everything() looks at shutting_down_
+  std::vector<RunningDeployment*> targets;
+  for (const auto& [name, deployment] : deployments_) targets.push_back(deployment.get());
+  if (targets.empty()) return finish_if_empty();
+  for (RunningDeployment* deployment : targets) stop(*deployment, [] {});
+}
+
+}  // namespace opsplit::daemon

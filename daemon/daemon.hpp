@@ -1,0 +1,112 @@
+// opsplitd: answers the CLI, operators and clients over its socket, and runs the deployments. One
+// thread with an event loop; only planning, which can take seconds, has a thread of its own.
+//
+// Requests are JSON objects with "op" and "version"; each gets one reply (ipc/message_socket.hpp),
+// `up` any number of {"progress": "..."} before it.
+//
+//   {"op": "up", "path": P, "split"?, "name"?, "shapes"?,
+//    "temporary"?}                                             -> its status; a temporary one is
+//                                                                 stopped when the connection ends
+//   {"op": "down", "deployment"?}                              once nothing of it is left
+//   {"op": "ps"}                                               -> all deployments, the broker
+//   {"op": "attach_operator", "deployment": N}                 -> Attachment; from a process of ours
+//   {"op": "ready", "deployment": N}                           on the same connection
+//   {"op": "attach_client", "deployment": N}                   -> Attachment; lasts as the connection
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "daemon/broker_process.hpp"
+#include "daemon/preparation.hpp"
+#include "daemon/running_deployment.hpp"
+#include "ipc/message_socket.hpp"
+
+namespace opsplit::daemon {
+
+class Daemon {
+ public:
+  struct Options {
+    std::filesystem::path folder;          // of the socket and the logs
+    std::filesystem::path programs;        // where opsplit-operator and opsplit-broker are
+    std::vector<std::uint64_t> reserve;    // bytes of further arenas that the broker sets aside
+    bool exit_when_empty = false;          // after the last `down`
+  };
+
+  // Everything but the listener outlives the daemon.
+  Daemon(boost::asio::io_context& io, Launcher& launcher, ipc::Futex& futex,
+         ipc::MessageListener listener, Options options);
+  ~Daemon();
+
+  // Stops every deployment and the broker; then the event loop runs dry.
+  void shut_down();
+
+  static std::filesystem::path socket_path(const std::filesystem::path& folder) {
+    return folder / "opsplitd.sock";
+  }
+
+ private:
+  using ConnectionId = std::uint64_t;
+  struct Connection;
+  struct WaitingClient {
+    ConnectionId connection;
+    std::string deployment;
+  };
+
+  void accept();
+  void receive(ConnectionId id);
+  void disconnect(ConnectionId id);
+  void reply(ConnectionId id, const nlohmann::json& message);
+  void reply(ConnectionId id, const Error& error);
+  void handle(ConnectionId id, const nlohmann::json& request);
+
+  void up(ConnectionId id, const nlohmann::json& request);
+  void prepared(ConnectionId id, std::string name, std::uint64_t epoch, bool temporary,
+                Result<Planned> planned);
+  void down(ConnectionId id, const nlohmann::json& request);
+  [[nodiscard]] nlohmann::json ps() const;
+  void attach_client(ConnectionId id, const std::string& deployment);
+
+  // Makes sure that the broker runs and has published the arena; starts it for this one if needed.
+  void publish(const std::string& name, std::uint64_t epoch, std::uint64_t bytes,
+               std::function<void(Result<>)> done);
+  void start_broker(std::vector<std::uint64_t> pools, std::function<void(Result<>)> done);
+  void broker_died(const std::string& reason);
+  void restart_everything();
+  void start_epoch(RunningDeployment& deployment, std::function<void(Result<>)> done);
+  void remove(const std::string& name);
+  void stop(RunningDeployment& deployment, std::function<void()> done);
+  void serve_waiting_clients();
+  void finish_if_empty();
+
+  boost::asio::io_context& io_;
+  Options options_;
+  ipc::MessageListener listener_;
+  Context context_;
+  BrokerProcess broker_;
+  std::vector<std::function<void(Result<>)>> waiting_for_broker_;  // while it starts
+  bool recovering_ = false;  // from the broker's death
+  bool shutting_down_ = false;
+  std::uint64_t last_epoch_ = 0;
+  std::map<std::string, std::unique_ptr<RunningDeployment>, std::less<>> deployments_;
+  std::set<std::string, std::less<>> preparing_;  // names
+  std::map<ConnectionId, std::unique_ptr<Connection>> connections_;
+  ConnectionId last_connection_ = 0;
+  std::vector<WaitingClient> waiting_clients_;
+  std::vector<std::function<void()>> when_empty_;  // once no deployment and no broker is left
+  Watch listening_;
+  Timer accept_again_;
+  boost::asio::thread_pool planner_{1};
+};
+
+}  // namespace opsplit::daemon

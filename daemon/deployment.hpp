@@ -1,0 +1,69 @@
+// A deployment: a model, its split, and where and on what each operator runs. Read from a YAML file
+// (docs/deployment.md is its reference, docs/deployment.schema.json its schema; a test holds the
+// three together), or made up for a model that is started without a file.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.hpp"
+#include "daemon/cores.hpp"
+#include "graph/model.hpp"
+#include "graph/split.hpp"
+
+namespace opsplit::daemon {
+
+struct OperatorSettings {
+  std::optional<CoreRequest> cores;
+  int instances = 1;
+  int line = 0;  // in the deployment file
+};
+
+struct Deployment {
+  static constexpr int max_depth = 64;
+  static constexpr int max_instances = 32;
+
+  std::string name;  // [a-z0-9_-]{1,32}
+  std::filesystem::path model;
+  graph::SplitSpec split = graph::ByType{};
+  graph::InputShapes shapes;  // bounds for symbolic sizes
+  int depth = 8;              // requests in flight: slots
+  int slots_per_client = 8;
+  Objective objective = Objective::latency;
+  std::map<std::string, OperatorSettings, std::less<>> operators;
+  std::filesystem::path file;  // that this was read from; empty: none
+
+  // A deployment file (.yaml, .yml) or a model (.onnx). Errors are one line, "FILE:LINE: ...", and
+  // say what is allowed. The model's file must exist; whether it is a model is the importer's to say.
+  static Result<Deployment> open(const std::filesystem::path& path);
+  // The text of a deployment file; `file` gives the folder that `model` is relative to, and the
+  // name for messages. Looks at no file.
+  static Result<Deployment> parse(std::string_view text, const std::filesystem::path& file);
+  // All defaults, named after the model.
+  static Deployment for_model(const std::filesystem::path& model);
+
+  // What the command line says against the file. Another split than the file's has other operators,
+  // so that the settings for operators go, too.
+  Result<> set_split(std::string_view text);  // --split
+  Result<> set_name(std::string_view text);   // --name
+  Result<> set_shape(std::string_view text);  // --shape image=1,3,736,736
+  // Every operator that has settings must exist in the plan.
+  Result<> check_operators(std::span<const std::string> planned) const;
+};
+
+bool is_deployment_name(std::string_view name);
+
+// Keys that the file may have at its top, and under operators.NAME. (For the test of the schema.)
+std::vector<std::string> deployment_keys();
+std::vector<std::string> operator_keys();
+
+// A commented file to start from, for `opsplit init`; it parses as it is.
+std::string commented_example();
+
+}  // namespace opsplit::daemon

@@ -1,0 +1,63 @@
+// The life of an instance, as its supervisor sees it.
+//
+//   starting --ready--> ready --death--> backing off --time--> starting
+//      |  \                                  ^
+//      |   +---------------death-------------+
+//      |
+//      +--death or too slow, too often--> failed          (so does ready)
+//
+//   starting    Launched; loads its part. It has a launch number but claims nothing. A process that is
+//               not ready in time is killed, which ends in a death like any other.
+//   ready       Claims tasks.
+//   backing off Dead, and its claims given back; launched again after a pause that doubles with each
+//               death in the window, under a new launch number.
+//   failed      Died `max_deaths` times within the window. Its operator's requests are refused by
+//               name until the deployment is stopped.
+//   stopping    Told to end (SIGTERM, then SIGKILL after a grace period); its death is expected.
+//   gone        Dead after stopping.
+//
+// Any state but failed and gone goes to stopping; every death is confirmed by the kernel (pidfd).
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/system.hpp"
+
+namespace opsplit::daemon {
+
+struct RestartPolicy {
+  int max_deaths = 5;
+  std::chrono::milliseconds window{10'000};
+  std::chrono::milliseconds first_pause{20};  // doubles per death in the window
+};
+
+// Pure: it is told what happened and when, and says what is to be done. Not thread safe.
+class Instance {
+ public:
+  enum class State { starting, ready, backing_off, failed, stopping, gone };
+
+  explicit Instance(RestartPolicy policy) : policy_(policy) {}
+
+  void launched() { state_ = State::starting; }
+  void became_ready() { state_ = State::ready; }
+  void told_to_stop();
+  // What follows: a time to launch it again, or nothing (failed, gone).
+  std::optional<Deadline> died(Deadline now);
+
+  [[nodiscard]] State state() const { return state_; }
+  [[nodiscard]] int restarts() const { return restarts_; }
+
+ private:
+  RestartPolicy policy_;
+  State state_ = State::starting;
+  std::deque<Deadline> deaths_;  // within the window
+  int restarts_ = 0;
+};
+
+std::string_view to_string(Instance::State state);
+
+}  // namespace opsplit::daemon

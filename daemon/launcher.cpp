@@ -1,0 +1,97 @@
+#include "daemon/launcher.hpp"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+
+namespace opsplit::daemon {
+namespace {
+
+// What the child does between fork and exec: system calls only. Returns errno of what failed.
+int become(const std::vector<char*>& arguments, const std::vector<char*>& environment,
+           const cpu_set_t* cpus, const char* log, pid_t parent) {
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return errno;
+  if (getppid() != parent) return ESRCH;  // it died before the line above
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::signal(SIGPIPE, SIG_DFL);
+  // A process group of its own: Ctrl-C in the terminal is opsplitd's to deal with.
+  setpgid(0, 0);
+  const int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  const int out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  if (in < 0 || out < 0) return errno;
+  if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0) return errno;
+  if (cpus != nullptr && sched_setaffinity(0, sizeof *cpus, cpus) != 0) return errno;
+  execve(arguments[0], arguments.data(), environment.data());
+  return errno;
+}
+
+std::vector<char*> pointers(const std::vector<std::string>& strings) {
+  std::vector<char*> result;
+  for (const std::string& string : strings) result.push_back(const_cast<char*>(string.c_str()));
+  result.push_back(nullptr);
+  return result;
+}
+
+}  // namespace
+
+Result<Process> ProcessLauncher::launch(const Command& command) {
+  std::vector<std::string> variables;
+  for (char** variable = environ; *variable != nullptr; ++variable) variables.emplace_back(*variable);
+  for (const std::string& addition : command.environment) {
+    const std::string_view name(addition.c_str(), addition.find('=') + 1);
+    std::erase_if(variables, [&](const std::string& v) { return v.starts_with(name); });
+    variables.push_back(addition);
+  }
+  const std::vector<char*> arguments = pointers(command.arguments);
+  const std::vector<char*> environment = pointers(variables);
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  for (const int cpu : command.cpus) CPU_SET(static_cast<std::size_t>(cpu), &cpus);
+
+  // The child reports through a close-on-exec pipe: end of file means that exec succeeded.
+  std::array<int, 2> ends{};
+  if (pipe2(ends.data(), O_CLOEXEC) != 0) return fail_errno(errno, "pipe");
+  const FileDescriptor read_end(ends[0]);
+  FileDescriptor write_end(ends[1]);
+  const pid_t parent = getpid();
+  const pid_t child = fork();
+  if (child < 0) return fail_errno(errno, "fork");
+  if (child == 0) {
+    const int error = become(arguments, environment, command.cpus.empty() ? nullptr : &cpus,
+                             command.log.c_str(), parent);
+    [[maybe_unused]] const auto written = write(write_end.get(), &error, sizeof error);
+    _exit(127);
+  }
+  write_end.reset();
+  int error = 0;
+  if (read(read_end.get(), &error, sizeof error) == sizeof error) {
+    waitpid(child, nullptr, 0);
+    return fail_errno(error, "could not start {}", command.arguments[0]);
+  }
+  // Our own child: its pid cannot be used again before we reap it.
+  OPSPLIT_TRY(const ProcessIdentity identity, identify(child));
+  OPSPLIT_TRY(FileDescriptor pidfd, open_pidfd(identity));
+  return Process{identity, std::move(pidfd)};
+}
+
+void ProcessLauncher::signal(const Process& process, int signal_number) {
+  syscall(SYS_pidfd_send_signal, process.pidfd.get(), signal_number, nullptr, 0);
+}
+
+std::string ProcessLauncher::reap(const Process& process) {
+  int status = 0;
+  if (waitpid(process.identity.pid, &status, 0) != process.identity.pid) return "ended";
+  if (WIFEXITED(status)) return fmt::format("exit code {}", WEXITSTATUS(status));
+  return fmt::format("signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
+}
+
+}  // namespace opsplit::daemon

@@ -1,0 +1,44 @@
+// Starts processes. Behind an interface so that whoever supervises can be tested without any.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/system.hpp"
+
+namespace opsplit::daemon {
+
+struct Command {
+  std::vector<std::string> arguments;  // [0] is the program's path
+  std::vector<std::string> environment;  // "NAME=value", added to ours
+  std::vector<int> cpus;                 // to run on; empty: as we do
+  std::filesystem::path log;             // stdout and stderr are appended to it
+};
+
+struct Process {
+  ProcessIdentity identity;
+  FileDescriptor pidfd;  // readable once it has ended
+};
+
+class Launcher {
+ public:
+  virtual ~Launcher() = default;
+  virtual Result<Process> launch(const Command& command) = 0;
+  // Sends a signal to exactly this process; none if it has ended.
+  virtual void signal(const Process& process, int signal_number) = 0;
+  // After its pidfd became readable: reaps it and says how it ended ("exit code 1", "signal 9
+  // (Killed)").
+  virtual std::string reap(const Process& process) = 0;
+};
+
+// Children of this process. They are killed when it dies: nothing outlives its supervisor unnoticed.
+class ProcessLauncher final : public Launcher {
+ public:
+  Result<Process> launch(const Command& command) override;
+  void signal(const Process& process, int signal_number) override;
+  std::string reap(const Process& process) override;
+};
+
+}  // namespace opsplit::daemon

@@ -1,0 +1,50 @@
+// opsplitd: wires the daemon together and runs it until SIGTERM, SIGINT or the last `down`.
+#include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <CLI/CLI.hpp>
+#include <boost/asio/signal_set.hpp>
+
+#include "daemon/daemon.hpp"
+#include "daemon/paths.hpp"
+
+int main(int argc, char** argv) {
+  using namespace opsplit;
+
+  CLI::App app("Plans, starts and supervises split deployments. `opsplit up` starts it by itself.");
+  app.set_version_flag("--version", OPSPLIT_VERSION);
+  std::filesystem::path folder = daemon::default_folder();
+  std::vector<std::uint64_t> reserve = {64 << 20, 64 << 20};
+  bool exit_when_empty = false;
+  app.add_option("--folder", folder, "Folder of the socket and the logs")->capture_default_str();
+  app.add_option("--reserve", reserve,
+                 "Memory that the broker sets aside for deployments that join later, one size per "
+                 "deployment")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
+  app.add_flag("--exit-when-empty", exit_when_empty, "End after the last deployment was stopped");
+  app.footer("Example: opsplitd --reserve 256MB --reserve 64MB");
+  CLI11_PARSE(app, argc, argv);
+
+  spdlog::set_default_logger(spdlog::stderr_logger_st("opsplitd"));
+  spdlog::set_pattern("%Y-%m-%d %H:%M:%S.%e %n %l: %v");
+  ::signal(SIGPIPE, SIG_IGN);
+
+  auto listener = ipc::MessageListener::bind(daemon::Daemon::socket_path(folder));
+  if (!listener) {
+    fmt::print(stderr, "opsplitd: {}\n", listener.error().message);
+    return 1;
+  }
+  boost::asio::io_context io;
+  daemon::ProcessLauncher launcher;
+  ipc::SystemFutex futex;
+  daemon::Daemon opsplitd(io, launcher, futex, std::move(*listener),
+                          {folder, daemon::program_folder(), reserve, exit_when_empty});
+  boost::asio::signal_set signals(io, SIGTERM, SIGINT);
+  signals.async_wait([&](const boost::system::error_code& error, int) {
+    if (!error) opsplitd.shut_down();
+  });
+  io.run();
+  return 0;
+}

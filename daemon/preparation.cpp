@@ -1,0 +1,88 @@
+#include "daemon/preparation.hpp"
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/cpu.hpp"
+#include "base/system.hpp"
+#include "graph/model.hpp"
+#include "graph/planner.hpp"
+#include "ipc/places.hpp"
+#include "ipc/weight_store.hpp"
+
+namespace opsplit::daemon {
+namespace {
+
+// A task below this (about 0.2 ms on one core) gains less from a second thread than it costs to wake
+// one, some 30 us, at its start.
+constexpr double small_task_flops = 2e7;
+
+std::uint64_t weight_bytes(const graph::Graph& graph) {
+  std::uint64_t sum = 0;
+  for (const graph::Value& value : graph.values)
+    if (value.constant) sum += value.constant->bytes.size();
+  return sum;
+}
+
+}  // namespace
+
+OperatorSettings settings_of(const Deployment& deployment, std::string_view op) {
+  const auto found = deployment.operators.find(op);
+  return found == deployment.operators.end() ? OperatorSettings{} : found->second;
+}
+
+Result<Planned> plan_deployment(Deployment deployment) {
+  Planned planned;
+  planned.deployment = std::move(deployment);
+  OPSPLIT_TRY(planned.graph,
+              graph::load_model(planned.deployment.model, planned.deployment.shapes));
+  graph::PlanOptions options;
+  options.blocked = preferred_blocked_layout();
+  options.depth = static_cast<std::uint32_t>(planned.deployment.depth);
+  OPSPLIT_TRY(planned.plan, graph::make_plan(planned.graph, planned.deployment.split, options));
+  planned.plan.model = planned.deployment.model.filename().string();
+  OPSPLIT_TRY(planned.arena_bytes, ipc::arena_bytes(planned.plan, options.depth));
+
+  std::vector<CoreDemand> demands;
+  std::vector<std::string> names;
+  for (const PlannedOperator& op : planned.plan.operators) {
+    const OperatorSettings settings = settings_of(planned.deployment, op.name);
+    demands.push_back({op.name, op.cost, settings.instances, settings.cores});
+    names.push_back(op.name);
+  }
+  OPSPLIT_CHECK(planned.deployment.check_operators(names));
+  OPSPLIT_TRY(const Topology topology, Topology::of_this_machine());
+  OPSPLIT_TRY(planned.cores, assign_cores(topology, topology.allowed(), demands,
+                                          planned.deployment.objective));
+  for (std::size_t i = 0; i < planned.cores.size(); ++i) {
+    const PlannedOperator& op = planned.plan.operators[i];
+    if (op.cost < small_task_flops * static_cast<double>(op.tasks.size()))
+      planned.cores[i].threads = 1;
+  }
+  return planned;
+}
+
+Result<> write_folder(const Planned& planned, const std::string& folder) {
+  // The weights once as they are and once packed for the kernels.
+  const std::uint64_t needed = 2 * weight_bytes(planned.graph) + planned.arena_bytes;
+  OPSPLIT_TRY(const std::uint64_t found, free_bytes("/dev/shm"));
+  if (found < needed)
+    return fail(ErrorCode::limit_exceeded,
+                "/dev/shm is too small for '{}': {} bytes needed, {} found (in a container: "
+                "--shm-size)",
+                planned.deployment.name, needed, found);
+  OPSPLIT_TRY(const ipc::WeightStore store, ipc::WeightStore::create(folder));
+  const auto write = [&]() -> Result<> {
+    OPSPLIT_CHECK(graph::write_parts(planned.graph, planned.plan, folder));
+    std::ofstream file(folder + "/plan.json");
+    file << to_json(planned.plan);
+    file.close();
+    if (!file) return fail_errno(errno, "{}/plan.json", folder);
+    return {};
+  };
+  auto written = write();
+  if (!written) (void)ipc::WeightStore::remove(folder);
+  return written;
+}
+
+}  // namespace opsplit::daemon

@@ -1,0 +1,35 @@
+// From a deployment to what can be started: the model loaded, split and planned, the cores assigned.
+// Takes seconds for a large model: opsplitd runs it on a thread of its own.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/plan.hpp"
+#include "daemon/cores.hpp"
+#include "daemon/deployment.hpp"
+#include "graph/graph.hpp"
+
+namespace opsplit::daemon {
+
+// What the deployment file says of an operator, or the defaults.
+OperatorSettings settings_of(const Deployment& deployment, std::string_view op);
+
+// What `opsplit plan` shows; nothing is started or written.
+struct Planned {
+  Deployment deployment;
+  graph::Graph graph;
+  Plan plan;
+  std::vector<CoreAssignment> cores;  // of each operator
+  std::uint64_t arena_bytes = 0;
+};
+
+Result<Planned> plan_deployment(Deployment deployment);
+
+// Writes the folder of the weight store: plan.json, the parts, the weights. Checks first that
+// /dev/shm has room for it, and for `arena_bytes` beside it: the error says how much is needed and
+// found. The folder is removed again on any error.
+Result<> write_folder(const Planned& planned, const std::string& folder);
+
+}  // namespace opsplit::daemon

@@ -1,0 +1,430 @@
+#include "daemon/running_deployment.hpp"
+
+#include <signal.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+namespace opsplit::daemon {
+namespace {
+
+using namespace std::chrono_literals;
+using ipc::LaunchNumber;
+using nlohmann::json;
+
+constexpr auto start_timeout = 120s;  // for an instance to load its part
+constexpr auto stop_grace = 3s;       // between SIGTERM and SIGKILL
+constexpr auto tick_period = 50ms;
+constexpr std::uintmax_t log_limit_bytes = 4 << 20;  // per instance; then it begins anew
+constexpr std::uint64_t spin_alone_ns = 100'000;     // of an operator that is alone on its cores
+
+// The last line that an instance wrote: most often why it ended.
+std::string last_words(const std::filesystem::path& log) {
+  std::ifstream stream(log, std::ios::ate);
+  const auto size = static_cast<std::int64_t>(stream.tellg());
+  if (size <= 0) return "";
+  stream.seekg(std::max<std::int64_t>(0, size - 2048));
+  std::string line, last;
+  while (std::getline(stream, line))
+    if (!line.empty()) last = line;
+  return last;
+}
+
+}  // namespace
+
+struct RunningDeployment::RunningInstance {
+  RunningInstance(boost::asio::io_context& io, std::uint32_t operator_index, std::uint32_t seat_index)
+      : op(operator_index), seat(seat_index), life(RestartPolicy{}), timer(io) {}
+
+  std::uint32_t op;
+  std::uint32_t seat;  // at its operator's doorbell, and its index among the instances
+  Instance life;
+  Process process;
+  bool running = false;  // `process` has not been reaped
+  LaunchNumber launch = 0;
+  std::filesystem::path log;
+  std::string last_end;  // how it ended last
+  Watch death;
+  Timer timer;  // to restart it, or to kill it
+};
+
+struct RunningDeployment::AttachedClient {
+  ProcessIdentity identity;
+  FileDescriptor pidfd;
+  Watch death;
+  bool connected = true;
+};
+
+RunningDeployment::RunningDeployment(Context& context, Planned planned, std::string folder)
+    : context_(context),
+      planned_(std::move(planned)),
+      folder_(std::move(folder)),
+      tick_(context.io) {
+  planned_.graph = {};
+}
+
+RunningDeployment::~RunningDeployment() {
+  for (RunningInstance& instance : instances_) {
+    if (!instance.running) continue;
+    context_.launcher.signal(instance.process, SIGKILL);
+    context_.launcher.reap(instance.process);
+  }
+  end_epoch();
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+  std::filesystem::remove_all(context_.log_folder / name(), ignored);
+}
+
+Result<> RunningDeployment::start(std::uint64_t epoch, std::function<void(Result<>)> started) {
+  const std::string folder = ipc::folder_path(name(), epoch);
+  std::error_code moved;
+  if (folder != folder_) std::filesystem::rename(folder_, folder, moved);
+  if (moved) return fail_errno(moved.value(), "{}", folder);
+  folder_ = folder;
+  OPSPLIT_TRY(const ipc::BoardLayout layout,
+              ipc::BoardLayout::of(planned_.plan,
+                                   static_cast<std::uint32_t>(planned_.deployment.depth),
+                                   ipc::default_participants));
+  OPSPLIT_TRY(ipc::Board board, ipc::Board::create(ipc::board_name(name(), epoch), layout, epoch));
+  board_ = std::make_unique<ipc::Board>(std::move(board));
+  handover_ = std::make_unique<ipc::Handover>(*board_, planned_.plan, context_.futex);
+  epoch_ = epoch;
+  last_launch_ = 0;
+  started_ = std::move(started);
+  phase_ = Phase::starting;
+  own_launch_ = new_launch_number();
+  register_participant(own_launch_, own_identity(), 0, ipc::Mode::active);
+  std::error_code error;
+  std::filesystem::create_directories(context_.log_folder / name(), error);
+  if (error) return fail_errno(error.value(), "{}", (context_.log_folder / name()).string());
+  instances_.clear();
+  for (std::uint32_t op = 0; op < planned_.plan.operators.size(); ++op) {
+    const std::string& op_name = planned_.plan.operators[op].name;
+    const auto instances =
+        static_cast<std::uint32_t>(settings_of(planned_.deployment, op_name).instances);
+    for (std::uint32_t seat = 0; seat < instances; ++seat) {
+      RunningInstance& instance = instances_.emplace_back(context_.io, op, seat);
+      instance.log = context_.log_folder / name() / fmt::format("{}.{}.log", op_name, seat);
+      if (const auto launched = launch(instance); !launched) {
+        fail_start(launched.error());
+        return {};
+      }
+    }
+  }
+  tick();
+  return {};
+}
+
+LaunchNumber RunningDeployment::new_launch_number() {
+  // The records are as many as the participants that RouDi can register: one is free.
+  do ++last_launch_;
+  while (board_->participant(last_launch_).launch.load() != 0);
+  return last_launch_;
+}
+
+void RunningDeployment::register_participant(LaunchNumber launch, const ProcessIdentity& identity,
+                                             std::uint32_t seat, ipc::Mode mode) {
+  ipc::Participant& record = board_->participant(launch);
+  record.pid.store(static_cast<std::uint64_t>(identity.pid));
+  record.start_time.store(identity.start_time);
+  record.boot_id.store(identity.boot_id);
+  record.seat.store(seat);
+  record.mode.store(static_cast<std::uint32_t>(mode));
+  record.tasks_done.store(0);
+  record.busy_ns.store(0);
+  record.bytes_copied.store(0);
+  record.launch.store(launch);
+}
+
+void RunningDeployment::release_participant(LaunchNumber launch) {
+  board_->participant(launch).launch.store(0);
+}
+
+Result<> RunningDeployment::launch(RunningInstance& instance) {
+  const PlannedOperator& op = planned_.plan.operators[instance.op];
+  const CoreAssignment& cores = planned_.cores[instance.op];
+  Command command;
+  command.arguments = {context_.operator_program.string(), "--socket", context_.socket.string(),
+                       "--deployment", name(), "--operator", op.name};
+  // libgomp has no other way to be told: its workers must not spin on cores that the next operator
+  // needs now.
+  command.environment = {cores.exclusive ? "GOMP_SPINCOUNT=100000" : "GOMP_SPINCOUNT=1000"};
+  command.cpus = cores.cpus;
+  command.log = instance.log;
+  OPSPLIT_TRY(instance.process, context_.launcher.launch(command));
+  instance.running = true;
+  instance.launch = new_launch_number();
+  // On the board before its first claim.
+  register_participant(instance.launch, instance.process.identity, instance.seat,
+                       ipc::Mode::loading);
+  instance.life.launched();
+  instance.death = Watch(context_.io, instance.process.pidfd.get(), Watch::readable,
+                         [this, &instance] { on_death(instance); });
+  instance.timer.at(Clock::now() + start_timeout, [this, &instance] {
+    spdlog::error("{}: not ready within {} s: killed", describe(instance), start_timeout.count());
+    context_.launcher.signal(instance.process, SIGKILL);
+  });
+  return {};
+}
+
+std::string RunningDeployment::describe(const RunningInstance& instance) const {
+  return fmt::format("{}/{}.{} (pid {})", name(), planned_.plan.operators[instance.op].name,
+                     instance.seat, instance.process.identity.pid);
+}
+
+RunningDeployment::RunningInstance* RunningDeployment::find(pid_t pid) {
+  for (RunningInstance& instance : instances_)
+    if (instance.running && instance.process.identity.pid == pid) return &instance;
+  return nullptr;
+}
+
+ipc::Attachment RunningDeployment::attachment_of(LaunchNumber launch) const {
+  ipc::Attachment attachment;
+  attachment.deployment = name();
+  attachment.epoch = epoch_;
+  attachment.folder = folder_;
+  attachment.depth = board_->layout().depth;
+  attachment.participants = board_->layout().participants;
+  attachment.arena_bytes = planned_.arena_bytes;
+  attachment.launch = launch;
+  attachment.runtime_name = fmt::format("{}.{}", name(), launch);
+  return attachment;
+}
+
+Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid) {
+  const RunningInstance* instance = find(pid);
+  if (instance == nullptr || instance->life.state() != Instance::State::starting)
+    return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(), pid);
+  const CoreAssignment& cores = planned_.cores[instance->op];
+  ipc::Attachment attachment = attachment_of(instance->launch);
+  attachment.op = static_cast<std::int32_t>(instance->op);
+  attachment.seat = instance->seat;
+  attachment.threads = cores.threads;
+  if (cores.exclusive) attachment.worker.spin_ns = attachment.worker.ahead_spin_ns = spin_alone_ns;
+  return attachment;
+}
+
+Result<> RunningDeployment::operator_ready(pid_t pid) {
+  RunningInstance* instance = find(pid);
+  if (instance == nullptr || instance->life.state() != Instance::State::starting)
+    return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(), pid);
+  instance->timer.cancel();
+  instance->life.became_ready();
+  ipc::Participant& record = board_->participant(instance->launch);
+  record.mode.store(static_cast<std::uint32_t>(ipc::Mode::active));
+  record.bell.fetch_add(1);
+  context_.futex.wake(record.bell, 1);
+  handover_->hint_everything();
+  if (phase_ == Phase::starting &&
+      std::all_of(instances_.begin(), instances_.end(), [](const RunningInstance& i) {
+        return i.life.state() == Instance::State::ready;
+      })) {
+    phase_ = Phase::ready;
+    if (const auto started = std::exchange(started_, nullptr)) started({});
+  }
+  return {};
+}
+
+void RunningDeployment::on_death(RunningInstance& instance) {
+  instance.death.reset();
+  instance.timer.cancel();
+  instance.last_end = context_.launcher.reap(instance.process);
+  instance.running = false;
+  const std::string words = last_words(instance.log);
+  const std::string reason =
+      fmt::format("{} ended with {}{}{}", describe(instance), instance.last_end,
+                  words.empty() ? "" : ": ", words);
+  const auto given_back = handover_->give_back(instance.launch, reason);
+  release_participant(instance.launch);
+  const auto restart_at = instance.life.died(Clock::now());
+  if (phase_ == Phase::stopping) {
+    finish_stop_if_done();
+    return;
+  }
+  spdlog::warn("{} ({} claims given back, {} requests failed by it)", reason, given_back.tasks,
+               given_back.poisoned);
+  if (phase_ == Phase::starting) {
+    fail_start({ErrorCode::operator_failed, reason});
+    return;
+  }
+  restart_at_or_give_up(instance, restart_at);
+}
+
+void RunningDeployment::restart_at_or_give_up(RunningInstance& instance,
+                                              std::optional<Deadline> restart_at) {
+  if (!restart_at) {
+    spdlog::error("{}: died too often, given up", describe(instance));
+    return;
+  }
+  instance.timer.at(*restart_at, [this, &instance] {
+    const auto launched = launch(instance);
+    if (launched) return;
+    spdlog::error("{}: {}", describe(instance), launched.error().message);
+    restart_at_or_give_up(instance, instance.life.died(Clock::now()));
+  });
+}
+
+void RunningDeployment::fail_start(Error error) {
+  const auto started = std::exchange(started_, nullptr);
+  stop([started, error] {
+    if (started) started(tl::unexpected(error));
+  });
+}
+
+void RunningDeployment::stop(std::function<void()> stopped) {
+  // A second caller waits together with the first.
+  stopped_ = [before = std::exchange(stopped_, nullptr), stopped = std::move(stopped)] {
+    if (before) before();
+    if (stopped) stopped();
+  };
+  if (phase_ != Phase::stopping && phase_ != Phase::stopped) {
+    phase_ = Phase::stopping;
+    if (const auto started = std::exchange(started_, nullptr))
+      started(fail(ErrorCode::unavailable, "deployment '{}' was stopped while it started", name()));
+    if (handover_) handover_->end_epoch();
+    for (RunningInstance& instance : instances_) {
+      instance.timer.cancel();
+      instance.life.told_to_stop();
+      if (!instance.running) continue;
+      context_.launcher.signal(instance.process, SIGTERM);
+      instance.timer.at(Clock::now() + stop_grace, [this, &instance] {
+        spdlog::warn("{}: did not end within {} s: killed", describe(instance), stop_grace.count());
+        context_.launcher.signal(instance.process, SIGKILL);
+      });
+    }
+  }
+  finish_stop_if_done();
+}
+
+void RunningDeployment::finish_stop_if_done() {
+  if (std::any_of(instances_.begin(), instances_.end(),
+                  [](const RunningInstance& instance) { return instance.running; }))
+    return;
+  end_epoch();
+  phase_ = Phase::stopped;
+  // It may destroy this object: last.
+  if (const auto stopped = std::exchange(stopped_, nullptr)) stopped();
+}
+
+void RunningDeployment::end_epoch() {
+  tick_.cancel();
+  if (handover_) handover_->end_epoch();
+  clients_.clear();
+  if (board_) ipc::Board::remove(ipc::board_name(name(), epoch_));
+  handover_.reset();
+  board_.reset();
+}
+
+Result<ipc::Attachment> RunningDeployment::attach_client(const ProcessIdentity& client) {
+  // One record stays free for a restarted operator.
+  if (clients_.size() + instances_.size() + 2 >= board_->layout().participants)
+    return fail(ErrorCode::limit_exceeded, "deployment '{}': {} clients are attached already", name(),
+                clients_.size());
+  OPSPLIT_TRY(FileDescriptor pidfd, open_pidfd(client));
+  const LaunchNumber launch = new_launch_number();
+  register_participant(launch, client, 0, ipc::Mode::active);
+  AttachedClient& entry = clients_[launch];
+  entry.identity = client;
+  entry.pidfd = std::move(pidfd);
+  entry.death = Watch(context_.io, entry.pidfd.get(), Watch::readable,
+                      [this, launch] { on_client_death(launch); });
+  ipc::Attachment attachment = attachment_of(launch);
+  attachment.slots_per_client = static_cast<std::uint32_t>(planned_.deployment.slots_per_client);
+  return attachment;
+}
+
+void RunningDeployment::client_disconnected(LaunchNumber client) {
+  const auto entry = clients_.find(client);
+  if (entry != clients_.end()) entry->second.connected = false;
+}
+
+void RunningDeployment::on_client_death(LaunchNumber launch) {
+  const auto given_back = handover_->give_back(launch, "");
+  if (given_back.slots != 0)
+    spdlog::info("{}: a client (pid {}) died with {} requests in flight", name(),
+                 clients_.at(launch).identity.pid, given_back.slots);
+  release_participant(launch);
+  clients_.erase(launch);
+}
+
+// Goes on with closes that had to wait for a claim, forgets clients that have left, keeps logs
+// bounded, and answers for operators that failed.
+void RunningDeployment::tick() {
+  std::vector<LaunchNumber> holders;
+  for (std::uint32_t slot = 0; slot < board_->layout().depth; ++slot) {
+    handover_->advance_closing(slot);
+    holders.push_back(ipc::SlotWord::unpack(board_->slot(slot).word.load()).holder);
+  }
+  std::erase_if(clients_, [&](const auto& client) {
+    const auto& [launch, entry] = client;
+    if (entry.connected || std::find(holders.begin(), holders.end(), launch) != holders.end())
+      return false;
+    release_participant(launch);
+    return true;
+  });
+  for (const RunningInstance& instance : instances_) {
+    std::error_code ignored;
+    if (std::filesystem::file_size(instance.log, ignored) > log_limit_bytes && !ignored)
+      std::filesystem::resize_file(instance.log, 0, ignored);
+  }
+  refuse_requests_of_failed_operators();
+  tick_.at(Clock::now() + tick_period, [this] { tick(); });
+}
+
+void RunningDeployment::refuse_requests_of_failed_operators() {
+  for (std::uint32_t op = 0; op < planned_.plan.operators.size(); ++op) {
+    const RunningInstance* failed = nullptr;
+    bool all_failed = true;
+    for (const RunningInstance& instance : instances_) {
+      if (instance.op != op) continue;
+      failed = &instance;
+      all_failed = all_failed && instance.life.state() == Instance::State::failed;
+    }
+    if (!all_failed || failed == nullptr) continue;
+    while (const auto claim = handover_->sweep(op, own_launch_)) {
+      handover_->write_failure(*claim, fmt::format("it died too often, last with {}: {}",
+                                                   failed->last_end, last_words(failed->log)));
+      handover_->commit(*claim, own_launch_, ipc::TaskState::failed);
+    }
+  }
+}
+
+json RunningDeployment::status() const {
+  static constexpr std::array phases{"starting", "ready", "stopping", "stopped"};
+  json result = {{"name", name()},
+                 {"model", planned_.plan.model},
+                 {"split", planned_.plan.split},
+                 {"phase", phases[static_cast<std::size_t>(phase_)]},
+                 {"epoch", epoch_},
+                 {"depth", planned_.deployment.depth},
+                 {"in_use", handover_ ? handover_->slots_in_use() : 0},
+                 {"clients", clients_.size()},
+                 {"arena_bytes", planned_.arena_bytes},
+                 {"instances", json::array()}};
+  for (const RunningInstance& instance : instances_) {
+    const PlannedOperator& op = planned_.plan.operators[instance.op];
+    const CoreAssignment& cores = planned_.cores[instance.op];
+    json entry = {{"operator", op.name},
+                  {"instance", instance.seat},
+                  {"tasks", op.tasks.size()},
+                  {"pid", instance.running ? instance.process.identity.pid : 0},
+                  {"state", to_string(instance.life.state())},
+                  {"cores", to_string(cores.cpus)},
+                  {"threads", cores.threads},
+                  {"restarts", instance.life.restarts()},
+                  {"last_end", instance.last_end},
+                  {"log", instance.log.string()}};
+    if (board_ && instance.running) {
+      const ipc::Participant& record = board_->participant(instance.launch);
+      entry["tasks_done"] = record.tasks_done.load();
+      entry["busy_ns"] = record.busy_ns.load();
+      entry["bytes_copied"] = record.bytes_copied.load();
+    }
+    result["instances"].push_back(std::move(entry));
+  }
+  return result;
+}
+
+}  // namespace opsplit::daemon

@@ -1,0 +1,113 @@
+// A deployment that runs: its board, its instances and its clients, through one epoch after another.
+//
+//   starting --every instance ready--> ready --stop()--> stopping --last process gone--> stopped
+//      |                                                    ^                              |
+//      +--an instance dies or fails, or stop()--------------+            start(next epoch)-+
+//
+// A death in `starting` ends the start: what cannot load will not load better the next time. In
+// `ready` the instance is restarted (daemon/instance.hpp) after its claims were given back.
+//
+// Runs on the event loop's thread; all callbacks come from there.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "daemon/events.hpp"
+#include "daemon/instance.hpp"
+#include "daemon/launcher.hpp"
+#include "daemon/preparation.hpp"
+#include "ipc/board.hpp"
+#include "ipc/futex.hpp"
+#include "ipc/handover.hpp"
+#include "ipc/session.hpp"
+
+namespace opsplit::daemon {
+
+// What a deployment needs of opsplitd; outlives it.
+struct Context {
+  boost::asio::io_context& io;
+  Launcher& launcher;
+  ipc::Futex& futex;
+  std::filesystem::path socket;            // that operators and clients attach to
+  std::filesystem::path operator_program;  // opsplit-operator
+  std::filesystem::path log_folder;
+};
+
+class RunningDeployment {
+ public:
+  enum class Phase { starting, ready, stopping, stopped };
+
+  // What has been planned and written into the folder of its first epoch. The graph is let go.
+  RunningDeployment(Context& context, Planned planned, std::string folder);
+  ~RunningDeployment();  // kills what still runs, and removes board and folder
+
+  // Begins an epoch, whose arena the broker has published; the folder moves to its name. Only when
+  // stopped. `started` is called
+  // once: when every instance is ready, or with the reason why not (it is stopped then).
+  Result<> start(std::uint64_t epoch, std::function<void(Result<>)> started);
+  // Ends the epoch: clients learn it, operators are told to end, and after a grace period killed.
+  // `stopped` is called once no process is left.
+  void stop(std::function<void()> stopped);
+
+  // An operator's process that we launched, known by its pid, asks for its part.
+  Result<ipc::Attachment> attach_operator(pid_t pid);
+  // It has loaded its part.
+  Result<> operator_ready(pid_t pid);
+  // A client. Its slots are given back once the kernel confirms its death.
+  Result<ipc::Attachment> attach_client(const ProcessIdentity& client);
+  // Its connection ended. It may live on with requests in flight, and keeps its slots until then.
+  void client_disconnected(ipc::LaunchNumber client);
+
+  [[nodiscard]] Phase phase() const { return phase_; }
+  [[nodiscard]] const std::string& name() const { return planned_.deployment.name; }
+  [[nodiscard]] std::uint64_t epoch() const { return epoch_; }
+  [[nodiscard]] std::uint64_t arena_bytes() const { return planned_.arena_bytes; }
+  [[nodiscard]] nlohmann::json status() const;
+
+ private:
+  struct RunningInstance;
+  struct AttachedClient;
+
+  ipc::LaunchNumber new_launch_number();
+  [[nodiscard]] ipc::Attachment attachment_of(ipc::LaunchNumber launch) const;
+  void register_participant(ipc::LaunchNumber launch, const ProcessIdentity& identity,
+                            std::uint32_t seat, ipc::Mode mode);
+  void release_participant(ipc::LaunchNumber launch);
+  Result<> launch(RunningInstance& instance);
+  void on_death(RunningInstance& instance);
+  void restart_at_or_give_up(RunningInstance& instance, std::optional<Deadline> restart_at);
+  void on_client_death(ipc::LaunchNumber launch);
+  void fail_start(Error error);
+  void finish_stop_if_done();
+  void tick();
+  void refuse_requests_of_failed_operators();
+  RunningInstance* find(pid_t pid);
+  [[nodiscard]] std::string describe(const RunningInstance& instance) const;
+  void end_epoch();
+
+  Context& context_;
+  Planned planned_;
+  std::string folder_;
+  Phase phase_ = Phase::stopped;
+  std::uint64_t epoch_ = 0;
+  std::unique_ptr<ipc::Board> board_;
+  std::unique_ptr<ipc::Handover> handover_;
+  ipc::LaunchNumber last_launch_ = 0;
+  ipc::LaunchNumber own_launch_ = 0;  // ours, to fail the tasks of failed operators with
+  std::list<RunningInstance> instances_;
+  std::map<ipc::LaunchNumber, AttachedClient> clients_;
+  std::function<void(Result<>)> started_;
+  std::function<void()> stopped_;
+  Timer tick_;
+};
+
+}  // namespace opsplit::daemon

@@ -1,0 +1,33 @@
+#include "daemon/stale_files.hpp"
+
+#include "base/system.hpp"
+#include "ipc/iceoryx_runtime.hpp"
+
+namespace opsplit::daemon {
+
+std::vector<std::filesystem::path> stale_files() {
+  std::vector<std::filesystem::path> found;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm", ignored))
+    if (entry.path().filename().string().starts_with("opsplit.") &&
+        entry.path() != ipc::broker_lock_path)
+      found.push_back(entry.path());
+  return found;
+}
+
+Result<> remove_stale_files() {
+  OPSPLIT_TRY(const auto holder, lock_holder(ipc::broker_lock_path));
+  if (holder)
+    return fail(ErrorCode::refused,
+                "another opsplit broker runs on this host (pid {}): there can be one per /tmp and "
+                "/dev/shm",
+                holder->process.pid);
+  for (const auto& path : stale_files()) {
+    std::error_code error;
+    std::filesystem::remove_all(path, error);
+    if (error) return fail_errno(error.value(), "left over and not to be removed: {}", path.string());
+  }
+  return {};
+}
+
+}  // namespace opsplit::daemon
