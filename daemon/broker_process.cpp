@@ -85,7 +85,10 @@ void BrokerProcess::died() {
   std::string line, last;
   for (std::ifstream log(paths_.log); std::getline(log, line);)
     if (!line.empty()) last = line;
-  const std::string reason = fmt::format("the broker ended with {}: {}", how, last);
+  // Without the time and name that each line begins with.
+  if (const auto text = last.find(" error: "); text != std::string::npos) last.erase(0, text + 8);
+  const std::string reason =
+      fmt::format("the broker ended with {}{}{}", how, last.empty() ? "" : ": ", last);
   if (const auto started = std::exchange(started_, nullptr))
     started(fail(ErrorCode::unavailable, "{}", reason));
   else
@@ -115,6 +118,13 @@ Result<> BrokerProcess::withdraw(const ipc::ArenaId& arena) {
 void BrokerProcess::stop(std::function<void()> stopped) {
   if (!running_) {
     stopped();
+    return;
+  }
+  if (stopped_) {
+    stopped_ = [before = std::exchange(stopped_, nullptr), stopped = std::move(stopped)] {
+      before();
+      stopped();
+    };
     return;
   }
   stopped_ = std::move(stopped);

@@ -31,6 +31,7 @@ class BrokerProcess {
   // `started` is called once it answers, or with the reason why it does not.
   void start(const std::vector<std::uint64_t>& pool_bytes, std::function<void(Result<>)> started);
   [[nodiscard]] bool running() const { return running_; }
+  [[nodiscard]] bool stopping() const { return stopped_ != nullptr; }
   [[nodiscard]] pid_t pid() const { return running_ ? process_.identity.pid : 0; }
 
   // Milliseconds each: the broker only loans a chunk that is there. Errors: limit_exceeded (no pool
@@ -38,7 +39,7 @@ class BrokerProcess {
   Result<> publish(const ipc::ArenaId& arena, std::uint64_t bytes);
   Result<> withdraw(const ipc::ArenaId& arena);
 
-  // `stopped` is called once it has ended; on_death is not.
+  // `stopped` is called once it has ended; on_death is not. Asked twice, both are called.
   void stop(std::function<void()> stopped);
 
  private:

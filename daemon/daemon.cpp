@@ -49,15 +49,14 @@ struct Daemon::Connection {
   // The client that attached over this connection.
   std::string deployment;
   ipc::LaunchNumber client = 0;
-  // Deployments that end with this connection.
-  std::vector<std::string> temporary;
+  // Deployments that end with this connection: temporary ones, and those that it waits for.
+  std::vector<std::string> owned;
 };
 
 Daemon::Daemon(boost::asio::io_context& io, Launcher& launcher, ipc::Futex& futex,
                ipc::MessageListener listener, Options options)
     : io_(io),
       options_(std::move(options)),
-      listener_(std::move(listener)),
       context_{io,
                launcher,
                futex,
@@ -68,6 +67,7 @@ Daemon::Daemon(boost::asio::io_context& io, Launcher& launcher, ipc::Futex& fute
               {options_.programs / "opsplit-broker", options_.folder / "broker.sock",
                options_.folder / "broker.log"},
               [this](const std::string& reason) { broker_died(reason); }),
+      listener_(std::move(listener)),
       listening_(io, listener_.fd(), Watch::readable, [this] { accept(); }),
       accept_again_(io) {}
 
@@ -115,11 +115,11 @@ void Daemon::disconnect(ConnectionId id) {
   const auto deployment = deployments_.find(found->second->deployment);
   if (found->second->client != 0 && deployment != deployments_.end())
     deployment->second->client_disconnected(found->second->client);
-  const std::vector<std::string> temporary = std::move(found->second->temporary);
+  const std::vector<std::string> owned = std::move(found->second->owned);
   connections_.erase(found);
-  for (const std::string& name : temporary)
-    if (const auto owned = deployments_.find(name); owned != deployments_.end())
-      stop(*owned->second, [] {});
+  for (const std::string& name : owned)
+    if (const auto running = deployments_.find(name); running != deployments_.end())
+      stop(*running->second, [] {});
 }
 
 void Daemon::reply(ConnectionId id, const json& message) {
@@ -217,49 +217,70 @@ void Daemon::prepared(ConnectionId id, std::string name, std::uint64_t epoch, bo
   preparing_.erase(name);
   if (!planned) {
     reply(id, planned.error());
-    finish_if_empty();
-    return;
+    if (const auto cancelled = cancelled_.extract(name))
+      for (const auto& done : cancelled.mapped()) done();
+    return finish_if_empty();
   }
-  reply(id, json{{"progress", fmt::format("starting {} operators", planned->plan.operators.size())}});
+  const auto connection = connections_.find(id);
+  const auto cancelled = cancelled_.extract(name);
+  if (connection == connections_.end() || cancelled || shutting_down_) {
+    std::error_code ignored;
+    std::filesystem::remove_all(ipc::folder_path(name, epoch), ignored);
+    reply(id, Error{ErrorCode::unavailable,
+                    fmt::format("deployment '{}' was stopped while it started", name)});
+    if (cancelled)
+      for (const auto& done : cancelled.mapped()) done();
+    return finish_if_empty();
+  }
+  // Until it is ready, whoever waits for it may give it up.
+  connection->second->owned.push_back(name);
   const std::uint64_t bytes = planned->arena_bytes;
-  if (temporary) {
-    const auto connection = connections_.find(id);
-    if (connection == connections_.end()) {  // nobody waits for it any more
-      std::error_code ignored;
-      std::filesystem::remove_all(ipc::folder_path(name, epoch), ignored);
-      return finish_if_empty();
-    }
-    connection->second->temporary.push_back(name);
-  }
+  const std::size_t operators = planned->plan.operators.size();
   deployments_[name] = std::make_unique<RunningDeployment>(context_, std::move(*planned),
                                                            ipc::folder_path(name, epoch));
-  publish(name, epoch, bytes, [this, id, name, epoch](const Result<>& published) {
+  reply(id, json{{"progress", fmt::format("starting {} operators", operators)}});
+  publish(name, epoch, bytes, [this, id, name, epoch, temporary](const Result<>& published) {
     const auto found = deployments_.find(name);
-    if (found == deployments_.end()) return;  // `down` came first
-    const auto finish = [this, id, name](const Result<>& started) {
-      if (started) {
-        reply(id, json{{"ok", true}, {"deployment", deployments_.at(name)->status()}});
-        serve_waiting_clients();
-        return;
-      }
-      reply(id, started.error());
-      // The deployment is calling us: let it return before it is destroyed.
-      boost::asio::post(io_, [this, name] {
-        remove(name);
-        finish_if_empty();
-      });
+    if (found == deployments_.end()) {  // it was stopped meanwhile
+      if (published) (void)broker_.withdraw({name, epoch});
+      reply(id, Error{ErrorCode::unavailable,
+                      fmt::format("deployment '{}' was stopped while it started", name)});
+      return finish_if_empty();
+    }
+    const auto finish = [this, id, name, temporary](const Result<>& result) {
+      started(id, name, temporary, result);
     };
     if (!published) return finish(published);
-    if (const auto started = found->second->start(epoch, finish); !started) finish(started);
+    if (const auto starting = found->second->start(epoch, finish); !starting) finish(starting);
   });
+}
+
+void Daemon::started(ConnectionId id, const std::string& name, bool temporary,
+                     const Result<>& result) {
+  RunningDeployment& deployment = *deployments_.at(name);
+  if (!result) {
+    reply(id, result.error());
+    stop(deployment, [] {});
+    return;
+  }
+  const auto connection = connections_.find(id);
+  if (connection != connections_.end() && !temporary) std::erase(connection->second->owned, name);
+  reply(id, json{{"ok", true}, {"deployment", deployment.status()}});
+  serve_waiting_clients();
 }
 
 void Daemon::publish(const std::string& name, std::uint64_t epoch, std::uint64_t bytes,
                      std::function<void(Result<>)> done) {
   const auto ask = [this, name, epoch, bytes, done](const Result<>& running) {
-    done(running ? broker_.publish({name, epoch}, bytes) : running);
+    auto published = running ? broker_.publish({name, epoch}, bytes) : running;
+    if (!published && published.error().code == ErrorCode::limit_exceeded)
+      published.error().message += fmt::format(
+          " (`opsplit down`, then `opsplit up ... --reserve {}` for the first deployment)", bytes);
+    done(published);
   };
-  if (!waiting_for_broker_.empty()) {
+  if (broker_.stopping())  // the last deployment has just ended
+    return broker_.stop([this, name, epoch, bytes, done] { publish(name, epoch, bytes, done); });
+  if (recovering_ || !waiting_for_broker_.empty()) {
     waiting_for_broker_.push_back(ask);
   } else if (broker_.running()) {
     ask({});
@@ -278,12 +299,20 @@ void Daemon::start_broker(std::vector<std::uint64_t> pools, std::function<void(R
 }
 
 void Daemon::broker_died(const std::string& reason) {
+  if (!broker_life_.died(Clock::now())) {
+    spdlog::error("{}; it died too often: everything is stopped", reason);
+    recovering_ = false;
+    std::vector<RunningDeployment*> all;
+    for (const auto& [name, deployment] : deployments_) all.push_back(deployment.get());
+    for (RunningDeployment* deployment : all) stop(*deployment, [] {});
+    return;
+  }
   spdlog::error("{}; restarting {} deployments in a new epoch", reason, deployments_.size());
   recovering_ = true;
   auto left = std::make_shared<std::size_t>(deployments_.size());
   if (*left == 0) return restart_everything();
   for (const auto& [name, deployment] : deployments_)
-    deployment->stop([this, left] {
+    deployment->interrupt([this, left] {
       // Not from within the deployment's own stop().
       if (--*left == 0) boost::asio::post(io_, [this] { restart_everything(); });
     });
@@ -291,13 +320,24 @@ void Daemon::broker_died(const std::string& reason) {
 
 void Daemon::restart_everything() {
   recovering_ = false;
-  if (shutting_down_) return finish_if_empty();
-  if (deployments_.empty()) return finish_if_empty();
+  if (shutting_down_ || deployments_.empty()) {
+    for (const auto& callback : std::exchange(waiting_for_broker_, {}))
+      callback(fail(ErrorCode::unavailable, "the broker has died"));
+    if (!std::exchange(shutting_down_, false)) return finish_if_empty();
+    return shut_down();
+  }
   std::vector<std::uint64_t> pools = options_.reserve;
   for (const auto& [name, deployment] : deployments_) pools.push_back(deployment->arena_bytes());
   start_broker(std::move(pools), [this](const Result<>& running) {
+    if (!running && broker_life_.died(Clock::now())) {  // once more
+      recovering_ = true;
+      boost::asio::post(io_, [this] { restart_everything(); });
+      return;
+    }
     std::vector<std::string> names;
-    for (const auto& [name, deployment] : deployments_) names.push_back(name);
+    for (const auto& [name, deployment] : deployments_)
+      if (deployment->epoch() != 0 && deployment->phase() == RunningDeployment::Phase::stopped)
+        names.push_back(name);  // others are only beginning
     for (const std::string& name : names) {
       RunningDeployment& deployment = *deployments_.at(name);
       const std::uint64_t epoch = ++last_epoch_;
@@ -306,10 +346,7 @@ void Daemon::restart_everything() {
           spdlog::info("{}: running again", name);
         } else {
           spdlog::error("{}: {}", name, started.error().message);
-          boost::asio::post(io_, [this, name] {
-            remove(name);
-            finish_if_empty();
-          });
+          stop(*deployments_.at(name), [] {});
         }
         serve_waiting_clients();
       };
@@ -321,6 +358,8 @@ void Daemon::restart_everything() {
       }
       if (const auto started = deployment.start(epoch, finish); !started) finish(started);
     }
+    // All of them may have been stopped meanwhile.
+    finish_if_empty();
   });
 }
 
@@ -352,6 +391,9 @@ void Daemon::finish_if_empty() {
   broker_.stop([this] {
     std::error_code ignored;
     std::filesystem::remove_all(context_.log_folder, ignored);
+    std::filesystem::remove(options_.folder / "broker.sock", ignored);
+    std::filesystem::remove(options_.folder / "broker.sock.lock", ignored);
+    remove_files_of_dead_broker();
     for (const auto& callback : std::exchange(when_empty_, {})) callback();
     if (!shutting_down_ && !options_.exit_when_empty) return;
     if (!deployments_.empty() || !preparing_.empty()) return;
@@ -365,10 +407,14 @@ void Daemon::down(ConnectionId id, const json& request) {
   std::vector<RunningDeployment*> targets;
   for (const auto& [known, deployment] : deployments_)
     if (name.empty() || known == name) targets.push_back(deployment.get());
-  if (!name.empty() && targets.empty())
+  std::vector<std::string> unprepared;
+  for (const std::string& known : preparing_)
+    if (name.empty() || known == name) unprepared.push_back(known);
+  const std::size_t count = targets.size() + unprepared.size();
+  if (!name.empty() && count == 0)
     return reply(id, Error{ErrorCode::not_found, fmt::format("no deployment '{}'", name)});
   // With nothing left, the answer comes when the broker has ended, too.
-  const auto answer = [this, id, count = targets.size()] {
+  const auto answer = [this, id, count] {
     const bool empty = deployments_.empty() && preparing_.empty();
     const json message = {
         {"ok", true}, {"stopped", count}, {"exiting", empty && options_.exit_when_empty}};
@@ -377,15 +423,15 @@ void Daemon::down(ConnectionId id, const json& request) {
     else
       reply(id, message);
   };
-  if (targets.empty()) {
+  if (count == 0) {
     answer();
     return finish_if_empty();
   }
-  auto left = std::make_shared<std::size_t>(targets.size());
-  for (RunningDeployment* deployment : targets)
-    stop(*deployment, [left, answer] {
-      if (--*left == 0) answer();
-    });
+  const auto one_less = [left = std::make_shared<std::size_t>(count), answer] {
+    if (--*left == 0) answer();
+  };
+  for (const std::string& known : unprepared) cancelled_[known].push_back(one_less);
+  for (RunningDeployment* deployment : targets) stop(*deployment, one_less);
 }
 
 json Daemon::ps() const {

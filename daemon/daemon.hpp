@@ -73,6 +73,7 @@ class Daemon {
   void up(ConnectionId id, const nlohmann::json& request);
   void prepared(ConnectionId id, std::string name, std::uint64_t epoch, bool temporary,
                 Result<Planned> planned);
+  void started(ConnectionId id, const std::string& name, bool temporary, const Result<>& result);
   void down(ConnectionId id, const nlohmann::json& request);
   [[nodiscard]] nlohmann::json ps() const;
   void attach_client(ConnectionId id, const std::string& deployment);
@@ -91,19 +92,21 @@ class Daemon {
 
   boost::asio::io_context& io_;
   Options options_;
-  ipc::MessageListener listener_;
   Context context_;
   BrokerProcess broker_;
   std::vector<std::function<void(Result<>)>> waiting_for_broker_;  // while it starts
+  Instance broker_life_{{.max_deaths = 10}};
   bool recovering_ = false;  // from the broker's death
   bool shutting_down_ = false;
   std::uint64_t last_epoch_ = 0;
   std::map<std::string, std::unique_ptr<RunningDeployment>, std::less<>> deployments_;
   std::set<std::string, std::less<>> preparing_;  // names
+  std::map<std::string, std::vector<std::function<void()>>> cancelled_;  // `down` while preparing
   std::map<ConnectionId, std::unique_ptr<Connection>> connections_;
   ConnectionId last_connection_ = 0;
   std::vector<WaitingClient> waiting_clients_;
   std::vector<std::function<void()>> when_empty_;  // once no deployment and no broker is left
+  ipc::MessageListener listener_;  // closed before the connections: their end says that it is
   Watch listening_;
   Timer accept_again_;
   boost::asio::thread_pool planner_{1};

@@ -92,7 +92,11 @@ Result<> RunningDeployment::start(std::uint64_t epoch, std::function<void(Result
   handover_ = std::make_unique<ipc::Handover>(*board_, planned_.plan, context_.futex);
   epoch_ = epoch;
   last_launch_ = 0;
-  started_ = std::move(started);
+  started_ = [before = std::exchange(started_, nullptr),
+              started = std::move(started)](const Result<>& result) {
+    if (before) before(result);
+    started(result);
+  };
   phase_ = Phase::starting;
   own_launch_ = new_launch_number();
   register_participant(own_launch_, own_identity(), 0, ipc::Mode::active);
@@ -274,6 +278,13 @@ void RunningDeployment::fail_start(Error error) {
 }
 
 void RunningDeployment::stop(std::function<void()> stopped) {
+  const auto started = std::exchange(started_, nullptr);
+  interrupt(std::move(stopped));
+  if (started)
+    started(fail(ErrorCode::unavailable, "deployment '{}' was stopped while it started", name()));
+}
+
+void RunningDeployment::interrupt(std::function<void()> stopped) {
   // A second caller waits together with the first.
   stopped_ = [before = std::exchange(stopped_, nullptr), stopped = std::move(stopped)] {
     if (before) before();
@@ -281,8 +292,6 @@ void RunningDeployment::stop(std::function<void()> stopped) {
   };
   if (phase_ != Phase::stopping && phase_ != Phase::stopped) {
     phase_ = Phase::stopping;
-    if (const auto started = std::exchange(started_, nullptr))
-      started(fail(ErrorCode::unavailable, "deployment '{}' was stopped while it started", name()));
     if (handover_) handover_->end_epoch();
     for (RunningInstance& instance : instances_) {
       instance.timer.cancel();

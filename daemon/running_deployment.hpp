@@ -55,8 +55,10 @@ class RunningDeployment {
   // once: when every instance is ready, or with the reason why not (it is stopped then).
   Result<> start(std::uint64_t epoch, std::function<void(Result<>)> started);
   // Ends the epoch: clients learn it, operators are told to end, and after a grace period killed.
-  // `stopped` is called once no process is left.
+  // `stopped` is called once no process is left. Whoever waits for a start is told that it failed.
   void stop(std::function<void()> stopped);
+  // The same, but another start() follows: whoever waits for this one waits for that.
+  void interrupt(std::function<void()> stopped);
 
   // An operator's process that we launched, known by its pid, asks for its part.
   Result<ipc::Attachment> attach_operator(pid_t pid);

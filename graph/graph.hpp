@@ -60,7 +60,9 @@ struct Node {
   std::vector<ValueId> outputs;
   std::map<std::string, Attribute, std::less<>> attributes;
 
-  [[nodiscard]] bool has(std::string_view attribute) const { return attributes.contains(attribute); }
+  [[nodiscard]] bool has(std::string_view attribute) const {
+    return attributes.contains(attribute);
+  }
   // The attribute's value, or the default if it is absent or of another type (import has checked
   // the types of the attributes that kernels read).
   [[nodiscard]] std::int64_t integer(std::string_view attribute, std::int64_t otherwise) const;
@@ -73,11 +75,13 @@ struct Graph {
   std::string name;
   std::int64_t opset = 0;  // of the default domain
   std::vector<Value> values;
-  std::vector<Node> nodes;       // topological order
-  std::vector<ValueId> inputs;   // that a client feeds (initializers are no inputs)
+  std::vector<Node> nodes;      // topological order
+  std::vector<ValueId> inputs;  // that a client feeds (initializers are no inputs)
   std::vector<ValueId> outputs;
 
-  [[nodiscard]] const Value& value(ValueId id) const { return values[static_cast<std::size_t>(id)]; }
+  [[nodiscard]] const Value& value(ValueId id) const {
+    return values[static_cast<std::size_t>(id)];
+  }
   [[nodiscard]] Value& value(ValueId id) { return values[static_cast<std::size_t>(id)]; }
   [[nodiscard]] bool is_constant(ValueId id) const {
     return id != no_value && value(id).constant.has_value();

@@ -19,7 +19,8 @@ using InputShapes = std::map<std::string, Shape, std::less<>>;
 Result<Graph> import_model(const std::filesystem::path& file);
 
 // Gives every value a type and folds what does not depend on an input: after it no node has only
-// constant inputs, every symbolic size is bound, and shapes that overflow are refused.
+// constant inputs, every symbolic size is bound, and shapes that overflow are refused. Padding
+// is explicit after it: auto_pad has become pads.
 Result<> infer_shapes(Graph& graph, const InputShapes& shapes);
 
 // Removes work: batch normalisation and per-channel Mul/Add with constants go into the convolution

@@ -53,7 +53,7 @@ std::string operator_name(std::string_view text, std::string_view otherwise) {
 }
 
 std::string UniqueNames::make(std::string_view wanted, std::size_t max_size) {
-  const std::string first(wanted.substr(0, max_size));
+  std::string first(wanted.substr(0, max_size));
   if (take(first)) return first;
   int& number = last_number_.emplace(first, 1).first->second;
   for (;;) {

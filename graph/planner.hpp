@@ -19,13 +19,17 @@ struct PlanOptions {
 
 // Tensors get places: a place is used again only by a task that is a strict descendant of every
 // task that reads it under any of its names; inputs and outputs of one task never overlap; the
-// graph's inputs and outputs are not used again. An error names the limit that does not fit.
+// graph's inputs and outputs are not used again. A place holds the largest layout of its tensor, but
+// where only row-major is possible (client's tensors, those with views) no more than that.
+// Precondition: infer_shapes() succeeded. An error names the limit that does not fit.
 Result<Plan> make_plan(const Graph& graph, const SplitSpec& spec, const PlanOptions& options);
 
 // Writes into `folder`: one ONNX model per operator (`PlannedOperator::part`), and `weights`, which
 // holds every constant once and to which the parts refer as ONNX external data (64-byte aligned).
-// A part's inputs and outputs are the tensors that its tasks read and write, by the plan's names;
-// the names of its nodes are those in PlannedTask::nodes. Views inside a task are nodes of the part.
+// Constants of integers (shapes, axes) stay inside the parts: other readers infer shapes from them.
+// A part's inputs and outputs are the tensors that its tasks read and write, by the plan's names (a
+// tensor that passes between two tasks of one operator is only an output); the names of its nodes
+// are those in PlannedTask::nodes. Views inside a task are nodes of the part, and of the task.
 Result<> write_parts(const Graph& graph, const Plan& plan, const std::filesystem::path& folder);
 
 // Graphviz: operators as clusters, tasks in them, tensors with their bytes on the edges.

@@ -10,17 +10,17 @@
 
 namespace opsplit::graph {
 
-struct Fused {};     // everything in one operator, one task
-struct ByType {};    // one operator per op type, one task per node; nothing is fused across types
-struct PerNode {};   // one operator per node
-struct Stages {      // `count` operators of about equal cost, each one task, cut along the order
+struct Fused {};    // everything in one operator, one task
+struct ByType {};   // one operator per op type, one task per node; nothing is fused across types
+struct PerNode {};  // one operator per node
+struct Stages {     // `count` operators of about equal cost, each one task, cut along the order
   int count = 1;
 };
-struct ByHand {      // from the deployment file; what no operator claims is an error
+struct ByHand {  // from the deployment file; what no operator claims is an error
   struct Group {
-    std::string op;                       // operator name
-    std::vector<std::string> nodes;       // node names; "a..b" is the range in execution order
-    std::vector<std::string> op_types;    // and/or all nodes of these types
+    std::string op;                     // operator name
+    std::vector<std::string> nodes;     // node names; "a..b" is the range in execution order
+    std::vector<std::string> op_types;  // and/or all nodes of these types
   };
   std::vector<Group> groups;
 };
@@ -32,7 +32,8 @@ std::string to_string(const SplitSpec& spec);
 
 struct OperatorNodes {
   std::string name;
-  std::vector<std::vector<std::int32_t>> tasks;  // node indices, ascending; view nodes appear in none
+  std::vector<std::vector<std::int32_t>>
+      tasks;  // node indices, ascending; view nodes appear in none
 };
 
 // Every node that is not a view is in exactly one task, and the tasks form no cycle. By hand,

@@ -29,7 +29,8 @@ Result<> check_deployment_name(std::string_view name) {
   });
   if (!valid)
     return fail(ErrorCode::invalid_input,
-                "deployment name '{}': must be 1 to 64 letters, digits, '_' or '-'", name);
+                "deployment name '{}': must be 1 to 64 letters, digits, '_' or '-'",
+                name.substr(0, 64));
   return {};
 }
 

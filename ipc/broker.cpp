@@ -178,6 +178,7 @@ struct Broker::State {
     // A foreign RouDi with another /tmp may have put its own in their place.
     if (management_segment_inode() == segment_inode) remove_files(segments);
     remove_files(socket_and_lock_files());
+    remove_files(runtime_files());
     remove_files({broker_lock_path});
   }
 };
@@ -213,6 +214,7 @@ Result<std::unique_ptr<Broker>> Broker::start(std::vector<std::uint64_t> pools,
   state->segments = segment_files(group);
   remove_files(state->segments);
   remove_files(socket_and_lock_files());
+  remove_files(runtime_files());
 
   tame_iceoryx([state = state.get(), on_fatal = std::move(on_fatal)](const char* error) {
     state->remove_all();

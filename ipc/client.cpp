@@ -90,9 +90,12 @@ Result<> Request::wait(nanoseconds timeout) {
                   timeout.count() / 1'000'000);
     if (now < spin_until)
       spin_pause();
-    else
+    else if (session_->supervised() || ready())
       sleep_once(futex, self.bell, self.bell_waiters, deadline,
                  [&] { return ready() || session_->over(); });
+    else
+      return fail(ErrorCode::epoch_lost, "opsplitd ended under a request of deployment '{}'",
+                  deployment);
   }
   if (const auto task = handover.failed_task(hold_)) {
     const PlannedTask& planned = session_->plan().tasks[*task];
@@ -146,9 +149,8 @@ Result<std::unique_ptr<Client>> Client::connect(Options options) {
 
 Result<std::shared_ptr<Session>> Client::session() {
   const std::lock_guard lock(mutex_);
-  if (session_ && !session_->over()) return session_;
+  if (session_ && !session_->over() && session_->supervised()) return session_;
   session_.reset();
-  control_.reset();
   return attach();
 }
 
@@ -163,7 +165,7 @@ Result<std::shared_ptr<Session>> Client::attach() {
                           deadline));
   OPSPLIT_TRY(const Attachment attachment, attachment_from_json(reply));
   OPSPLIT_TRY(auto session, Session::open(attachment, futex_, deadline));
-  control_ = std::make_unique<MessageSocket>(std::move(socket));
+  session->keep(std::make_unique<MessageSocket>(std::move(socket)));
   session_ = std::move(session);
   return session_;
 }

@@ -8,8 +8,8 @@
 //   auto probabilities = request->output(0);                                 // in place
 //
 // Many requests may be in flight, from several threads; each gets its own answer. A client outlives
-// epochs: when the broker died, requests under way end in `epoch_lost`, and the next begin() attaches
-// to the next epoch.
+// epochs: when the broker or opsplitd died, requests under way end in `epoch_lost`, and the next
+// begin() attaches to the next epoch.
 #pragma once
 
 #include <chrono>
@@ -69,8 +69,6 @@ class Request {
   std::shared_ptr<std::atomic<std::uint32_t>> in_flight_;
 };
 
-class MessageSocket;
-
 // Thread safe.
 class Client {
  public:
@@ -100,7 +98,6 @@ class Client {
   std::vector<TensorSpec> outputs_;
   std::shared_ptr<std::atomic<std::uint32_t>> in_flight_;
   std::mutex mutex_;  // guards what follows
-  std::unique_ptr<MessageSocket> control_;  // kept open: its end tells opsplitd that we are gone
   std::shared_ptr<Session> session_;
 };
 

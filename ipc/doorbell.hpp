@@ -52,7 +52,7 @@ void sleep_unless(Doorbell& bell, std::uint32_t seat, Futex& futex, std::uint64_
   const std::uint32_t seen = word.load();
   bell.sleepers.fetch_or(bit);
   if (!look()) futex.wait(word, seen, deadline_ns);
-  bell.sleepers.fetch_and(~bit);
+  if ((bell.sleepers.load() & bit) != 0) bell.sleepers.fetch_and(~bit);  // else the ringer did
 }
 
 }  // namespace opsplit::ipc

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstring>
+#include <iterator>
 
 #include "ipc/doorbell.hpp"
 
@@ -19,18 +20,31 @@ bool swap(std::atomic<std::uint64_t>& word, Word from, Word to) {
 TaskWord load(const TaskRecord& record) { return TaskWord::unpack(record.word.load()); }
 SlotWord load(const SlotRecord& record) { return SlotWord::unpack(record.word.load()); }
 
+// A line that is about to be written: taken from the other cores now. __builtin_prefetch would only
+// read it, unless the compiler were told that the CPU can do this.
+void prefetch_to_write(const void* line) {
+#if defined(__x86_64__)
+  asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(line)));
+#else
+  __builtin_prefetch(line, 1);
+#endif
+}
+
 }  // namespace
 
 Handover::Handover(const Board& board, const Plan& plan, Futex& futex)
-    : board_(board), plan_(plan), futex_(futex), index_in_operator_(plan.tasks.size()) {
-  for (const PlannedOperator& op : plan.operators)
-    for (std::size_t i = 0; i < op.tasks.size(); ++i)
-      index_in_operator_[static_cast<std::size_t>(op.tasks[i])] = static_cast<std::uint32_t>(i);
+    : board_(board), plan_(plan), futex_(futex), routes_(plan.tasks.size()) {
+  for (std::uint32_t op = 0; op < plan.operators.size(); ++op) {
+    const auto& tasks = plan.operators[op].tasks;
+    hints_.push_back({board.hints(op), board.layout().hint_words[op], tasks});
+    for (std::size_t i = 0; i < tasks.size(); ++i)
+      routes_[static_cast<std::size_t>(tasks[i])].in_operator = static_cast<Index>(i);
+  }
   for (std::uint32_t task = 0; task < plan.tasks.size(); ++task) {
     const PlannedTask& planned = plan.tasks[task];
-    // A task without producers is one that the client's submit makes runnable.
-    if (planned.reads_client || planned.producers.empty()) client_fed_tasks_.push_back(task);
-    if (planned.feeds_client) client_feeding_tasks_.push_back(task);
+    add_route(planned, routes_[task]);
+    if (routes_[task].by_client) client_fed_tasks_.push_back(task);
+    if (routes_[task].feeds_client) client_feeding_tasks_.push_back(task);
     auto& operators = consumer_operators_.emplace_back();
     for (const std::int32_t consumer : planned.consumers)
       operators.push_back(
@@ -40,16 +54,40 @@ Handover::Handover(const Board& board, const Plan& plan, Futex& futex)
   }
 }
 
+void Handover::add_route(const PlannedTask& planned, Route& route) {
+  route.op = static_cast<Index>(planned.op);
+  route.by_client = planned.reads_client || planned.producers.empty();
+  route.feeds_client = planned.feeds_client;
+  std::vector<Index> lists;
+  const auto append = [&lists](const std::vector<std::int32_t>& indices) {
+    std::transform(indices.begin(), indices.end(), std::back_inserter(lists),
+                   [](std::int32_t index) { return static_cast<Index>(index); });
+    return static_cast<Index>(lists.size());
+  };
+  std::vector<std::int32_t> roots;
+  for (const std::int32_t tensor : planned.inputs) roots.push_back(plan_.root(tensor));
+  route.producers_end = append(planned.producers);
+  route.consumers_end = append(planned.consumers);
+  route.read_end = append(roots);
+  route.written_end = append(planned.outputs);
+  if (lists.size() <= route.lists.size()) {
+    std::copy(lists.begin(), lists.end(), route.lists.begin());
+  } else {
+    route.elsewhere = static_cast<std::uint32_t>(long_lists_.size());
+    long_lists_.insert(long_lists_.end(), lists.begin(), lists.end());
+  }
+}
+
 Handover::Readiness Handover::readiness(std::uint32_t slot, std::uint32_t task,
                                         std::uint32_t generation) const {
-  const PlannedTask& planned = plan_.tasks[task];
+  const Route& route = routes_[task];
   bool input_failed = false;
-  for (const std::int32_t producer : planned.producers) {
-    const TaskWord word = load(board_.task(slot, static_cast<std::uint32_t>(producer)));
+  for (const Index producer : producers(route)) {
+    const TaskWord word = load(board_.task(slot, producer));
     if (!word.finished(generation)) return Readiness::no;
     input_failed = input_failed || word.state == TaskState::failed;
   }
-  if (planned.reads_client || planned.producers.empty()) {
+  if (route.by_client) {
     const SlotWord word = load(board_.slot(slot));
     if (word.generation != generation || word.state != SlotState::running) return Readiness::no;
   }
@@ -67,17 +105,31 @@ std::optional<Claim> Handover::claim(std::uint32_t slot, std::uint32_t task, Lau
   return Claim{slot, task, word.generation, word.attempts, ready == Readiness::input_failed};
 }
 
+// Fetches what claiming and running the task will touch and another core has written, all at the
+// same time: one after the other would take longer than the rest of the hop.
+void Handover::prefetch(std::uint32_t slot, std::uint32_t task) const {
+  const Route& route = routes_[task];
+  prefetch_to_write(&board_.task(slot, task));
+  for (const Index producer : producers(route))
+    __builtin_prefetch(&board_.task(slot, producer));
+  for (const Index tensor : read(route))
+    __builtin_prefetch(&board_.tensor_header(slot, tensor));
+  for (const Index tensor : written(route))
+    prefetch_to_write(&board_.tensor_header(slot, tensor));
+  for (const Index consumer : consumers(route)) __builtin_prefetch(&routes_[consumer]);
+}
+
 bool Handover::has_hints(std::uint32_t op) const {
-  for (const auto& word : board_.hints(op))
+  for (const auto& word : hints_[op].words)
     if (word.load() != 0) return true;
   return false;
 }
 
 std::optional<Claim> Handover::find_work(std::uint32_t op, LaunchNumber launch) {
-  const auto hints = board_.hints(op);
-  const std::uint32_t words = board_.layout().hint_words[op];
+  const Hints& hints = hints_[op];
+  const std::uint32_t words = hints.words_per_slot;
   const auto hinted = [&](std::uint32_t slot) {
-    return std::any_of(hints.begin() + slot * words, hints.begin() + (slot + 1) * words,
+    return std::any_of(hints.words.begin() + slot * words, hints.words.begin() + (slot + 1) * words,
                        [](const auto& word) { return word.load() != 0; });
   };
   // A pass per slot at the most: hints that keep coming back without work must not hold us here.
@@ -89,16 +141,17 @@ std::optional<Claim> Handover::find_work(std::uint32_t op, LaunchNumber launch) 
         oldest = slot;
     if (!oldest) return std::nullopt;
     for (std::uint32_t w = 0; w < words; ++w) {
-      auto& word = hints[*oldest * words + w];
+      auto& word = hints.words[*oldest * words + w];
       for (std::uint64_t bits = word.load(); bits != 0;) {
         const int index = std::countr_zero(bits);
         const std::uint64_t bit = std::uint64_t{1} << index;
         bits &= ~bit;
-        // Clear first, look afterwards: a commit after the look sets the hint again.
-        if ((word.fetch_and(~bit) & bit) == 0) continue;
         const std::size_t local = w * 64 + static_cast<std::size_t>(index);
-        if (local >= plan_.operators[op].tasks.size()) continue;  // nobody who keeps the rules
-        const auto task = static_cast<std::uint32_t>(plan_.operators[op].tasks[local]);
+        const bool known = local < hints.tasks.size();  // else it is of nobody who keeps the rules
+        const auto task = known ? static_cast<std::uint32_t>(hints.tasks[local]) : 0;
+        if (known) prefetch(*oldest, task);
+        // Clear first, look afterwards: a commit after the look sets the hint again.
+        if ((word.fetch_and(~bit) & bit) == 0 || !known) continue;
         if (auto found = claim(*oldest, task, launch)) {
           if (has_hints(op)) ring(board_.doorbell(op), futex_);
           return found;
@@ -127,21 +180,20 @@ bool Handover::commit(const Claim& claim, LaunchNumber launch, TaskState outcome
 }
 
 void Handover::hint(std::uint32_t slot, std::uint32_t task) {
-  const auto op = static_cast<std::uint32_t>(plan_.tasks[task].op);
-  const std::uint32_t index = index_in_operator_[task];
-  board_.hints(op)[slot * board_.layout().hint_words[op] + index / 64].fetch_or(std::uint64_t{1}
-                                                                              << index % 64);
-  ring(board_.doorbell(op), futex_);
+  const Route& route = routes_[task];
+  const Hints& hints = hints_[route.op];
+  hints.words[slot * hints.words_per_slot + route.in_operator / 64].fetch_or(std::uint64_t{1}
+                                                                       << route.in_operator % 64);
+  ring(board_.doorbell(route.op), futex_);
 }
 
 void Handover::announce(std::uint32_t slot, std::uint32_t task, std::uint32_t generation) {
-  const PlannedTask& planned = plan_.tasks[task];
+  const Route& route = routes_[task];
   // Only who finds all producers finished hints: of two that finish at the same time, at least one
   // does, since the swaps and the loads are sequentially consistent.
-  for (const std::int32_t consumer : planned.consumers)
-    if (readiness(slot, static_cast<std::uint32_t>(consumer), generation) != Readiness::no)
-      hint(slot, static_cast<std::uint32_t>(consumer));
-  if (planned.feeds_client && finished({slot, generation})) ring_client(slot, generation);
+  for (const Index consumer : consumers(route))
+    if (readiness(slot, consumer, generation) != Readiness::no) hint(slot, consumer);
+  if (route.feeds_client && finished({slot, generation})) ring_client(slot, generation);
 }
 
 void Handover::ring_client(std::uint32_t slot, std::uint32_t generation) {

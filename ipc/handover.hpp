@@ -1,7 +1,7 @@
 // The hand-over: how a request moves from task to task so that a kill at any instruction loses
 // nothing, does nothing twice and writes nothing into the slot's next request. All of the protocol
 // is in this class; ipc/board.hpp says what the words look like, tests/model/handover.pml is its
-// model, and tests/ipc kill it after every single instruction.
+// model, and tests/ipc/handover_kill_test.cpp kills it after every single instruction.
 //
 // One rule carries the rest: no word is ever plainly stored; every change is one compare-and-swap on
 // the exact word that was read. A word of another generation, holder or state makes the swap fail,
@@ -39,8 +39,10 @@
 //             to free(g+1). Whoever finds `closing` may do or repeat any of it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -133,9 +135,52 @@ class Handover {
   [[nodiscard]] std::string failure(std::uint32_t slot, std::uint32_t task) const;
 
  private:
+  // What a hop needs to know of a task, in one cache line: operators that share a core find their
+  // caches cold at every hop, and the plan's own lists are all over the heap. A validated plan has
+  // no more than 16384 of anything.
+  using Index = std::uint16_t;
+  using Indices = std::span<const Index>;
+  struct alignas(64) Route {
+    Index op;
+    Index in_operator;  // which of the operator's tasks: its hint
+    bool by_client;     // reads the client's tensors, or has no producers: submit makes it runnable
+    bool feeds_client;
+    // Its four lists follow each other; where each ends.
+    Index producers_end, consumers_end, read_end, written_end;
+    std::uint32_t elsewhere;      // in long_lists_, if `lists` is too short
+    std::array<Index, 22> lists;
+  };
+  static_assert(sizeof(Route) == 64);
+  struct Hints {
+    std::span<std::atomic<std::uint64_t>> words;  // of all slots
+    std::uint32_t words_per_slot;
+    std::span<const std::int32_t> tasks;  // of the operator
+  };
+  [[nodiscard]] Indices list(const Route& route, Index begin, Index end) const {
+    const Index* lists = route.written_end <= route.lists.size()
+                             ? route.lists.data()
+                             : long_lists_.data() + route.elsewhere;
+    return {lists + begin, lists + end};
+  }
+  [[nodiscard]] Indices producers(const Route& route) const {
+    return list(route, 0, route.producers_end);
+  }
+  [[nodiscard]] Indices consumers(const Route& route) const {
+    return list(route, route.producers_end, route.consumers_end);
+  }
+  // Tensors whose headers it reads, and writes.
+  [[nodiscard]] Indices read(const Route& route) const {
+    return list(route, route.consumers_end, route.read_end);
+  }
+  [[nodiscard]] Indices written(const Route& route) const {
+    return list(route, route.read_end, route.written_end);
+  }
+
   enum class Readiness { no, yes, input_failed };
   [[nodiscard]] Readiness readiness(std::uint32_t slot, std::uint32_t task,
                                     std::uint32_t generation) const;
+  void add_route(const PlannedTask& planned, Route& route);
+  void prefetch(std::uint32_t slot, std::uint32_t task) const;
   std::optional<Claim> claim(std::uint32_t slot, std::uint32_t task, LaunchNumber launch);
   void hint(std::uint32_t slot, std::uint32_t task);  // and rings
   void announce(std::uint32_t slot, std::uint32_t task, std::uint32_t generation);
@@ -144,7 +189,9 @@ class Handover {
   const Board& board_;
   const Plan& plan_;
   Futex& futex_;
-  std::vector<std::uint32_t> index_in_operator_;       // of each task
+  std::vector<Route> routes_;                          // of each task
+  std::vector<Index> long_lists_;
+  std::vector<Hints> hints_;                           // of each operator
   std::vector<std::uint32_t> client_fed_tasks_;        // read the graph's inputs
   std::vector<std::uint32_t> client_feeding_tasks_;    // write the graph's outputs
   std::vector<std::vector<std::uint32_t>> consumer_operators_;  // of each task, each once

@@ -25,6 +25,7 @@ namespace opsplit::ipc {
 namespace {
 
 using iox::runtime::PoshRuntimeImpl;
+using SubscriberPort = iox::popo::SubscriberPortUser::MemberType_t;
 
 // --- Two private members of PoshRuntimeImpl ---
 // Neither can be reached otherwise, and a process that outlives its broker has to: the sender of
@@ -51,6 +52,7 @@ template struct Expose<Mappings, &PoshRuntimeImpl::m_ShmInterface>;
 thread_local const char* last_complaint = "no reason given";
 // Set on the threads of ours that are inside iceoryx.
 thread_local std::function<void(const char*)> fail_this_call;
+thread_local std::unique_lock<std::timed_mutex>* registering = nullptr;
 
 std::function<void(const char*)>& fatal_hook() {
   static auto* hook = new std::function<void(const char*)>;
@@ -62,6 +64,7 @@ void on_error(iox::Error error, const std::function<void()>&, iox::ErrorLevel le
   last_complaint = iox::ErrorHandler::toString(error);
   if (level != iox::ErrorLevel::FATAL) return;
   if (fail_this_call) {
+    if (registering != nullptr) registering->unlock();
     fail_this_call(last_complaint);
     while (true) ::pause();
   }
@@ -93,9 +96,15 @@ struct Runtime {
 };
 
 // Never destroyed: a thread may still be inside iceoryx when the process ends.
+//
+// iceoryx has one table of mappings per process, from which its pointers are computed. It belongs
+// to the current runtime: others must not touch what they made. A thread that was left to itself
+// (its broker died, say) may wake up at any time, so everyone looks whether it is current, with
+// `table` held; and a registration, which fills the table, is waited for by the next one.
 struct Registry {
   std::mutex mutex;
-  std::mutex table;  // held while iceoryx's table of mappings changes hands, or is relied upon
+  std::mutex table;
+  std::timed_mutex registering;
   std::shared_ptr<Runtime> current;
   std::vector<EpochRuntime*> abandoned;
 
@@ -113,7 +122,7 @@ struct Registry {
     const std::lock_guard lock(mutex);
     return current == runtime;
   }
-  // After a call that did not come back: the next one starts anew.
+  // After a fatal error, which its thread does not come back from: the next call starts anew.
   void drop(const std::shared_ptr<Runtime>& runtime) {
     const std::lock_guard lock(mutex);
     if (current == runtime) current.reset();
@@ -148,6 +157,14 @@ Result<ProcessIdentity> find_broker(Deadline deadline) {
 
 // --- Calls ---
 
+tl::unexpected<Error> broker_died(const Runtime& runtime) {
+  return fail(ErrorCode::unavailable, "the broker (process {}) has died", runtime.broker.pid);
+}
+
+tl::unexpected<Error> no_answer(const Runtime& runtime) {
+  return fail(ErrorCode::timed_out, "the broker (process {}) does not answer", runtime.broker.pid);
+}
+
 // Runs `job` on a new thread. Until the deadline (and a little, for a job that minds it itself)
 // the caller waits; then, or when the broker has died, the thread is left to itself and whatever
 // it still returns is destroyed.
@@ -180,42 +197,45 @@ Result<T> call(const std::shared_ptr<Runtime>& runtime, Deadline deadline,
   while (true) {
     const auto slice = std::min(patience, Clock::now() + std::chrono::milliseconds(200));
     if (future.wait_until(slice) == std::future_status::ready) return future.get();
-    if (!is_alive(runtime->broker)) {
-      Registry::get().drop(runtime);
-      return fail(ErrorCode::unavailable, "the broker (process {}) has died",
-                  runtime->broker.pid);
-    }
-    if (Clock::now() >= patience) {
-      Registry::get().drop(runtime);
-      return fail(ErrorCode::timed_out, "the broker (process {}) does not answer",
-                  runtime->broker.pid);
-    }
+    if (!is_alive(runtime->broker)) return broker_died(*runtime);
+    if (Clock::now() >= patience) return no_answer(*runtime);
   }
 }
 
 iox::RuntimeName_t unique_name(std::string_view name) {
   static std::atomic<int> count{0};
   return {iox::cxx::TruncateToCapacity,
-          fmt::format("{}.{}.{}", name, ::getpid(), count.fetch_add(1))};
+          fmt::format("{}{}.{}.{}", runtime_prefix, name, ::getpid(), count.fetch_add(1))};
 }
 
 // Registers with RouDi. The segments of the former broker keep their numbers in iceoryx's table of
 // mappings, and the new ones have the same numbers: without emptying it, its pointers would lead
 // into the former broker's memory.
-void register_with_roudi(Runtime& runtime, std::string_view name) {
+Result<> register_with_roudi(const std::shared_ptr<Runtime>& runtime, std::string_view name,
+                             Deadline deadline) {
   auto& registry = Registry::get();
+  std::unique_lock lock(registry.registering, deadline);
+  if (!lock) return no_answer(*runtime);
   {
-    const std::lock_guard lock(registry.table);
+    const std::lock_guard table(registry.table);
+    if (!registry.is_current(runtime)) return broker_died(*runtime);
     iox::rp::BaseRelativePointer::unregisterAll();
   }
   const auto unique = unique_name(name);
-  runtime.posh = new EpochRuntime(unique);
-  member(KeepAlive{}, *runtime.posh).stop();
+  registering = &lock;
+  runtime->posh = new EpochRuntime(unique);
+  registering = nullptr;
+  member(KeepAlive{}, *runtime->posh).stop();
   const auto file = fmt::format("/tmp/{}", unique.c_str());
   ::unlink(file.c_str());
   ::unlink((file + ".lock").c_str());
-  const std::lock_guard lock(registry.mutex);
-  registry.abandoned.push_back(runtime.posh);
+  {
+    const std::lock_guard guard(registry.mutex);
+    registry.abandoned.push_back(runtime->posh);
+  }
+  // It may have waited for a RouDi until the next broker's came: then it is registered with that.
+  if (!is_alive(runtime->broker)) return broker_died(*runtime);
+  return {};
 }
 
 iox::capro::ServiceDescription service_of(const ArenaId& arena) {
@@ -240,12 +260,11 @@ Result<std::span<std::byte>> checked_payload(const iox::mepoo::ChunkHeader& head
 
 void tame_iceoryx(std::function<void(const char* error)> on_fatal) {
   if (on_fatal) fatal_hook() = std::move(on_fatal);
-  static const bool once = [] {
+  static const auto* once = [] {
     iox::log::LogManager::GetLogManager().SetDefaultLogLevel(
         iox::log::LogLevel::kOff, iox::log::LogLevelOutput::kHideLogLevel);
     // Its destructor would put the default handler back.
-    new iox::cxx::GenericRAII(iox::ErrorHandler::setTemporaryErrorHandler(on_error));
-    return true;
+    return new iox::cxx::GenericRAII(iox::ErrorHandler::setTemporaryErrorHandler(on_error));
   }();
   static_cast<void>(once);
 }
@@ -253,11 +272,25 @@ void tame_iceoryx(std::function<void(const char* error)> on_fatal) {
 std::string_view iceoryx_version() { return ICEORYX_LATEST_RELEASE_VERSION; }
 
 struct TakenChunk::State {
+  static Result<std::unique_ptr<State>> try_take(const std::shared_ptr<Runtime>& runtime,
+                                                 SubscriberPort* port);
+
   std::shared_ptr<Runtime> runtime;
-  iox::popo::SubscriberPortUser::MemberType_t* port = nullptr;
+  SubscriberPort* port = nullptr;
   const iox::mepoo::ChunkHeader* header = nullptr;
   std::span<std::byte> payload;
 };
+
+// Null: there is none yet.
+Result<std::unique_ptr<TakenChunk::State>> TakenChunk::State::try_take(
+    const std::shared_ptr<Runtime>& runtime, SubscriberPort* port) {
+  const std::lock_guard table(Registry::get().table);
+  if (!Registry::get().is_current(runtime)) return broker_died(*runtime);
+  auto chunk = iox::popo::SubscriberPortUser(port).tryGetChunk();
+  if (chunk.has_error()) return nullptr;
+  OPSPLIT_TRY(const auto payload, checked_payload(*chunk.value()));
+  return std::make_unique<State>(State{runtime, port, chunk.value(), payload});
+}
 
 TakenChunk::TakenChunk(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
@@ -278,33 +311,25 @@ Result<std::unique_ptr<TakenChunk>> TakenChunk::take(std::string_view runtime_na
 
   const auto job = [runtime, arena, deadline, name = std::string(runtime_name)]()
       -> Result<std::unique_ptr<TakenChunk>> {
-    const std::unique_lock lock(runtime->busy, deadline);
-    if (!lock) return fail(ErrorCode::timed_out, "another attach of this process hangs");
-    if (runtime->posh == nullptr) register_with_roudi(*runtime, name);
+    const std::unique_lock busy(runtime->busy, deadline);
+    if (!busy) return no_answer(*runtime);
+    if (runtime->posh == nullptr) OPSPLIT_CHECK(register_with_roudi(runtime, name, deadline));
     iox::popo::SubscriberOptions options;
     options.queueCapacity = 1;
     options.historyRequest = 1;
-    auto* data = runtime->posh->getMiddlewareSubscriber(service_of(arena), options);
-    if (data == nullptr)
+    auto* port = runtime->posh->getMiddlewareSubscriber(service_of(arena), options);
+    if (port == nullptr && !is_alive(runtime->broker)) return broker_died(*runtime);
+    if (port == nullptr)
       return fail(ErrorCode::system, "iceoryx: no subscriber: {}", last_complaint);
-    iox::popo::SubscriberPortUser port(data);
     while (true) {
-      auto chunk = port.tryGetChunk();
-      if (!chunk.has_error()) {
-        auto state = std::make_unique<State>();
-        state->runtime = runtime;
-        state->port = data;
-        state->header = chunk.value();
-        OPSPLIT_TRY(state->payload, checked_payload(*state->header));
-        return std::unique_ptr<TakenChunk>(new TakenChunk(std::move(state)));
-      }
-      if (Clock::now() >= deadline) {
-        port.destroy();
-        return fail(ErrorCode::timed_out, "the broker has not published an arena of {} (epoch {})",
-                    arena.deployment, arena.epoch);
-      }
+      OPSPLIT_TRY(auto chunk, State::try_take(runtime, port));
+      if (chunk) return std::unique_ptr<TakenChunk>(new TakenChunk(std::move(chunk)));
+      if (Clock::now() >= deadline) break;
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
+    iox::popo::SubscriberPortUser(port).destroy();
+    return fail(ErrorCode::timed_out, "the broker has not published an arena of {} (epoch {})",
+                arena.deployment, arena.epoch);
   };
   return call<std::unique_ptr<TakenChunk>>(runtime, deadline, job);
 }

@@ -12,7 +12,7 @@
 //   - A runtime sends a sign of life every 300 ms, and complains on stderr for ever once RouDi is
 //     dead. Our broker does not listen for it (MonitoringMode::OFF): the sender is stopped.
 //   - A process leaves /tmp/NAME and /tmp/NAME.lock behind when it is killed. Nobody needs either
-//     once it is registered: they are removed then.
+//     once it is registered: they are removed then. If it is killed in between, the broker does it.
 #pragma once
 
 #include <cstddef>
@@ -40,13 +40,16 @@ std::string_view iceoryx_version();
 // Held by the broker for its life; its note (base/system.hpp) is "iceoryx VERSION ...".
 inline constexpr const char* broker_lock_path = "/dev/shm/opsplit.broker.lock";
 
+// Runtime names begin with it.
+inline constexpr std::string_view runtime_prefix = "opsplit.runtime.";
+
 // The service under which the broker publishes an arena: {opsplit, DEPLOYMENT, EPOCH}.
 inline constexpr std::string_view service_name = "opsplit";
 
 // A chunk that was taken from the broker and is kept. Any thread may destroy it.
 class TakenChunk {
  public:
-  // Registers this process under NAME.PID.N if this is its first chunk in this life of the broker.
+  // Registers this process as opsplit.runtime.NAME.PID.N if this is its first chunk in this life of the broker.
   // Errors: unavailable (no broker, or it died meanwhile), refused (of another user or iceoryx
   // version), timed_out (the arena is not published), system (what iceoryx said).
   static Result<std::unique_ptr<TakenChunk>> take(std::string_view runtime_name,

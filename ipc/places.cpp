@@ -11,37 +11,44 @@ Result<std::uint64_t> arena_bytes(const Plan& plan, std::uint32_t depth) {
 
 Places::Places(const Board& board, const Plan& plan, std::span<std::byte> arena)
     : board_(board), plan_(plan), arena_(arena) {
-  // A validated plan's types and layouts have a size.
-  for (const PlannedTensor& tensor : plan.tensors)
-    written_bytes_.push_back(byte_size(tensor.type, tensor.layout).value());
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
+    const PlannedTensor& planned = plan.tensors[i];
+    const std::int32_t root_index = plan.root(static_cast<std::int32_t>(i));
+    const PlannedTensor& root = plan.tensors[static_cast<std::size_t>(root_index)];
+    // A validated plan's types and layouts have a size.
+    const auto bytes = [](const PlannedTensor& t) { return byte_size(t.type, t.layout).value(); };
+    places_.push_back({{planned.type, planned.layout, nullptr, bytes(planned)},
+                       HeaderWords(TensorHeader::of(root.type, root.layout, bytes(root), 0)),
+                       planned.offset,
+                       static_cast<std::uint32_t>(root_index)});
+  }
 }
 
 PlacedTensor Places::write(std::uint32_t slot, std::int32_t tensor) const {
-  const auto index = static_cast<std::size_t>(tensor);
-  const PlannedTensor& planned = plan_.tensors[index];
-  return {planned.type, planned.layout,
-          arena_.data() + std::uint64_t{slot} * plan_.slot_bytes + planned.offset,
-          written_bytes_[index]};
+  const Place& place = places_[static_cast<std::size_t>(tensor)];
+  PlacedTensor placed = place.tensor;
+  placed.data = arena_.data() + std::uint64_t{slot} * plan_.slot_bytes + place.offset;
+  return placed;
 }
 
 void Places::write_header(std::uint32_t slot, std::uint32_t generation, std::int32_t tensor) const {
-  const auto index = static_cast<std::size_t>(tensor);
-  const PlannedTensor& planned = plan_.tensors[index];
   board_.tensor_header(slot, static_cast<std::uint32_t>(tensor))
-      .store(TensorHeader::of(planned.type, planned.layout, written_bytes_[index], generation));
+      .store(places_[static_cast<std::size_t>(tensor)].header, generation);
 }
 
 Result<PlacedTensor> Places::read(std::uint32_t slot, std::uint32_t generation,
                                   std::int32_t tensor) const {
-  const std::int32_t root = plan_.root(tensor);
-  const PlannedTensor& planned = plan_.tensors[static_cast<std::size_t>(root)];
-  const TensorHeader header =
-      board_.tensor_header(slot, static_cast<std::uint32_t>(root)).load();
+  const Place& place = places_[static_cast<std::size_t>(tensor)];
+  const SharedHeader& shared = board_.tensor_header(slot, place.root);
+  // Nearly always it is just what the plan says. A view's root is row-major in every valid plan.
+  if (shared.holds(place.header, generation)) return write(slot, tensor);
+  const TensorHeader header = shared.load();
+  const PlannedTensor& planned = plan_.tensors[place.root];
   OPSPLIT_TRY(const Layout layout, check(header, planned, generation));
-  PlacedTensor placed = write(slot, tensor);
-  if (root != tensor && layout != Layout::row_major)
+  if (static_cast<std::int32_t>(place.root) != tensor && layout != Layout::row_major)
     return fail(ErrorCode::invalid_input, "tensor '{}': its place holds layout {}, a view needs {}",
                 planned.name, to_string(layout), to_string(Layout::row_major));
+  PlacedTensor placed = write(slot, tensor);
   placed.layout = layout;
   placed.bytes = header.bytes;
   return placed;

@@ -5,10 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
+#include <vector>
 
 #include "base/error.hpp"
 #include "base/plan.hpp"
 #include "ipc/board.hpp"
+#include "ipc/tensor_header.hpp"
+#include "ipc/tensor_header.hpp"
 
 namespace opsplit::ipc {
 
@@ -42,7 +46,14 @@ class Places {
   const Board& board_;
   const Plan& plan_;
   std::span<std::byte> arena_;
-  std::vector<std::uint64_t> written_bytes_;  // of each tensor in the plan's layout
+  // Of each tensor, as the plan has it: worked out once, since a hop is short.
+  struct Place {
+    PlacedTensor tensor;  // `data` aside
+    HeaderWords header;   // of its root
+    std::uint64_t offset;
+    std::uint32_t root;
+  };
+  std::vector<Place> places_;
 };
 
 }  // namespace opsplit::ipc

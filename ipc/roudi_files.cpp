@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "base/system.hpp"
+#include "ipc/iceoryx_runtime.hpp"
 
 namespace opsplit::ipc {
 namespace {
@@ -94,6 +95,18 @@ std::vector<std::filesystem::path> segment_files(const std::string& group) {
 std::vector<std::filesystem::path> socket_and_lock_files() {
   const std::string own = fmt::format("/tmp/{}", broker_runtime_name);
   return {"/tmp/iox-unique-roudi.lock", "/tmp/roudi", "/tmp/roudi.lock", own, own + ".lock"};
+}
+
+std::vector<std::filesystem::path> runtime_files() {
+  std::vector<std::filesystem::path> files;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/tmp", ignored)) {
+    struct stat info {};
+    if (entry.path().filename().native().starts_with(runtime_prefix) &&
+        ::lstat(entry.path().c_str(), &info) == 0 && info.st_uid == ::geteuid())
+      files.push_back(entry.path());
+  }
+  return files;
 }
 
 std::uint64_t management_segment_inode() {

@@ -8,6 +8,7 @@
 //   /tmp/roudi.lock            flock() that belongs to the socket
 //   /tmp/opsplit-broker        socket of the broker's own runtime, removed as soon as it runs
 //   /tmp/opsplit-broker.lock   flock() that belongs to that socket, likewise
+//   /tmp/opsplit.runtime.*     the same two of a process that attaches; there for milliseconds
 #pragma once
 
 #include <cstdint>
@@ -26,6 +27,8 @@ Result<std::string> group_name();
 
 std::vector<std::filesystem::path> segment_files(const std::string& group);
 std::vector<std::filesystem::path> socket_and_lock_files();
+// Of processes that are attaching: this user's. With no broker they attach in vain.
+std::vector<std::filesystem::path> runtime_files();
 
 // Inode of the management segment, 0 if there is none: tells ours from a foreign one.
 std::uint64_t management_segment_inode();

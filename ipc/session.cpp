@@ -1,7 +1,11 @@
 #include "ipc/session.hpp"
 
+#include <poll.h>
+
 #include <fstream>
 #include <nlohmann/json.hpp>
+
+#include "ipc/message_socket.hpp"
 
 namespace opsplit::ipc {
 
@@ -67,6 +71,16 @@ Session::Session(Attachment attachment, Plan plan, Board board, Arena arena,
       arena_(std::move(arena)),
       handover_(board_, plan_, *futex_),
       places_(board_, plan_, arena_.bytes()) {}
+
+Session::~Session() = default;
+
+void Session::keep(std::unique_ptr<MessageSocket> control) { control_ = std::move(control); }
+
+bool Session::supervised() const {
+  if (!control_) return true;
+  pollfd end{control_->fd(), POLLRDHUP, 0};
+  return ::poll(&end, 1, 0) == 0;
+}
 
 Result<std::unique_ptr<Session>> Session::open(const Attachment& attachment,
                                                std::shared_ptr<Futex> futex,

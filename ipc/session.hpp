@@ -46,11 +46,19 @@ Result<Attachment> attachment_from_json(const nlohmann::json& json);
 std::string board_name(std::string_view deployment, std::uint64_t epoch);
 std::string folder_path(std::string_view deployment, std::uint64_t epoch);
 
+class MessageSocket;
+
 // Thread safe. Stays where it is: handover and places refer to the plan and the board beside them.
 class Session {
  public:
   static Result<std::unique_ptr<Session>> open(const Attachment& attachment,
                                                std::shared_ptr<Futex> futex, Deadline deadline);
+  ~Session();
+
+  // Keeps the connection to opsplitd as long as the session, and so tells it that we are here.
+  void keep(std::unique_ptr<MessageSocket> control);
+  // Whether opsplitd is still at the other end. A system call.
+  [[nodiscard]] bool supervised() const;
 
   [[nodiscard]] const Attachment& attachment() const { return attachment_; }
   [[nodiscard]] const Plan& plan() const { return plan_; }
@@ -71,6 +79,7 @@ class Session {
   Arena arena_;
   Handover handover_;
   Places places_;
+  std::unique_ptr<MessageSocket> control_;  // clients only
 };
 
 }  // namespace opsplit::ipc

@@ -1,10 +1,8 @@
 #include "ipc/tensor_header.hpp"
 
 #include <algorithm>
-#include <bit>
 
 namespace opsplit::ipc {
-
 TensorHeader TensorHeader::of(const TensorType& type, Layout layout, std::uint64_t bytes,
                               std::uint32_t generation) {
   TensorHeader header;
@@ -20,15 +18,33 @@ TensorHeader TensorHeader::of(const TensorType& type, Layout layout, std::uint64
   return header;
 }
 
-void SharedHeader::store(const TensorHeader& header) {
-  const auto raw = std::bit_cast<std::array<std::uint64_t, sizeof(TensorHeader) / 8>>(header);
-  for (std::size_t i = 0; i < raw.size(); ++i) words[i].store(raw[i], std::memory_order_relaxed);
+HeaderWords::HeaderWords(const TensorHeader& header)
+    : words_(std::bit_cast<decltype(words_)>(header)) {
+  words_[1] &= 0xffff'ffff;
+}
+
+void SharedHeader::store(const HeaderWords& header, std::uint32_t generation) {
+  constexpr std::size_t words_per_line = 8;
+  for (std::size_t i = 0; i < words_per_line; ++i)
+    words[i].store(header.at(i, generation), std::memory_order_relaxed);
+  // The second line says the same in every request, unless the layout changes: left alone it stays
+  // in the caches of all who read it.
+  for (std::size_t i = words_per_line; i < words.size(); ++i)
+    if (words[i].load(std::memory_order_relaxed) != header.at(i, generation))
+      words[i].store(header.at(i, generation), std::memory_order_relaxed);
 }
 
 TensorHeader SharedHeader::load() const {
-  std::array<std::uint64_t, sizeof(TensorHeader) / 8> raw;
+  std::array<std::uint64_t, HeaderWords::count> raw;
   for (std::size_t i = 0; i < raw.size(); ++i) raw[i] = words[i].load(std::memory_order_relaxed);
   return std::bit_cast<TensorHeader>(raw);
+}
+
+bool SharedHeader::holds(const HeaderWords& header, std::uint32_t generation) const {
+  std::uint64_t difference = 0;
+  for (std::size_t i = 0; i < words.size(); ++i)
+    difference |= words[i].load(std::memory_order_relaxed) ^ header.at(i, generation);
+  return difference == 0;
 }
 
 Result<Layout> check(const TensorHeader& header, const PlannedTensor& planned,

@@ -4,6 +4,8 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -35,12 +37,33 @@ struct TensorHeader {
 };
 static_assert(sizeof(TensorHeader) == 96);
 
+// A header as words, all but its generation: the plan says beforehand what nearly every request will
+// hold.
+class HeaderWords {
+ public:
+  static constexpr std::size_t count = sizeof(TensorHeader) / 8;
+
+  explicit HeaderWords(const TensorHeader& header);
+  [[nodiscard]] std::uint64_t at(std::size_t index, std::uint32_t generation) const {
+    return index == 1 ? words_[1] | std::uint64_t{generation} << 32 : words_[index];
+  }
+
+ private:
+  std::array<std::uint64_t, count> words_;
+};
+static_assert(offsetof(TensorHeader, generation) == 12 &&
+              std::endian::native == std::endian::little);
+
 // The header as it lies on the board: words, so that a reader never races with a hostile writer.
 struct alignas(64) SharedHeader {
-  std::array<std::atomic<std::uint64_t>, sizeof(TensorHeader) / 8> words;
+  std::array<std::atomic<std::uint64_t>, HeaderWords::count> words;
 
-  void store(const TensorHeader& header);        // relaxed: the commit that follows releases it
-  [[nodiscard]] TensorHeader load() const;       // relaxed: the producer's word was acquired before
+  // Relaxed: the commit that follows releases it.
+  void store(const HeaderWords& header, std::uint32_t generation);
+  // Relaxed: the producer's word was acquired before.
+  [[nodiscard]] TensorHeader load() const;
+  // Whether it is exactly this one; reads each word once. Cheaper than load() and check().
+  [[nodiscard]] bool holds(const HeaderWords& header, std::uint32_t generation) const;
 };
 static_assert(sizeof(SharedHeader) == 128);
 

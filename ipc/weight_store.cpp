@@ -52,11 +52,7 @@ class Mapping {
   }
   Mapping(Mapping&& other) noexcept
       : address_(std::exchange(other.address_, nullptr)), bytes_(other.bytes_) {}
-  Mapping& operator=(Mapping&& other) noexcept {
-    std::swap(address_, other.address_);
-    std::swap(bytes_, other.bytes_);
-    return *this;
-  }
+  Mapping& operator=(Mapping&&) = delete;
   ~Mapping() {
     if (address_ != nullptr) ::munmap(address_, bytes_);
   }
@@ -144,6 +140,19 @@ Result<> write_packed(const std::filesystem::path& folder, const std::filesystem
   return {};
 }
 
+Result<Packed> map_or_write(const std::filesystem::path& folder, std::string_view key,
+                            std::uint64_t bytes, const std::function<void(std::byte*)>& fill) {
+  const auto layout = PackedLayout::of(key.size(), bytes);
+  if (!layout) return fail(ErrorCode::limit_exceeded, "packed weights of {} bytes", bytes);
+  const auto path = folder / file_name(key);
+  OPSPLIT_TRY(auto found, map_packed(path, key, bytes, *layout));
+  if (found) return std::move(*found);
+  OPSPLIT_CHECK(write_packed(folder, path, key, bytes, *layout, fill));
+  OPSPLIT_TRY(auto written, map_packed(path, key, bytes, *layout));
+  if (!written) return fail(ErrorCode::not_found, "{} was removed meanwhile", path.native());
+  return std::move(*written);
+}
+
 }  // namespace
 
 struct WeightStore::State {
@@ -195,9 +204,6 @@ Result<std::span<const std::byte>> WeightStore::packed(
   if (key.size() > max_key_bytes)
     return fail(ErrorCode::limit_exceeded, "a key of {} bytes: at most {}", key.size(),
                 max_key_bytes);
-  const auto layout = PackedLayout::of(key.size(), bytes);
-  if (!layout) return fail(ErrorCode::limit_exceeded, "packed weights of {} bytes", bytes);
-
   const std::lock_guard guard(state_->mutex);
   if (const auto known = state_->mapped.find(key); known != state_->mapped.end()) {
     if (known->second.data.size() != bytes)
@@ -205,15 +211,9 @@ Result<std::span<const std::byte>> WeightStore::packed(
                   known->second.data.size(), bytes);
     return known->second.data;
   }
-  const auto path = state_->path / file_name(key);
-  OPSPLIT_TRY(auto found, map_packed(path, key, bytes, *layout));
-  if (!found) {
-    OPSPLIT_CHECK(write_packed(state_->path, path, key, bytes, *layout, fill));
-    OPSPLIT_TRY(found, map_packed(path, key, bytes, *layout));
-    if (!found) return fail(ErrorCode::not_found, "{} was removed meanwhile", path.native());
-  }
-  const auto data = found->data;
-  state_->mapped.emplace(key, std::move(*found));
+  OPSPLIT_TRY(auto packed, map_or_write(state_->path, key, bytes, fill));
+  const auto data = packed.data;
+  state_->mapped.emplace(key, std::move(packed));
   return data;
 }
 

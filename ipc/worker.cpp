@@ -1,6 +1,7 @@
 #include "ipc/worker.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "ipc/doorbell.hpp"
 
@@ -23,16 +24,20 @@ std::optional<Claim> Worker::started(std::optional<Claim> claim) {
   return claim;
 }
 
+std::uint64_t Worker::recent_ns() {
+  const std::uint64_t committed = std::exchange(committed_at_ns_, 0);
+  return committed != 0 ? committed : handover_.futex().now_ns();
+}
+
 std::optional<Claim> Worker::spin(std::uint64_t duration_ns) {
-  Futex& futex = handover_.futex();
-  const std::uint64_t until = futex.now_ns() + duration_ns;
+  const std::uint64_t until = recent_ns() + duration_ns;
   do {
     for (int i = 0; i < 64; ++i) {
       if (handover_.has_hints(op_))
         if (auto claim = handover_.find_work(op_, launch_)) return claim;
       spin_pause();
     }
-  } while (futex.now_ns() < until);
+  } while (handover_.futex().now_ns() < until);
   return std::nullopt;
 }
 
@@ -48,7 +53,7 @@ std::optional<Claim> Worker::next() {
   if (auto claim = handover_.find_work(op_, launch_)) return started(claim);
   if (options_.spin_ns != 0)
     if (auto claim = spin(options_.spin_ns)) return started(claim);
-  const std::uint64_t deadline = futex.now_ns() + deadline_ns_;
+  const std::uint64_t deadline = recent_ns() + deadline_ns_;
   sleep_unless(handover_.board().doorbell(op_), seat_, futex, deadline,
                [&] { return handover_.has_hints(op_); });
   if (auto claim = handover_.find_work(op_, launch_)) return started(claim);
@@ -71,6 +76,7 @@ bool Worker::commit(const Claim& claim, TaskState outcome, std::uint64_t bytes_c
     record.started_ns.store(claimed_at_ns_, std::memory_order_relaxed);
     record.finished_ns.store(now, std::memory_order_relaxed);
     add(self_.busy_ns, now - claimed_at_ns_);
+    committed_at_ns_ = now;
   }
   record.bytes_copied.store(bytes_copied, std::memory_order_relaxed);
   add(self_.tasks_done, 1);

@@ -39,6 +39,8 @@ class Worker {
   static constexpr std::uint64_t first_deadline_ns = 10'000'000;
   static constexpr std::uint64_t last_deadline_ns = 80'000'000;
 
+  // The time, or that of the commit just before: a clock reading is a good part of a hop.
+  std::uint64_t recent_ns();
   std::optional<Claim> spin(std::uint64_t duration_ns);
   std::optional<Claim> started(std::optional<Claim> claim);
 
@@ -50,6 +52,7 @@ class Worker {
   Participant& self_;
   std::uint64_t deadline_ns_ = first_deadline_ns;
   std::uint64_t claimed_at_ns_ = 0;
+  std::uint64_t committed_at_ns_ = 0;  // 0: not since the clock was last needed
 };
 
 }  // namespace opsplit::ipc

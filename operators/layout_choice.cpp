@@ -17,9 +17,7 @@ std::int64_t block_of(Layout layout) {
   return layout == Layout::nChw16c ? 16 : layout == Layout::nChw8c ? 8 : 1;
 }
 
-bool is_image(const TensorType& type) {
-  return type.dtype == float32 && type.shape.rank() == 4;
-}
+bool is_image(const TensorType& type) { return type.dtype == float32 && type.shape.rank() == 4; }
 
 class LayoutChoice {
  public:
@@ -30,9 +28,18 @@ class LayoutChoice {
     auto steps = std::exchange(task_.steps, {});
     for (Step& step : steps) {
       switch (step.kind) {
-        case Step::Kind::node: OPSPLIT_CHECK(place_node(std::move(step))); break;
-        case Step::Kind::view: OPSPLIT_CHECK(place_view(step)); break;
-        case Step::Kind::copy: OPSPLIT_CHECK(add_copy(step.inputs[0], step.outputs[0])); break;
+        case Step::Kind::node:
+          OPSPLIT_CHECK(place_node(std::move(step)));
+          break;
+        case Step::Kind::view:
+          OPSPLIT_CHECK(place_view(step));
+          break;
+        case Step::Kind::shuffle:
+          OPSPLIT_CHECK(place_shuffle(std::move(step)));
+          break;
+        case Step::Kind::copy:
+          OPSPLIT_CHECK(add_copy(step.inputs[0], step.outputs[0]));
+          break;
       }
     }
     return {};
@@ -53,10 +60,10 @@ class LayoutChoice {
       likeness.constant = original.constant;
       made = task_.add(std::move(likeness));
     } else if (original.constant && original.type.dtype == float32) {
-      OPSPLIT_TRY(likeness.fixed,
-                  pack_constant(*original.constant,
-                                onednn::desc_of(original.type.shape, original.layout),
-                                onednn::desc_of(original.type.shape, wanted), "layout", resources_));
+      OPSPLIT_TRY(
+          likeness.fixed,
+          pack_constant(*original.constant, onednn::desc_of(original.type.shape, original.layout),
+                        onednn::desc_of(original.type.shape, wanted), "layout", resources_));
       made = task_.add(std::move(likeness));
     } else {
       made = task_.add(std::move(likeness));
@@ -98,40 +105,63 @@ class LayoutChoice {
     return add_copy(task_.add(std::move(view)), id);
   }
 
+  // In the input's layout if that keeps channels apart from each other, else row-major.
+  Result<> place_shuffle(Step step) {
+    const Layout given = task_.tensor(step.inputs[0]).layout;
+    const Layout layout = block_of(given) == 1 ? given : Layout::row_major;
+    OPSPLIT_TRY(step.inputs[0], in_layout(step.inputs[0], layout));
+    const TensorId result = step.outputs[0];
+    step.outputs[0] = written_as(result, layout);
+    const TensorId written = step.outputs[0];
+    const auto operand_of = [&](TensorId id) {
+      return Operand{.type = task_.tensor(id).type, .layout = layout};
+    };
+    OPSPLIT_TRY(step.kernel,
+                make_channel_shuffle(operand_of(step.inputs[0]), operand_of(written), step.groups));
+    task_.steps.push_back(std::move(step));
+    return copy_if_apart(written, result);
+  }
+
   // Inputs that are images to the kernel: others (weights, say) lie as they lie.
   static bool is_laid_out(const Step& step, LayoutRule rule, std::size_t input) {
     const bool own = input < step.node->inputs.size();
     return !own || input == 0 || rule == LayoutRule::pointwise || rule == LayoutRule::concat;
   }
 
-  // Makes the step's kernel with its inputs in `in`, its post-ops' operands and its output in `out`,
-  // where they are images, and puts the step into the task.
-  Result<> place(Step& step, LayoutRule rule, Layout in, Layout out) {
-    std::vector<Layout> layouts(step.inputs.size(), Layout::row_major);
+  // The step's spec with its inputs in `in`, and its post-ops' operands and outputs in `out`, where
+  // they are images.
+  KernelSpec spec_in(const Step& step, LayoutRule rule, Layout in, Layout out) const {
     KernelSpec spec = spec_of(task_, step);
-    for (std::size_t i = 0; i < layouts.size(); ++i) {
-      if (spec.inputs[i].type.shape.rank() == 4 && is_laid_out(step, rule, i))
-        layouts[i] = i < step.node->inputs.size() ? in : out;
-      spec.inputs[i].layout = layouts[i];
-    }
-    for (Operand& output : spec.outputs)
-      output.layout = output.type.shape.rank() == 4 ? out : Layout::row_major;
-    OPSPLIT_TRY(step.kernel, make_kernel(spec, resources_));
-    for (std::size_t i = 0; i < layouts.size(); ++i) {
-      OPSPLIT_TRY(step.inputs[i], in_layout(step.inputs[i], layouts[i]));
-    }
+    const auto lay_out = [](Operand& operand, Layout layout) {
+      operand.layout = operand.type.shape.rank() == 4 ? layout : Layout::row_major;
+    };
+    for (std::size_t i = 0; i < spec.inputs.size(); ++i)
+      lay_out(spec.inputs[i], !is_laid_out(step, rule, i)    ? Layout::row_major
+                              : i < step.node->inputs.size() ? in
+                                                             : out);
+    for (Operand& output : spec.outputs) lay_out(output, out);
+    return spec;
+  }
 
-    std::vector<std::pair<TensorId, TensorId>> copies;
-    for (std::size_t i = 0; i < step.outputs.size(); ++i) {
-      if (step.outputs[i] == no_tensor) continue;
-      const TensorId written = written_as(step.outputs[i], spec.outputs[i].layout);
-      if (written != step.outputs[i] && task_.tensor(written).inside == no_tensor)
-        copies.emplace_back(written, step.outputs[i]);
-      step.outputs[i] = written;
+  // Puts a step that has its kernel into the task, its tensors in the layouts of the kernel's spec.
+  Result<> put(Step step, const KernelSpec& spec) {
+    for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+      OPSPLIT_TRY(step.inputs[i], in_layout(step.inputs[i], spec.inputs[i].layout));
     }
+    const std::vector<TensorId> results = step.outputs;
+    for (std::size_t i = 0; i < results.size(); ++i)
+      if (results[i] != no_tensor) step.outputs[i] = written_as(results[i], spec.outputs[i].layout);
+    const std::vector<TensorId> written = step.outputs;
     task_.steps.push_back(std::move(step));
-    for (const auto& [from, to] : copies) OPSPLIT_CHECK(add_copy(from, to));
+    for (std::size_t i = 0; i < results.size(); ++i)
+      OPSPLIT_CHECK(copy_if_apart(written[i], results[i]));
     return {};
+  }
+
+  // Copies what a step has written to where it is to be, if that is memory of its own.
+  Result<> copy_if_apart(TensorId written, TensorId result) {
+    if (written == result || task_.tensor(written).inside != no_tensor) return {};
+    return add_copy(written, result);
   }
 
   // What a step writes that gives tensor `id` in `layout`: the tensor itself, if that may have it;
@@ -150,26 +180,37 @@ class LayoutChoice {
   Result<> place_node(Step step) {
     const KernelKind* kind = find_kernel(step.node->op_type);
     if (kind == nullptr)
-      return fail(ErrorCode::invalid_input, "node {}: operation {} has no kernel",
-                  step.node->name, step.node->op_type);
+      return fail(ErrorCode::invalid_input, "node {}: operation {} has no kernel", step.node->name,
+                  step.node->op_type);
     const LayoutRule rule = kind->rule;
-    const TaskTensor& result = task_.tensor(step.outputs[0]);
-    if (rule != LayoutRule::row_major && is_image(result.type) && step.inputs[0] != no_tensor &&
-        task_.tensor(step.inputs[0]).type.shape.rank() == 4) {
-      const auto [in, out] = rule == LayoutRule::convolution
-                                 ? best_for_convolution(step)
-                                 : ConvolutionLayouts{most_common(step, rule), most_common(step, rule)};
-      const bool plain = in == Layout::row_major && out == Layout::row_major;
-      if (!plain && may_concat(step, rule, out) && place(step, rule, in, out)) return {};
+    const auto [in, out] = best_layouts(step, rule);
+    KernelSpec spec = spec_in(step, rule, in, out);
+    auto kernel = make_kernel(spec, resources_);
+    if (!kernel && (in != Layout::row_major || out != Layout::row_major)) {
+      spec = spec_in(step, rule, Layout::row_major, Layout::row_major);
+      kernel = make_kernel(spec, resources_);
     }
-    return place(step, rule, Layout::row_major, Layout::row_major);
+    if (!kernel) return tl::unexpected(kernel.error());
+    step.kernel = std::move(*kernel);
+    return put(std::move(step), spec);
+  }
+
+  ConvolutionLayouts best_layouts(const Step& step, LayoutRule rule) {
+    const bool image = rule != LayoutRule::row_major && step.outputs[0] != no_tensor &&
+                       is_image(task_.tensor(step.outputs[0]).type) && !step.inputs.empty() &&
+                       step.inputs[0] != no_tensor && is_image(task_.tensor(step.inputs[0]).type);
+    if (!image) return {};
+    if (rule == LayoutRule::convolution) return best_for_convolution(step);
+    const Layout layout = most_common(step, rule);
+    if (!may_concat(step, rule, layout)) return {};
+    return {layout, layout};
   }
 
   ConvolutionLayouts best_for_convolution(const Step& step) {
     const TaskTensor& result = task_.tensor(step.outputs[0]);
     // Written straight into its place, if the place is not row-major.
-    const Layout wanted = result.output >= 0 && result.layout != Layout::row_major ? result.layout
-                                                                                   : preferred_;
+    const Layout wanted =
+        result.output >= 0 && result.layout != Layout::row_major ? result.layout : preferred_;
     return convolution_layouts(spec_of(task_, step), wanted == Layout::row_major
                                                          ? std::optional<Layout>()
                                                          : std::optional(wanted));

@@ -138,9 +138,10 @@ Result<std::uint64_t> assign_offsets(const TaskGraph& task, std::vector<Block>& 
       block.offset = other.offset + other.bytes;
     }
     total = std::max(total, block.offset + block.bytes);
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), block,
-                                   [](const Block& a, const Block& b) { return a.offset < b.offset; }),
-                  block);
+    placed.insert(
+        std::upper_bound(placed.begin(), placed.end(), block,
+                         [](const Block& a, const Block& b) { return a.offset < b.offset; }),
+        block);
   }
   return total;
 }
@@ -151,9 +152,11 @@ Location location_of(const TaskGraph& task, TensorId id, std::span<const std::ui
   using Where = Location::Where;
   if (memory.fixed) return {.where = Where::fixed, .fixed = memory.fixed + offset};
   if (memory.input >= 0)
-    return {.where = Where::input, .index = static_cast<std::size_t>(memory.input), .offset = offset};
+    return {
+        .where = Where::input, .index = static_cast<std::size_t>(memory.input), .offset = offset};
   if (memory.output >= 0)
-    return {.where = Where::output, .index = static_cast<std::size_t>(memory.output), .offset = offset};
+    return {
+        .where = Where::output, .index = static_cast<std::size_t>(memory.output), .offset = offset};
   return {.where = Where::memory, .offset = offsets[static_cast<std::size_t>(whole)] + offset};
 }
 

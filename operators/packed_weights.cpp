@@ -16,8 +16,8 @@ struct HeapWeights::Impl {
 HeapWeights::HeapWeights() : impl_(std::make_unique<Impl>()) {}
 HeapWeights::~HeapWeights() = default;
 
-Result<std::span<const std::byte>> HeapWeights::get(
-    std::string_view key, std::uint64_t bytes, const std::function<void(std::byte*)>& fill) {
+Result<std::span<const std::byte>> HeapWeights::get(std::string_view key, std::uint64_t bytes,
+                                                    const std::function<void(std::byte*)>& fill) {
   const std::lock_guard lock(impl_->mutex);
   auto found = impl_->entries.find(key);
   if (found == impl_->entries.end()) {

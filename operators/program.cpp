@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/cpu.hpp"
+#include "operators/channel_shuffle.hpp"
 #include "operators/fusion.hpp"
 #include "operators/kernels/kernels.hpp"
 #include "operators/layout_choice.hpp"
@@ -55,6 +56,9 @@ class CompiledProgram final : public Program {
     OPSPLIT_TRY(outputs_, edge_types(part, outputs));
     OPSPLIT_TRY(const MemoryPlan plan, plan_memory(task, resources_));
     memory_ = AlignedMemory(plan.bytes);
+    // The part need not outlive the program, what kernels read of its constants must.
+    for (const TaskTensor& tensor : task.tensors)
+      if (tensor.constant) constants_.push_back(tensor.constant->owner);
     for (Step& step : task.steps) OPSPLIT_CHECK(add_step(task, plan, step));
     arrived_.reserve(inputs_.size());
     return {};
@@ -99,7 +103,7 @@ class CompiledProgram final : public Program {
   Result<> add_step(const TaskGraph& task, const MemoryPlan& plan, Step& step) {
     const std::size_t index = steps_.size();
     CompiledStep compiled{.kernel = std::move(step.kernel),
-                          .name = step.node ? "node " + step.node->name : "a copy"};
+                          .name = step.node ? "node " + step.node->name : "a step of no node"};
     for (const TensorId id : step.inputs) {
       const std::size_t operand = compiled.inputs.size();
       compiled.inputs.push_back({});
@@ -188,6 +192,7 @@ class CompiledProgram final : public Program {
   const int threads_;
   KernelResources resources_;
   std::vector<EdgeType> inputs_, outputs_;
+  std::vector<std::shared_ptr<const void>> constants_;
   AlignedMemory memory_;
   std::vector<CompiledStep> steps_;
   std::vector<Patch> patches_;
@@ -209,9 +214,10 @@ Result<std::unique_ptr<Program>> Program::compile(const graph::Graph& part,
   omp_set_num_threads(options.threads);  // primitives are made for as many as they run on
   KernelResources resources{options.packed_weights, std::make_shared<Scratchpad>()};
   OPSPLIT_TRY(TaskGraph task, extract_task(part, nodes, inputs, outputs));
+  join_channel_shuffles(task);
   fuse(task);
-  OPSPLIT_CHECK(choose_layouts(task, options.image_layout.value_or(preferred_blocked_layout()),
-                               resources));
+  OPSPLIT_CHECK(
+      choose_layouts(task, options.image_layout.value_or(preferred_blocked_layout()), resources));
   auto program = std::make_unique<CompiledProgram>(options.threads, resources);
   OPSPLIT_CHECK(program->build(part, std::move(task), inputs, outputs));
   return program;

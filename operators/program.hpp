@@ -60,8 +60,9 @@ struct RunReport {
 
 class Program {
  public:
-  // `nodes` are names of nodes of `part`, in execution order. An error names the node that has no
-  // kernel, or whose attributes or types none supports.
+  // `nodes` are names of nodes of `part`, in execution order, the views between them included. The
+  // part need not outlive the program. An error names the node that has no kernel, or whose
+  // attributes or types none supports.
   static Result<std::unique_ptr<Program>> compile(const graph::Graph& part,
                                                   std::span<const std::string> nodes,
                                                   std::vector<EdgeTensor> inputs,

@@ -65,8 +65,7 @@ class Extraction {
  private:
   Result<graph::ValueId> find(const EdgeTensor& edge) const {
     const graph::ValueId value = part_.find(edge.value);
-    if (value == graph::no_value)
-      return fail(ErrorCode::not_found, "no tensor {}", edge.value);
+    if (value == graph::no_value) return fail(ErrorCode::not_found, "no tensor {}", edge.value);
     if (!part_.value(value).type)
       return fail(ErrorCode::invalid_input, "tensor {} has no known type", edge.value);
     if (auto bytes = byte_size(part_.type(value), edge.layout); !bytes)

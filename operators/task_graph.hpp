@@ -35,12 +35,14 @@ struct TaskTensor {
 
 struct Step {
   enum class Kind {
-    node,  // computes `node` and its post-ops
-    view,  // output 0 is another name for input 0; gone once layouts are chosen
-    copy,  // input 0 to output 0, converted between layouts if they differ
+    node,     // computes `node` and its post-ops
+    view,     // output 0 is another name for input 0; gone once layouts are chosen
+    copy,     // input 0 to output 0, converted between layouts if they differ
+    shuffle,  // the channels of input 0, seen as groups x channels of a group, transposed
   };
   Kind kind = Kind::node;
-  const graph::Node* node = nullptr;  // of the part; null for a copy
+  std::int64_t groups = 1;            // of a shuffle
+  const graph::Node* node = nullptr;  // of the part; null for what stands for none, or several
   std::vector<TensorId> inputs = {};  // the node's, no_tensor where absent, then post-ops' operands
   std::vector<TensorId> outputs = {};  // no_tensor where nobody reads it
   std::vector<PostOp> post_ops = {};

@@ -85,16 +85,24 @@ Result<DaemonClient> DaemonClient::connect_or_start(const std::filesystem::path&
   OPSPLIT_TRY(const pid_t pid, spawn_opsplitd(folder, log, options));
   OPSPLIT_TRY(const ProcessIdentity process, identify(pid));
   OPSPLIT_TRY(const FileDescriptor pidfd, open_pidfd(process));
-  const Deadline deadline = Clock::now() + start_timeout;
+  Deadline deadline = Clock::now() + start_timeout;
+  bool ended = false;
   while (Clock::now() < deadline) {
     auto started = connect(folder);
-    if (started) started->started_ = true;
+    if (started) started->started_ = started->socket_.peer().pid == pid;
     if (started || started.error().code != ErrorCode::unavailable) return started;
-    if (has_ended(pidfd, Clock::now() + 10ms)) {
-      const auto words = read_file(log);
-      return fail(ErrorCode::unavailable, "opsplitd did not start: {}",
-                  words ? words->substr(0, words->find('\n')) : "see " + log.string());
+    if (ended) {
+      std::this_thread::sleep_for(10ms);
+    } else if (has_ended(pidfd, Clock::now() + 10ms)) {
+      // Somebody else's may have been a little faster, and will listen soon.
+      ended = true;
+      deadline = Clock::now() + 500ms;
     }
+  }
+  if (ended) {
+    const auto words = read_file(log);
+    return fail(ErrorCode::unavailable, "opsplitd did not start: {}",
+                words ? words->substr(0, words->find('\n')) : "see " + log.string());
   }
   return fail(ErrorCode::timed_out, "opsplitd did not answer within {} s: see {}",
               start_timeout.count(), log.string());
@@ -123,7 +131,7 @@ Result<json> DaemonClient::up(const Target& target,
   }
   if (!reply) {
     // One that we started, and that has nothing to run, ends: leave nothing behind.
-    if (started_) (void)socket_.receive(Clock::now() + down_timeout);
+    if (started_ && reply.error().code != ErrorCode::already_exists) wait_for_exit();
     return tl::unexpected(reply.error());
   }
   return reply->value("deployment", json());
@@ -133,9 +141,17 @@ Result<std::size_t> DaemonClient::down(const std::string& name) {
   json request = {{"op", "down"}};
   if (!name.empty()) request["deployment"] = name;
   OPSPLIT_TRY(const json reply, call(request, down_timeout));
-  // It ends: our connection's end says that it has.
-  if (reply.value("exiting", false)) (void)socket_.receive(Clock::now() + down_timeout);
+  if (reply.value("exiting", false)) wait_for_exit();
   return reply.value("stopped", std::size_t{0});
+}
+
+// Until the process is gone; where it cannot be seen (from another container), until it hangs up.
+void DaemonClient::wait_for_exit() {
+  const Deadline deadline = Clock::now() + down_timeout;
+  const auto process = identify(socket_.peer().pid);
+  const auto pidfd = process ? open_pidfd(*process) : tl::unexpected(process.error());
+  (void)socket_.receive(deadline);
+  if (pidfd) has_ended(*pidfd, deadline);
 }
 
 Result<json> DaemonClient::ps() { return call({{"op", "ps"}}, short_timeout); }

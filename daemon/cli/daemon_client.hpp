@@ -42,6 +42,7 @@ class DaemonClient {
  private:
   DaemonClient(std::filesystem::path folder, ipc::MessageSocket socket);
   Result<nlohmann::json> call(nlohmann::json request, std::chrono::seconds timeout);
+  void wait_for_exit();
 
   std::filesystem::path folder_;
   ipc::MessageSocket socket_;

@@ -32,11 +32,12 @@ Result<std::vector<SliceAxis>> slice_axes(const Site& site) {
     // Backwards, an end of -1 after clamping means: down to and including the first element.
     const std::int64_t low = step > 0 ? 0 : -1;
     const std::int64_t high = step > 0 ? dim : dim - 1;
-    const auto clamp = [&](std::int64_t index) {
-      return std::clamp(index < 0 ? index + dim : index, low, high);
+    const auto clamp = [dim](std::int64_t index, std::int64_t least, std::int64_t most) {
+      return std::clamp(index < 0 ? index + dim : index, least, most);
     };
-    const std::int64_t start = clamp(starts[i]);
-    const std::int64_t distance = step > 0 ? clamp(ends[i]) - start : start - clamp(ends[i]);
+    const std::int64_t start = dim == 0 ? 0 : clamp(starts[i], 0, high);
+    const std::int64_t end = dim == 0 ? 0 : clamp(ends[i], low, high);
+    const std::int64_t distance = step > 0 ? end - start : start - end;
     const std::int64_t stride = std::abs(step);
     result[axis] = {start, step, distance <= 0 ? 0 : (distance - 1) / stride + 1};
   }

@@ -1,6 +1,7 @@
 #include "graph/ops/op.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 
 namespace opsplit::graph::ops {

@@ -77,13 +77,15 @@ Result<> pad_same(WindowAxis& axis, bool upper) {
 Result<> find_output(WindowAxis& axis, bool round_up) {
   const Wide padded = Wide{axis.in} + axis.pad_begin + axis.pad_end;
   const Wide steps = padded - effective_kernel(axis);
-  if (steps < 0)
+  // ceil_mode counts a last window that only fits in part, unless it would begin in the padding.
+  const bool partial = round_up && steps < 0 && steps > -axis.stride;  // the only one
+  if (steps < 0 && !partial)
     return fail(ErrorCode::invalid_input,
                 "a kernel of {} (dilation {}) does not fit into {} + {} + {} of padding",
                 axis.kernel, axis.dilation, axis.in, axis.pad_begin, axis.pad_end);
   Wide out = steps / axis.stride + 1;
-  // ceil_mode counts a last window that only fits in part, unless it would begin in the padding.
-  if (round_up && steps % axis.stride != 0 && out * axis.stride < Wide{axis.in} + axis.pad_begin)
+  if (round_up && steps > 0 && steps % axis.stride != 0 &&
+      out * axis.stride < Wide{axis.in} + axis.pad_begin)
     ++out;
   OPSPLIT_TRY(axis.out, narrow(out, "the output"));
   return {};

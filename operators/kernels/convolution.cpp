@@ -49,8 +49,8 @@ Result<Request> request_of(const KernelSpec& spec) {
 Result<onednn::Operation> operation_of(const Request& request, const KernelSpec& spec,
                                        const onednn::Desc& src, const onednn::Desc& dst) {
   const bool packed = spec.inputs[weights_input].constant != nullptr;
-  const onednn::Desc weights = packed ? onednn::any_desc(request.weight_dims)
-                                      : onednn::plain_desc(request.weight_dims);
+  const onednn::Desc weights =
+      packed ? onednn::any_desc(request.weight_dims) : onednn::plain_desc(request.weight_dims);
   return onednn::convolution(onednn::ConvolutionAlgorithm::direct, src, weights, request.bias, dst,
                              request.convolution.window, request.post_ops);
 }
@@ -59,11 +59,14 @@ std::int64_t block_of(Layout layout) {
   return layout == Layout::nChw16c ? 16 : layout == Layout::nChw8c ? 8 : 1;
 }
 
-// The layouts of an implementation that is not slow; nothing if there is none.
-std::optional<ConvolutionLayouts> layouts_of(const Result<onednn::Operation>& operation) {
+// The layouts of an implementation that is not slow; nothing if there is none. Those asked for are
+// taken as asked: with a single channel a descriptor fits several.
+std::optional<ConvolutionLayouts> layouts_of(const Result<onednn::Operation>& operation,
+                                             std::optional<Layout> asked_src = {},
+                                             std::optional<Layout> asked_dst = {}) {
   if (!operation || onednn::is_slow(*operation)) return std::nullopt;
-  const auto src = onednn::layout_of(operation->src);
-  const auto dst = onednn::layout_of(operation->dst);
+  const auto src = asked_src ? asked_src : onednn::layout_of(operation->src);
+  const auto dst = asked_dst ? asked_dst : onednn::layout_of(operation->dst);
   if (!src || !dst) return std::nullopt;
   return ConvolutionLayouts{*src, *dst};
 }
@@ -81,10 +84,10 @@ ConvolutionLayouts convolution_layouts(const KernelSpec& spec, std::optional<Lay
   if (preferred) {
     // An image of 3 channels in blocks of 16 is mostly padding: there oneDNN knows better.
     const bool narrow = x[1] < block_of(*preferred);
+    const auto asked_src = narrow ? std::nullopt : preferred;
     const auto src = narrow ? any_src : onednn::desc_of(x, *preferred);
-    if (const auto layouts =
-            layouts_of(operation_of(*request, plain, src, onednn::desc_of(y, *preferred))))
-      return *layouts;
+    const auto operation = operation_of(*request, plain, src, onednn::desc_of(y, *preferred));
+    if (const auto layouts = layouts_of(operation, asked_src, preferred)) return *layouts;
   }
   return layouts_of(operation_of(*request, plain, any_src, any_dst)).value_or(ConvolutionLayouts{});
 }
@@ -97,6 +100,12 @@ Result<std::unique_ptr<Kernel>> make_convolution(const KernelSpec& spec,
   const Operand& weights = spec.inputs[weights_input];
   auto operation = operation_of(request, spec, onednn::desc_of(x.type.shape, x.layout),
                                 onednn::desc_of(y.type.shape, y.layout));
+  if (operation && onednn::is_slow(*operation) && !spec.post_ops.empty()) {
+    // Some implementations take no post-ops: a pass for each may cost less than doing without them.
+    const KernelSpec plain = without_post_ops(spec);
+    OPSPLIT_TRY(auto kernel, make_convolution(plain, resources));
+    return with_separate_post_ops(std::move(kernel), spec, resources);
+  }
   if (!operation) {
     OPSPLIT_TRY(auto reference, make_reference(without_post_ops(spec), resources));
     return with_separate_post_ops(std::move(reference), spec, resources);
@@ -108,12 +117,11 @@ Result<std::unique_ptr<Kernel>> make_convolution(const KernelSpec& spec,
     OPSPLIT_TRY(const std::byte* data,
                 pack_constant(*weights.constant, onednn::plain_desc(request.weight_dims), packed,
                               "convolution", resources));
-    OPSPLIT_CHECK(kernel->bind_constant(DNNL_ARG_WEIGHTS, packed, data, weights.constant->owner));
+    OPSPLIT_CHECK(kernel->bind_constant(DNNL_ARG_WEIGHTS, packed, data));
   } else {
     OPSPLIT_CHECK(kernel->bind_input(DNNL_ARG_WEIGHTS, packed, weights_input));
   }
-  if (request.bias)
-    OPSPLIT_CHECK(kernel->bind_input(DNNL_ARG_BIAS, *request.bias, bias_input));
+  if (request.bias) OPSPLIT_CHECK(kernel->bind_input(DNNL_ARG_BIAS, *request.bias, bias_input));
   return kernel;
 }
 

@@ -16,9 +16,9 @@ Result<Convolution> read_convolution(const graph::Node& node, const TensorType& 
   Convolution result;
   result.groups = node.integer("group", 1);
   const std::int64_t groups = result.groups;
-  if (x.rank() < 3 || w.rank() != x.rank() || y.rank() != x.rank() || groups < 1 ||
-      groups > w[0] || w[0] % groups != 0 || x[1] % groups != 0 || w[1] != x[1] / groups ||
-      y[0] != x[0] || y[1] != w[0])
+  if (x.rank() < 3 || w.rank() != x.rank() || y.rank() != x.rank() || groups < 1 || groups > w[0] ||
+      w[0] % groups != 0 || x[1] % groups != 0 || w[1] != x[1] / groups || y[0] != x[0] ||
+      y[1] != w[0])
     return mismatch();
   if (bias && bias->shape != Shape{w[0]}) return mismatch();
   if (input.dtype != float32 || weights.dtype != float32 || output.dtype != float32 ||
@@ -48,7 +48,8 @@ Result<> reference::convolution(const Call& call) {
     const std::int64_t group = at[1] / (out_channels / conv.groups);
     double sum = b ? static_cast<double>(b->as<float>()[at[1]]) : 0.0;
     for_each_index(filter, [&](const Coordinates& in_filter) {
-      std::int64_t x_offset = at[0] * x_strides[0] + (group * channels + in_filter[0]) * x_strides[1];
+      std::int64_t x_offset =
+          at[0] * x_strides[0] + (group * channels + in_filter[0]) * x_strides[1];
       std::int64_t w_offset = at[1] * w_strides[0] + in_filter[0] * w_strides[1];
       for (std::size_t axis = 0; axis + 2 < rank; ++axis) {
         const std::int64_t position = at[axis + 2] * conv.window.strides[axis] +
@@ -58,7 +59,8 @@ Result<> reference::convolution(const Call& call) {
         x_offset += position * x_strides[axis + 2];
         w_offset += in_filter[axis + 1] * w_strides[axis + 2];
       }
-      sum += static_cast<double>(x.as<float>()[x_offset]) * static_cast<double>(w.as<float>()[w_offset]);
+      sum += static_cast<double>(x.as<float>()[x_offset]) *
+             static_cast<double>(w.as<float>()[w_offset]);
     });
     *out++ = static_cast<float>(sum);
   });

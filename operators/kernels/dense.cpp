@@ -28,7 +28,7 @@ Result<> bind_weights(PrimitiveKernel& kernel, const graph::Constant* constant,
   const onednn::Desc packed = kernel.operation().weights;
   if (constant == nullptr) return kernel.bind_input(DNNL_ARG_WEIGHTS, plain, right_input);
   OPSPLIT_TRY(const std::byte* data, pack_constant(*constant, plain, packed, purpose, resources));
-  return kernel.bind_constant(DNNL_ARG_WEIGHTS, packed, data, constant->owner);
+  return kernel.bind_constant(DNNL_ARG_WEIGHTS, packed, data);
 }
 
 Result<std::unique_ptr<Kernel>> slowly(const KernelSpec& spec, const KernelResources& resources) {
@@ -49,8 +49,8 @@ Result<std::unique_ptr<Kernel>> make_inner_product(const KernelSpec& spec, const
                                     onednn::plain_desc({gemm.rows, gemm.columns}), post_ops));
   OPSPLIT_TRY(auto kernel, make_primitive_kernel(std::move(operation), post_ops, resources));
   const onednn::Desc plain = matrix(gemm.columns, gemm.inner, !gemm.transpose_b);
-  OPSPLIT_CHECK(bind_weights(*kernel, spec.inputs[right_input].constant, plain, "inner product",
-                             resources));
+  OPSPLIT_CHECK(
+      bind_weights(*kernel, spec.inputs[right_input].constant, plain, "inner product", resources));
   if (bias) OPSPLIT_CHECK(kernel->bind_input(DNNL_ARG_BIAS, *bias, addend_input));
   return kernel;
 }
@@ -59,13 +59,13 @@ Result<std::unique_ptr<Kernel>> make_inner_product(const KernelSpec& spec, const
 
 Result<std::unique_ptr<Kernel>> make_gemm(const KernelSpec& spec,
                                           const KernelResources& resources) {
-  const Operand* c = spec.node->inputs.size() > addend_input &&
-                             spec.node->inputs[addend_input] != graph::no_value
-                         ? &spec.inputs[addend_input]
-                         : nullptr;
-  OPSPLIT_TRY(const Gemm gemm, read_gemm(*spec.node, spec.inputs[0].type,
-                                         spec.inputs[right_input].type, c ? &c->type : nullptr,
-                                         spec.outputs[0].type));
+  const Operand* c =
+      spec.node->inputs.size() > addend_input && spec.node->inputs[addend_input] != graph::no_value
+          ? &spec.inputs[addend_input]
+          : nullptr;
+  OPSPLIT_TRY(const Gemm gemm,
+              read_gemm(*spec.node, spec.inputs[0].type, spec.inputs[right_input].type,
+                        c ? &c->type : nullptr, spec.outputs[0].type));
   const graph::Constant* weights = spec.inputs[right_input].constant;
   const Shape row{gemm.columns};
   const Shape one_row{1, gemm.columns};
@@ -83,9 +83,8 @@ Result<std::unique_ptr<Kernel>> make_gemm(const KernelSpec& spec,
   OPSPLIT_TRY(const auto post_ops, onednn::post_ops_of(product, 2));
   const onednn::Desc a = matrix(gemm.rows, gemm.inner, gemm.transpose_a);
   const onednn::Desc b = matrix(gemm.inner, gemm.columns, gemm.transpose_b);
-  auto operation = onednn::matmul(
-      a, weights ? onednn::any_desc({gemm.inner, gemm.columns}) : b,
-      onednn::plain_desc({gemm.rows, gemm.columns}), post_ops);
+  auto operation = onednn::matmul(a, weights ? onednn::any_desc({gemm.inner, gemm.columns}) : b,
+                                  onednn::plain_desc({gemm.rows, gemm.columns}), post_ops);
   if (!operation) return slowly(spec, resources);
   OPSPLIT_TRY(auto kernel, make_primitive_kernel(std::move(*operation), post_ops, resources));
   OPSPLIT_CHECK(bind_weights(*kernel, weights, b, "matrix product", resources));
@@ -104,8 +103,8 @@ Result<std::unique_ptr<Kernel>> make_matmul(const KernelSpec& spec,
   bool tall = rank > 2 && std::all_of(b.begin(), b.end() - 2, [](auto dim) { return dim == 1; }) &&
               std::equal(a.begin(), a.end() - 1, y.begin());
   for (const PostOp& op : spec.post_ops)
-    tall = tall && (op.kind == PostOp::Kind::activation ||
-                    spec.inputs[op.operand].type.shape.rank() <= 1);
+    tall = tall &&
+           (op.kind == PostOp::Kind::activation || spec.inputs[op.operand].type.shape.rank() <= 1);
   if (tall) {
     std::int64_t rows = 1;
     for (std::size_t axis = 0; axis + 1 < rank; ++axis) rows *= y[axis];
@@ -118,9 +117,9 @@ Result<std::unique_ptr<Kernel>> make_matmul(const KernelSpec& spec,
   const graph::Constant* weights = spec.inputs[right_input].constant;
   const auto post_ops = onednn::post_ops_of(spec, y.size());
   if (!post_ops || !aligned) return slowly(spec, resources);
-  auto operation = onednn::matmul(onednn::plain_desc(a),
-                                  weights ? onednn::any_desc(b) : onednn::plain_desc(b),
-                                  onednn::plain_desc(y), *post_ops);
+  auto operation =
+      onednn::matmul(onednn::plain_desc(a), weights ? onednn::any_desc(b) : onednn::plain_desc(b),
+                     onednn::plain_desc(y), *post_ops);
   if (!operation) return slowly(spec, resources);
   OPSPLIT_TRY(auto kernel, make_primitive_kernel(std::move(*operation), *post_ops, resources));
   OPSPLIT_CHECK(bind_weights(*kernel, weights, onednn::plain_desc(b), "matrix product", resources));

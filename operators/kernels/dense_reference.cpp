@@ -1,6 +1,5 @@
 // Gemm and MatMul.
 #include "operators/kernels/dense.hpp"
-
 #include "operators/kernels/index_space.hpp"
 #include "operators/kernels/reference.hpp"
 
@@ -13,8 +12,8 @@ Result<Gemm> read_gemm(const graph::Node& node, const TensorType& a, const Tenso
             .alpha = node.real("alpha", 1.0F),
             .beta = node.real("beta", 1.0F)};
   const auto mismatch = [&] {
-    return fail(ErrorCode::invalid_input, "Gemm of {} and {} giving {}", to_string(a),
-                to_string(b), to_string(y));
+    return fail(ErrorCode::invalid_input, "Gemm of {} and {} giving {}", to_string(a), to_string(b),
+                to_string(y));
   };
   if (a.shape.rank() != 2 || b.shape.rank() != 2 || y.shape.rank() != 2 || a.dtype != float32 ||
       b.dtype != float32 || y.dtype != float32)
@@ -79,7 +78,8 @@ Result<> gemm(const Call& call) {
       double sum = 0;
       for (std::int64_t k = 0; k < gemm.inner; ++k) {
         const float left = a[gemm.transpose_a ? k * gemm.rows + row : row * gemm.inner + k];
-        const float right = b[gemm.transpose_b ? column * gemm.inner + k : k * gemm.columns + column];
+        const float right =
+            b[gemm.transpose_b ? column * gemm.inner + k : k * gemm.columns + column];
         sum += static_cast<double>(left) * static_cast<double>(right);
       }
       sum *= static_cast<double>(gemm.alpha);

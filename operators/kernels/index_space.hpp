@@ -54,8 +54,7 @@ void for_each_index(const Shape& shape, F&& f) {
   }
 }
 
-inline std::int64_t offset_of(const Coordinates& at, const Coordinates& strides,
-                              std::size_t rank) {
+inline std::int64_t offset_of(const Coordinates& at, const Coordinates& strides, std::size_t rank) {
   std::int64_t offset = 0;
   for (std::size_t axis = 0; axis < rank; ++axis) offset += at[axis] * strides[axis];
   return offset;

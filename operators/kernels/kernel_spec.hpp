@@ -28,9 +28,9 @@ struct Operand {
 struct PostOp {
   enum class Kind { activation, binary, sum };
   Kind kind = Kind::activation;
-  Activation activation = {};                    // kind activation
-  BinaryFunction binary = BinaryFunction::add;   // kind binary: output = f(output, operand)
-  std::size_t operand = 0;                       // kinds binary, sum: index in KernelSpec::inputs
+  Activation activation = {};                   // kind activation
+  BinaryFunction binary = BinaryFunction::add;  // kind binary: output = f(output, operand)
+  std::size_t operand = 0;                      // kinds binary, sum: index in KernelSpec::inputs
 };
 // Kind sum: the operand lies in the very memory of the output, and is added to it. The one case in
 // which an input of a kernel overlaps its output.

@@ -43,7 +43,11 @@ constexpr std::array kinds{
     KernelKind{"Concat", make_concat, LayoutRule::concat, false},
     KernelKind{"Transpose", make_transpose, LayoutRule::row_major, false},
     KernelKind{"Pow", make_reference, LayoutRule::row_major, false},
+    KernelKind{"PRelu", make_reference, LayoutRule::row_major, false},
+    KernelKind{"LogSoftmax", make_reference, LayoutRule::row_major, false},
     KernelKind{"ReduceMean", make_reference, LayoutRule::row_major, false},
+    KernelKind{"ReduceSum", make_reference, LayoutRule::row_major, false},
+    KernelKind{"ReduceMax", make_reference, LayoutRule::row_major, false},
     KernelKind{"Slice", make_reference, LayoutRule::row_major, false},
     KernelKind{"Gather", make_reference, LayoutRule::row_major, false},
     KernelKind{"Pad", make_reference, LayoutRule::row_major, false},
@@ -76,9 +80,8 @@ Result<std::unique_ptr<Kernel>> make(const KernelKind& kind, const KernelSpec& s
 }  // namespace
 
 const KernelKind* find_kernel(std::string_view op_type) {
-  const auto* found = std::find_if(kinds.begin(), kinds.end(), [&](const KernelKind& kind) {
-    return kind.op_type == op_type;
-  });
+  const auto* found = std::find_if(kinds.begin(), kinds.end(),
+                                   [&](const KernelKind& kind) { return kind.op_type == op_type; });
   return found == kinds.end() ? nullptr : found;
 }
 

@@ -57,6 +57,11 @@ Result<std::unique_ptr<Kernel>> make_transpose(const KernelSpec&, const KernelRe
 // fast way. Its tensors are row-major, and it takes no post-ops.
 Result<std::unique_ptr<Kernel>> make_reference(const KernelSpec&, const KernelResources&);
 
+// ShuffleNet's Reshape, Transpose, Reshape in one: channel `group x size + i` of the input becomes
+// channel `i x groups + group`. Both operands have rank 4 and one layout, row-major or nhwc.
+Result<std::unique_ptr<Kernel>> make_channel_shuffle(const Operand& from, const Operand& to,
+                                                     std::int64_t groups);
+
 // Copies a tensor of any type, to another layout if need be (float32 only).
 Result<std::unique_ptr<Kernel>> make_copy(const Operand& from, const Operand& to,
                                           const KernelResources& resources);

@@ -4,8 +4,8 @@
 #include <cstring>
 #include <numeric>
 
-#include "operators/kernels/movement.hpp"
 #include "operators/kernels/index_space.hpp"
+#include "operators/kernels/movement.hpp"
 #include "operators/kernels/reference.hpp"
 
 namespace opsplit::operators {
@@ -42,8 +42,9 @@ Result<std::vector<std::size_t>> read_permutation(const graph::Node& node, const
   std::vector<std::size_t> permutation(rank);
   const auto given = node.integers("perm");
   for (std::size_t i = 0; i < rank; ++i)
-    permutation[i] = given.empty() ? rank - 1 - i
-                     : i < given.size() ? static_cast<std::size_t>(given[i]) : rank;
+    permutation[i] = given.empty()      ? rank - 1 - i
+                     : i < given.size() ? static_cast<std::size_t>(given[i])
+                                        : rank;
   std::vector<bool> seen(rank, false);
   bool valid = output.shape.rank() == rank && output.dtype == input.dtype &&
                (given.empty() || given.size() == rank);
@@ -185,8 +186,8 @@ Result<> slice(const Call& call) {
     step[at] = std::clamp(step[at], -dim - 1, dim + 1);
     if (step[at] == 0) return fail(ErrorCode::invalid_input, "Slice with step 0");
     const std::int64_t start = std::clamp(starts[i], -dim - 1, dim);
-    first[at] = std::clamp<std::int64_t>(start < 0 ? start + dim : start, 0,
-                                         step[at] < 0 ? dim - 1 : dim);
+    first[at] =
+        std::clamp<std::int64_t>(start < 0 ? start + dim : start, 0, step[at] < 0 ? dim - 1 : dim);
   }
   bool outside = false;
   copy_box(y, x, first, step, [&](std::int64_t) { outside = true; });
@@ -243,8 +244,8 @@ Result<> pad(const Call& call) {
   for (std::size_t axis = 0; axis < rank && valid; ++axis) {
     std::int64_t size = 0;
     valid = !__builtin_add_overflow(x.type.shape[axis], pads[axis], &size) &&
-            !__builtin_add_overflow(size, pads[axis + rank], &size) &&
-            size == y.type.shape[axis] && pads[axis] > INT64_MIN;
+            !__builtin_add_overflow(size, pads[axis + rank], &size) && size == y.type.shape[axis] &&
+            pads[axis] > INT64_MIN;
     if (valid) first[axis] = -pads[axis];
   }
   if (!valid)

@@ -27,8 +27,8 @@ Result<std::unique_ptr<Kernel>> make_lrn(const KernelSpec& spec, const KernelRes
   OPSPLIT_TRY(const Lrn lrn, read_lrn(*spec.node, x.type, spec.outputs[0].type));
   // oneDNN's window is symmetric.
   if (lrn.size % 2 == 0) return make_reference(spec, resources);
-  auto operation = onednn::local_response_normalization(
-      onednn::desc_of(x.type.shape, x.layout), lrn.size, lrn.alpha, lrn.beta, lrn.bias);
+  auto operation = onednn::local_response_normalization(onednn::desc_of(x.type.shape, x.layout),
+                                                        lrn.size, lrn.alpha, lrn.beta, lrn.bias);
   if (!operation) return make_reference(spec, resources);
   return make_primitive_kernel(std::move(*operation), {}, resources);
 }
@@ -44,7 +44,8 @@ Result<std::unique_ptr<Kernel>> make_batch_normalization(const KernelSpec& spec,
       parameters.push_back({constant->type, Layout::row_major, constant->bytes.data()});
   for (std::size_t output = 1; output < spec.outputs.size(); ++output)
     if (spec.outputs[output].present)
-      return fail(ErrorCode::invalid_input, "BatchNormalization has one output, except in training");
+      return fail(ErrorCode::invalid_input,
+                  "BatchNormalization has one output, except in training");
   if (parameters.size() < 4) {  // computed by the model itself
     OPSPLIT_TRY(auto reference, make_reference(without_post_ops(spec), resources));
     return with_separate_post_ops(std::move(reference), spec, resources);

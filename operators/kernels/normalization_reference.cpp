@@ -1,9 +1,8 @@
-#include "operators/kernels/normalization.hpp"
-
 #include <algorithm>
 #include <cmath>
 
 #include "operators/kernels/index_space.hpp"
+#include "operators/kernels/normalization.hpp"
 #include "operators/kernels/reference.hpp"
 
 namespace opsplit::operators {
@@ -29,7 +28,7 @@ Result<Softmax> read_softmax(const graph::Node& node, std::int64_t opset, const 
                 to_string(input));
   Softmax softmax;
   for (std::int64_t i = 0; i < rank; ++i) {
-    auto& product = i < axis ? softmax.outer
+    auto& product = i < axis                  ? softmax.outer
                     : opset < 13 || i == axis ? softmax.size
                                               : softmax.inner;
     product *= input.shape[static_cast<std::size_t>(i)];
@@ -89,9 +88,12 @@ Result<> softmax(const Call& call) {
       double sum = 0;
       for (std::int64_t i = 0; i < softmax.size; ++i)
         sum += std::exp(static_cast<double>(x[i * softmax.inner] - largest));
-      for (std::int64_t i = 0; i < softmax.size; ++i)
-        y[i * softmax.inner] = static_cast<float>(
-            std::exp(static_cast<double>(x[i * softmax.inner] - largest)) / sum);
+      const bool logarithm = call.node.op_type == "LogSoftmax";
+      for (std::int64_t i = 0; i < softmax.size; ++i) {
+        const auto shifted = static_cast<double>(x[i * softmax.inner] - largest);
+        y[i * softmax.inner] =
+            static_cast<float>(logarithm ? shifted - std::log(sum) : std::exp(shifted) / sum);
+      }
     }
   return {};
 }
@@ -123,9 +125,9 @@ Result<> lrn(const Call& call) {
 Result<> batch_normalization(const Call& call) {
   if (call.inputs.size() < 5) return fail(ErrorCode::invalid_input, "four parameters are needed");
   const TensorType& type = call.inputs[0].type;
-  OPSPLIT_TRY(const BatchNormalization normalization,
-              read_batch_normalization(call.node, type, call.inputs.subspan(1, 4),
-                                       call.outputs[0].type));
+  OPSPLIT_TRY(
+      const BatchNormalization normalization,
+      read_batch_normalization(call.node, type, call.inputs.subspan(1, 4), call.outputs[0].type));
   const float* x = call.inputs[0].as<float>();
   float* y = call.outputs[0].as<float>();
   for_each_index(type.shape, [&](const Coordinates& at) {

@@ -48,9 +48,8 @@ Result<Operation> guarded(std::string_view what, Make&& make) {
 template <class Primitive, class... Arguments>
 Result<Operation> make(std::string_view what, const primitive_attr& attributes,
                        const Arguments&... arguments) {
-  return guarded(what, [&] {
-    return typename Primitive::primitive_desc(engine(), arguments..., attributes);
-  });
+  return guarded(
+      what, [&] { return typename Primitive::primitive_desc(engine(), arguments..., attributes); });
 }
 #else
 // PrimitiveDesc(OperationDesc(arguments...), attributes, engine)
@@ -89,22 +88,32 @@ void append_eltwise(dnnl::post_ops& ops, const Eltwise& function) {
 
 dnnl::algorithm algorithm_of(BinaryFunction function) {
   switch (function) {
-    case BinaryFunction::add: return dnnl::algorithm::binary_add;
-    case BinaryFunction::subtract: return dnnl::algorithm::binary_sub;
-    case BinaryFunction::multiply: return dnnl::algorithm::binary_mul;
-    case BinaryFunction::divide: return dnnl::algorithm::binary_div;
-    case BinaryFunction::maximum: return dnnl::algorithm::binary_max;
-    case BinaryFunction::minimum: return dnnl::algorithm::binary_min;
+    case BinaryFunction::add:
+      return dnnl::algorithm::binary_add;
+    case BinaryFunction::subtract:
+      return dnnl::algorithm::binary_sub;
+    case BinaryFunction::multiply:
+      return dnnl::algorithm::binary_mul;
+    case BinaryFunction::divide:
+      return dnnl::algorithm::binary_div;
+    case BinaryFunction::maximum:
+      return dnnl::algorithm::binary_max;
+    case BinaryFunction::minimum:
+      return dnnl::algorithm::binary_min;
   }
   return dnnl::algorithm::undef;
 }
 
 Tag tag_of(Layout layout) {
   switch (layout) {
-    case Layout::row_major: return Tag::nchw;
-    case Layout::nhwc: return Tag::nhwc;
-    case Layout::nChw8c: return Tag::nChw8c;
-    case Layout::nChw16c: return Tag::nChw16c;
+    case Layout::row_major:
+      return Tag::nchw;
+    case Layout::nhwc:
+      return Tag::nhwc;
+    case Layout::nChw8c:
+      return Tag::nChw8c;
+    case Layout::nChw16c:
+      return Tag::nChw16c;
   }
   return Tag::undef;
 }
@@ -197,22 +206,34 @@ std::vector<Eltwise> eltwise_of(const Activation& activation) {
   using dnnl::algorithm;
   const auto [function, alpha, beta] = activation;
   switch (function) {
-    case ActivationFunction::relu: return {{algorithm::eltwise_relu}};
-    case ActivationFunction::leaky_relu: return {{algorithm::eltwise_relu, alpha}};
-    case ActivationFunction::clip: return {{algorithm::eltwise_clip, alpha, beta}};
-    case ActivationFunction::sigmoid: return {{algorithm::eltwise_logistic}};
+    case ActivationFunction::relu:
+      return {{algorithm::eltwise_relu}};
+    case ActivationFunction::leaky_relu:
+      return {{algorithm::eltwise_relu, alpha}};
+    case ActivationFunction::clip:
+      return {{algorithm::eltwise_clip, alpha, beta}};
+    case ActivationFunction::sigmoid:
+      return {{algorithm::eltwise_logistic}};
     case ActivationFunction::hard_sigmoid:  // 2.6 has no function for it
       return {{algorithm::eltwise_linear, alpha, beta}, {algorithm::eltwise_clip, 0.0F, 1.0F}};
     case ActivationFunction::hard_swish:  // 2.6 knows ONNX's only, and no parameters
       return {{algorithm::eltwise_hardswish, alpha, beta}};
-    case ActivationFunction::tanh: return {{algorithm::eltwise_tanh}};
-    case ActivationFunction::elu: return {{algorithm::eltwise_elu, alpha}};
-    case ActivationFunction::exp: return {{algorithm::eltwise_exp}};
-    case ActivationFunction::log: return {{algorithm::eltwise_log}};
-    case ActivationFunction::erf: return {};
-    case ActivationFunction::sqrt: return {{algorithm::eltwise_sqrt}};
-    case ActivationFunction::abs: return {{algorithm::eltwise_abs}};
-    case ActivationFunction::linear: return {{algorithm::eltwise_linear, alpha, beta}};
+    case ActivationFunction::tanh:
+      return {{algorithm::eltwise_tanh}};
+    case ActivationFunction::elu:
+      return {{algorithm::eltwise_elu, alpha}};
+    case ActivationFunction::exp:
+      return {{algorithm::eltwise_exp}};
+    case ActivationFunction::log:
+      return {{algorithm::eltwise_log}};
+    case ActivationFunction::erf:
+      return {};
+    case ActivationFunction::sqrt:
+      return {{algorithm::eltwise_sqrt}};
+    case ActivationFunction::abs:
+      return {{algorithm::eltwise_abs}};
+    case ActivationFunction::linear:
+      return {{algorithm::eltwise_linear, alpha, beta}};
   }
   return {};
 }
@@ -226,7 +247,9 @@ Result<PostOps> post_ops_of(const KernelSpec& spec, std::size_t rank) {
         case PostOp::Kind::activation:
           for (const Eltwise& function : eltwise_of(op.activation)) append_eltwise(ops, function);
           break;
-        case PostOp::Kind::sum: ops.append_sum(1.0F); break;
+        case PostOp::Kind::sum:
+          ops.append_sum(1.0F);
+          break;
         case PostOp::Kind::binary: {
           const Desc desc = operand_desc(spec.inputs[op.operand], rank);
           result.operands.push_back(
@@ -294,8 +317,8 @@ Result<Operation> softmax(const Desc& src, int axis) {
   return make<dnnl::softmax_forward>("softmax", attributes_of(), prop_kind::forward_inference,
                                      dnnl::algorithm::softmax_accurate, src, src, axis);
 #else
-  return make<dnnl::softmax_forward>("softmax", attributes_of(), prop_kind::forward_inference,
-                                     src, axis);
+  return make<dnnl::softmax_forward>("softmax", attributes_of(), prop_kind::forward_inference, src,
+                                     axis);
 #endif
 }
 
@@ -314,13 +337,11 @@ Result<Operation> local_response_normalization(const Desc& src, std::int64_t siz
 
 Result<Operation> eltwise(const Eltwise& function, const Desc& desc) {
 #if OPSPLIT_ONEDNN_3
-  return make<dnnl::eltwise_forward>("activation", attributes_of(),
-                                     prop_kind::forward_inference, function.algorithm, desc, desc,
-                                     function.alpha, function.beta);
+  return make<dnnl::eltwise_forward>("activation", attributes_of(), prop_kind::forward_inference,
+                                     function.algorithm, desc, desc, function.alpha, function.beta);
 #else
-  return make<dnnl::eltwise_forward>("activation", attributes_of(),
-                                     prop_kind::forward_inference, function.algorithm, desc,
-                                     function.alpha, function.beta);
+  return make<dnnl::eltwise_forward>("activation", attributes_of(), prop_kind::forward_inference,
+                                     function.algorithm, desc, function.alpha, function.beta);
 #endif
 }
 

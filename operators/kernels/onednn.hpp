@@ -30,9 +30,9 @@ std::string library_version();  // "2.6.3"
 // How a float32 tensor lies in memory. A scalar becomes one dimension of 1.
 // Precondition: byte_size(type, layout) succeeds.
 Desc desc_of(const Shape& shape, Layout layout);
-Desc plain_desc(const Dims& dims);                      // row-major
+Desc plain_desc(const Dims& dims);  // row-major
 Desc strided_desc(const Dims& dims, const Dims& strides);
-Desc any_desc(const Dims& dims);                        // oneDNN chooses
+Desc any_desc(const Dims& dims);  // oneDNN chooses
 Dims dims_of(const Shape& shape);
 // An operand of a pointwise operation on tensors of `rank`: with leading dimensions of 1, as ONNX
 // broadcasts. Precondition: its rank is no larger.

@@ -64,9 +64,8 @@ Result<std::unique_ptr<Kernel>> make_binary(const KernelSpec& spec,
   std::vector<std::size_t> order(count);
   for (std::size_t i = 0; i < count; ++i) order[i] = i;
   if (is_commutative(*function))
-    std::stable_partition(order.begin(), order.end(), [&](std::size_t i) {
-      return spec.inputs[i].type.shape == y.type.shape;
-    });
+    std::stable_partition(order.begin(), order.end(),
+                          [&](std::size_t i) { return spec.inputs[i].type.shape == y.type.shape; });
   if (spec.inputs[order[0]].type.shape != y.type.shape) return slowly(spec, resources);
   if (count == 1) {
     OPSPLIT_TRY(auto copy, make_copy(spec.inputs[0], y, resources));
@@ -75,8 +74,7 @@ Result<std::unique_ptr<Kernel>> make_binary(const KernelSpec& spec,
 
   KernelSpec chain = spec;  // the third operand and those after it are post-ops
   std::vector<PostOp> more;
-  for (std::size_t i = 2; i < count; ++i)
-    more.push_back(post_op(*function, order[i]));
+  for (std::size_t i = 2; i < count; ++i) more.push_back(post_op(*function, order[i]));
   chain.post_ops.insert(chain.post_ops.begin(), more.begin(), more.end());
   const std::size_t rank = y.type.shape.rank();
   OPSPLIT_TRY(const auto post_ops, onednn::post_ops_of(chain, rank));

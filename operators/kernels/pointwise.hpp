@@ -11,20 +11,20 @@
 namespace opsplit::operators {
 
 enum class ActivationFunction {
-  relu,          // max(x, 0)
-  leaky_relu,    // x < 0 ? alpha x : x
-  clip,          // min(max(x, alpha), beta)
+  relu,        // max(x, 0)
+  leaky_relu,  // x < 0 ? alpha x : x
+  clip,        // min(max(x, alpha), beta)
   sigmoid,
   hard_sigmoid,  // min(max(alpha x + beta, 0), 1)
   hard_swish,    // x hard_sigmoid(x), with alpha 1/6 and beta 1/2
   tanh,
-  elu,           // x < 0 ? alpha (exp(x) - 1) : x
+  elu,  // x < 0 ? alpha (exp(x) - 1) : x
   exp,
   log,
-  erf,           // oneDNN has none: computed by the reference
+  erf,  // oneDNN has none: computed by the reference
   sqrt,
   abs,
-  linear,        // alpha x + beta
+  linear,  // alpha x + beta
 };
 
 struct Activation {

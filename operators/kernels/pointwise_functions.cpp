@@ -1,8 +1,8 @@
-#include "operators/kernels/pointwise.hpp"
-
 #include <array>
 #include <limits>
 #include <utility>
+
+#include "operators/kernels/pointwise.hpp"
 
 namespace opsplit::operators {
 namespace {
@@ -58,8 +58,13 @@ std::optional<Activation> activation_of(const Node& node, std::int64_t opset,
 std::optional<BinaryFunction> binary_function_of(std::string_view op_type) {
   using enum BinaryFunction;
   static constexpr std::array<std::pair<std::string_view, BinaryFunction>, 7> functions{{
-      {"Add", add}, {"Sum", add}, {"Sub", subtract}, {"Mul", multiply},
-      {"Div", divide}, {"Max", maximum}, {"Min", minimum},
+      {"Add", add},
+      {"Sum", add},
+      {"Sub", subtract},
+      {"Mul", multiply},
+      {"Div", divide},
+      {"Max", maximum},
+      {"Min", minimum},
   }};
   for (const auto& [name, function] : functions)
     if (name == op_type) return function;

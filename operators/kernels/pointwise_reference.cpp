@@ -14,20 +14,34 @@ float apply(const Activation& activation, float x) {
   const auto [function, alpha, beta] = activation;
   const auto hard_sigmoid = [&] { return std::clamp(alpha * x + beta, 0.0F, 1.0F); };
   switch (function) {
-    case ActivationFunction::relu: return x > 0 ? x : 0;
-    case ActivationFunction::leaky_relu: return x < 0 ? alpha * x : x;
-    case ActivationFunction::clip: return std::min(std::max(x, alpha), beta);
-    case ActivationFunction::sigmoid: return 1 / (1 + std::exp(-x));
-    case ActivationFunction::hard_sigmoid: return hard_sigmoid();
-    case ActivationFunction::hard_swish: return x * hard_sigmoid();
-    case ActivationFunction::tanh: return std::tanh(x);
-    case ActivationFunction::elu: return x < 0 ? alpha * std::expm1(x) : x;
-    case ActivationFunction::exp: return std::exp(x);
-    case ActivationFunction::log: return std::log(x);
-    case ActivationFunction::erf: return std::erf(x);
-    case ActivationFunction::sqrt: return std::sqrt(x);
-    case ActivationFunction::abs: return std::abs(x);
-    case ActivationFunction::linear: return alpha * x + beta;
+    case ActivationFunction::relu:
+      return x > 0 ? x : 0;
+    case ActivationFunction::leaky_relu:
+      return x < 0 ? alpha * x : x;
+    case ActivationFunction::clip:
+      return std::min(std::max(x, alpha), beta);
+    case ActivationFunction::sigmoid:
+      return 1 / (1 + std::exp(-x));
+    case ActivationFunction::hard_sigmoid:
+      return hard_sigmoid();
+    case ActivationFunction::hard_swish:
+      return x * hard_sigmoid();
+    case ActivationFunction::tanh:
+      return std::tanh(x);
+    case ActivationFunction::elu:
+      return x < 0 ? alpha * std::expm1(x) : x;
+    case ActivationFunction::exp:
+      return std::exp(x);
+    case ActivationFunction::log:
+      return std::log(x);
+    case ActivationFunction::erf:
+      return std::erf(x);
+    case ActivationFunction::sqrt:
+      return std::sqrt(x);
+    case ActivationFunction::abs:
+      return std::abs(x);
+    case ActivationFunction::linear:
+      return alpha * x + beta;
   }
   return x;
 }
@@ -38,23 +52,33 @@ T apply(BinaryFunction function, T a, T b) {
   if constexpr (std::is_integral_v<T>) {
     using U = std::make_unsigned_t<T>;
     switch (function) {
-      case BinaryFunction::add: return static_cast<T>(static_cast<U>(a) + static_cast<U>(b));
-      case BinaryFunction::subtract: return static_cast<T>(static_cast<U>(a) - static_cast<U>(b));
-      case BinaryFunction::multiply: return static_cast<T>(static_cast<U>(a) * static_cast<U>(b));
+      case BinaryFunction::add:
+        return static_cast<T>(static_cast<U>(a) + static_cast<U>(b));
+      case BinaryFunction::subtract:
+        return static_cast<T>(static_cast<U>(a) - static_cast<U>(b));
+      case BinaryFunction::multiply:
+        return static_cast<T>(static_cast<U>(a) * static_cast<U>(b));
       case BinaryFunction::divide:
         if (b == 0) return 0;
         if (b == -1) return static_cast<T>(U{0} - static_cast<U>(a));
         return a / b;
-      default: break;
+      default:
+        break;
     }
   }
   switch (function) {
-    case BinaryFunction::add: return a + b;
-    case BinaryFunction::subtract: return a - b;
-    case BinaryFunction::multiply: return a * b;
-    case BinaryFunction::divide: return a / b;
-    case BinaryFunction::maximum: return std::max(a, b);
-    case BinaryFunction::minimum: return std::min(a, b);
+    case BinaryFunction::add:
+      return a + b;
+    case BinaryFunction::subtract:
+      return a - b;
+    case BinaryFunction::multiply:
+      return a * b;
+    case BinaryFunction::divide:
+      return a / b;
+    case BinaryFunction::maximum:
+      return std::max(a, b);
+    case BinaryFunction::minimum:
+      return std::min(a, b);
   }
   return a;
 }
@@ -75,18 +99,18 @@ template <class T>
 Result<> fold(const Call& call) {
   const MutableTensorView& y = call.outputs[0];
   combine<T>(y, call.inputs[0], [](T& out, T in) { out = in; });
-  const bool power = call.node.op_type == "Pow";
-  const auto function = binary_function_of(call.node.op_type);
-  if (!power && !function)
-    return fail(ErrorCode::invalid_input, "{} is no pointwise operation", call.node.op_type);
+  const std::string_view op = call.node.op_type;
+  const auto function = binary_function_of(op);
+  if (!function && op != "Pow" && op != "PRelu")
+    return fail(ErrorCode::invalid_input, "{} is no pointwise operation", op);
   for (const TensorView& operand : call.inputs.subspan(1))
     combine<T>(y, operand, [&](T& out, T in) {
       if (function)
         out = apply(*function, out, in);
+      else if (op == "PRelu")
+        out = out < 0 ? apply(BinaryFunction::multiply, out, in) : out;
       else if constexpr (std::is_floating_point_v<T>)
         out = std::pow(out, in);
-      else
-        out = static_cast<T>(std::pow(static_cast<double>(out), static_cast<double>(in)));
     });
   return {};
 }

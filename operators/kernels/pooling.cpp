@@ -20,8 +20,7 @@ Result<std::unique_ptr<Kernel>> make_pooling(const KernelSpec& spec,
   // oneDNN counts what ceil_mode adds as padding, ONNX does not.
   if (node.op_type == "AveragePool" && count_padding && window.overhangs)
     return make_reference(spec, resources);
-  const auto algorithm = node.op_type.ends_with("MaxPool")
-                             ? onednn::PoolingAlgorithm::maximum
+  const auto algorithm = node.op_type.ends_with("MaxPool") ? onednn::PoolingAlgorithm::maximum
                          : count_padding ? onednn::PoolingAlgorithm::average_with_padding
                                          : onednn::PoolingAlgorithm::average_without_padding;
   auto operation = onednn::pooling(algorithm, onednn::desc_of(x.type.shape, x.layout),

@@ -7,7 +7,8 @@
 namespace opsplit::operators {
 
 // Of MaxPool and AveragePool.
-Result<Window> read_pool(const graph::Node& node, const TensorType& input, const TensorType& output);
+Result<Window> read_pool(const graph::Node& node, const TensorType& input,
+                         const TensorType& output);
 
 // The window of GlobalMaxPool and GlobalAveragePool: the whole image.
 Result<Window> global_window(const TensorType& input, const TensorType& output);

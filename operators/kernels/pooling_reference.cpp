@@ -1,9 +1,8 @@
-#include "operators/kernels/pooling.hpp"
-
 #include <algorithm>
 #include <limits>
 
 #include "operators/kernels/index_space.hpp"
+#include "operators/kernels/pooling.hpp"
 #include "operators/kernels/reference.hpp"
 
 namespace opsplit::operators {

@@ -45,8 +45,7 @@ Result<> PrimitiveKernel::bind_output(int argument, const onednn::Desc& desc, st
 }
 
 Result<> PrimitiveKernel::bind_constant(int argument, const onednn::Desc& desc,
-                                        const std::byte* data,
-                                        std::shared_ptr<const void> owner) {
+                                        const std::byte* data, std::shared_ptr<const void> owner) {
   OPSPLIT_CHECK(add_memory(argument, desc, data));
   if (owner) owners_.push_back(std::move(owner));
   return {};
@@ -66,8 +65,8 @@ Result<> PrimitiveKernel::run(std::span<const TensorView> inputs,
     return dnnl_memory_set_data_handle(memories_[memory].get(), const_cast<std::byte*>(data));
   };
   for (Binding& binding : bindings_) {
-    const std::byte* data = binding.source == Source::input ? inputs[binding.index].data
-                                                            : outputs[binding.index].data;
+    const std::byte* data =
+        binding.source == Source::input ? inputs[binding.index].data : outputs[binding.index].data;
     if (point(binding.memory, binding.data, data) != dnnl_success)
       return fail(ErrorCode::system, "oneDNN takes no pointer to a tensor");
   }
@@ -98,13 +97,14 @@ Result<const std::byte*> pack_constant(const graph::Constant& constant, const on
                                        const KernelResources& resources) {
   if (plain == packed) return constant.bytes.data();
   // All that decides the packed bytes: content, both formats, and whose code packs.
-  const std::string key = fmt::format("{}; content {}; from {}; to {}; {}", purpose,
-                                      content_hash(constant.bytes), onednn::key_of(plain),
-                                      onednn::key_of(packed), onednn::build_name());
+  const std::string key =
+      fmt::format("{}; content {}; from {}; to {}; {}", purpose, content_hash(constant.bytes),
+                  onednn::key_of(plain), onednn::key_of(packed), onednn::build_name());
   Result<> filled;
-  OPSPLIT_TRY(const auto bytes, resources.weights->get(key, packed.get_size(), [&](std::byte* data) {
-    filled = onednn::reorder_now(plain, constant.bytes.data(), packed, data);
-  }));
+  OPSPLIT_TRY(const auto bytes,
+              resources.weights->get(key, packed.get_size(), [&](std::byte* data) {
+                filled = onednn::reorder_now(plain, constant.bytes.data(), packed, data);
+              }));
   OPSPLIT_CHECK(filled);
   return bytes.data();
 }

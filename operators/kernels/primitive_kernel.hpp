@@ -19,7 +19,8 @@ class PrimitiveKernel final : public Kernel {
   // expects of it.
   Result<> bind_input(int argument, const onednn::Desc& desc, std::size_t input);
   Result<> bind_output(int argument, const onednn::Desc& desc, std::size_t output);
-  // The bytes must live as long as the kernel; `owner` keeps them alive where the program does not.
+  // The bytes must live as long as the kernel. A program keeps its constants alive; `owner` does what
+  // the kernel has made itself.
   Result<> bind_constant(int argument, const onednn::Desc& desc, const std::byte* data,
                          std::shared_ptr<const void> owner = nullptr);
   Result<> bind_post_ops(const onednn::PostOps& post_ops);

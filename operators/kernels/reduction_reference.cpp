@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <cmath>
+#include <string_view>
 #include <vector>
 
 #include "operators/kernels/index_space.hpp"
@@ -30,7 +33,7 @@ Result<std::vector<bool>> reduced_axes(const Call& call) {
 
 }  // namespace
 
-Result<> reduce_mean(const Call& call) {
+Result<> reduce(const Call& call) {
   const TensorView& x = call.inputs[0];
   const MutableTensorView& y = call.outputs[0];
   OPSPLIT_TRY(const auto reduced, reduced_axes(call));
@@ -46,18 +49,23 @@ Result<> reduce_mean(const Call& call) {
       kept *= x.type.shape[axis];
     }
   }
+  const std::string_view op = call.node.op_type;
   OPSPLIT_TRY(const std::int64_t elements, y.type.shape.elements());
-  if (elements != kept || x.type.dtype != float32 || y.type.dtype != float32 || count == 0)
-    return fail(ErrorCode::invalid_input, "ReduceMean of {} giving {}", to_string(x.type),
+  if (elements != kept || x.type.dtype != float32 || y.type.dtype != float32 ||
+      (count == 0 && op != "ReduceSum"))
+    return fail(ErrorCode::invalid_input, "{} of {} giving {}", op, to_string(x.type),
                 to_string(y.type));
-  std::vector<double> sums(static_cast<std::size_t>(kept), 0.0);
+  const bool maximum = op == "ReduceMax";
+  std::vector<double> results(static_cast<std::size_t>(kept), maximum ? -INFINITY : 0.0);
   const float* in = x.as<float>();
   for_each_index(x.type.shape, [&](const Coordinates& at) {
-    sums[static_cast<std::size_t>(offset_of(at, strides, reduced.size()))] +=
-        static_cast<double>(*in++);
+    const auto value = static_cast<double>(*in++);
+    double& result = results[static_cast<std::size_t>(offset_of(at, strides, reduced.size()))];
+    result = maximum ? std::max(result, value) : result + value;
   });
-  for (std::size_t i = 0; i < sums.size(); ++i)
-    y.as<float>()[i] = static_cast<float>(sums[i] / static_cast<double>(count));
+  const double divisor = op == "ReduceMean" ? static_cast<double>(count) : 1.0;
+  for (std::size_t i = 0; i < results.size(); ++i)
+    y.as<float>()[i] = static_cast<float>(results[i] / divisor);
   return {};
 }
 

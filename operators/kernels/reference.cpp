@@ -51,7 +51,11 @@ constexpr std::array entries{
     Entry{"Neg", reference::activation, 1},
     Entry{"Concat", reference::concat, 1},
     Entry{"Transpose", reference::transpose, 1},
-    Entry{"ReduceMean", reference::reduce_mean, 1},
+    Entry{"PRelu", reference::binary, 2},
+    Entry{"LogSoftmax", reference::softmax, 1},
+    Entry{"ReduceMean", reference::reduce, 1},
+    Entry{"ReduceSum", reference::reduce, 1},
+    Entry{"ReduceMax", reference::reduce, 1},
     Entry{"Slice", reference::slice, 1},
     Entry{"Gather", reference::gather, 2},
     Entry{"Pad", reference::pad, 1},
@@ -88,8 +92,7 @@ Result<> reference::evaluate(const graph::Node& node, std::int64_t opset,
   if (entry == nullptr)
     return fail(ErrorCode::invalid_input, "operation {} is not supported", node.op_type);
   bool complete = inputs.size() >= entry->inputs && !outputs.empty();
-  for (std::size_t i = 0; i < entry->inputs && complete; ++i)
-    complete = inputs[i].data != nullptr;
+  for (std::size_t i = 0; i < entry->inputs && complete; ++i) complete = inputs[i].data != nullptr;
   if (!complete)
     return fail(ErrorCode::invalid_input, "{} needs {} inputs and an output", node.op_type,
                 entry->inputs);

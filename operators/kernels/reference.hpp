@@ -33,14 +33,14 @@ Result<> average_pool(const Call& call);
 Result<> global_pool(const Call& call);
 Result<> gemm(const Call& call);
 Result<> matmul(const Call& call);
-Result<> softmax(const Call& call);
+Result<> softmax(const Call& call);  // and LogSoftmax
 Result<> lrn(const Call& call);
 Result<> batch_normalization(const Call& call);
-Result<> binary(const Call& call);  // Add, Sub, Mul, Div, Sum, Max, Min, Pow: any number of inputs
+Result<> binary(const Call& call);  // Add, Sub, Mul, Div, Sum, Max, Min, Pow, PRelu
 Result<> activation(const Call& call);
 Result<> concat(const Call& call);
 Result<> transpose(const Call& call);
-Result<> reduce_mean(const Call& call);
+Result<> reduce(const Call& call);  // ReduceMean, ReduceSum, ReduceMax
 Result<> slice(const Call& call);
 Result<> gather(const Call& call);
 Result<> pad(const Call& call);

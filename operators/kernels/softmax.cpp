@@ -7,8 +7,8 @@ namespace opsplit::operators {
 
 Result<std::unique_ptr<Kernel>> make_softmax(const KernelSpec& spec,
                                              const KernelResources& resources) {
-  OPSPLIT_TRY(const Softmax softmax, read_softmax(*spec.node, spec.opset, spec.inputs[0].type,
-                                                  spec.outputs[0].type));
+  OPSPLIT_TRY(const Softmax softmax,
+              read_softmax(*spec.node, spec.opset, spec.inputs[0].type, spec.outputs[0].type));
   const onednn::Dims dims = softmax.inner == 1
                                 ? onednn::Dims{softmax.outer, softmax.size}
                                 : onednn::Dims{softmax.outer, softmax.size, softmax.inner};

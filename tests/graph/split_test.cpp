@@ -1,0 +1,94 @@
+#include "graph/split.hpp"
+
+#include <gmock/gmock.h>
+
+#include "tests/graph/model_builder.hpp"
+
+namespace opsplit::graph {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::SizeIs;
+
+std::vector<std::string> names(const std::vector<OperatorNodes>& operators) {
+  std::vector<std::string> result;
+  for (const OperatorNodes& op : operators) result.push_back(op.name);
+  return result;
+}
+
+TEST(ParseSplit, ReadsWhatItWrites) {
+  for (const char* text : {"fused", "by-type", "per-node", "stages:1", "stages:64"})
+    EXPECT_EQ(to_string(value_of(parse_split(text))), text);
+}
+
+TEST(ParseSplit, SaysWhatThereIs) {
+  for (const char* text : {"", "fuse", "stages", "stages:", "stages:0", "stages:-1", "stages:4x",
+                           "stages:99999999999", "by hand"})
+    EXPECT_THAT(error_of(parse_split(text)),
+                HasSubstr("there are fused, by-type, per-node and stages:N"))
+        << text;
+}
+
+TEST(Split, FusedIsOneTask) {
+  const Graph graph =
+      value_of(small_cnn().load());  // conv relu pool conv relu flatten gemm softmax
+  const auto operators = value_of(split(graph, Fused{}));
+  EXPECT_THAT(names(operators), ElementsAre("fused"));
+  EXPECT_THAT(operators[0].tasks, ElementsAre(ElementsAre(0, 1, 2, 3, 4, 6, 7)));
+}
+
+TEST(Split, ByTypeHasAnOperatorPerTypeAndATaskPerNode) {
+  const Graph graph = value_of(small_cnn().load());
+  const auto operators = value_of(split(graph, ByType{}));
+  EXPECT_THAT(names(operators), ElementsAre("conv", "relu", "maxpool", "gemm", "softmax"));
+  EXPECT_THAT(operators[0].tasks, ElementsAre(ElementsAre(0), ElementsAre(3)));
+}
+
+TEST(Split, PerNodeMakesNamesThatAreUniqueAndHarmless) {
+  ModelBuilder model;
+  model.input("x", {1}).output("d");
+  model.node("Relu", {"x"}, {"a"}, {}, "Block/Relu:1")
+      .node("Relu", {"a"}, {"b"}, {}, "block/relu:1");
+  model.node("Tanh", {"b"}, {"c"}, {}, std::string(80, 'n'))
+      .node("Tanh", {"c"}, {"d"}, {}, std::string(81, 'n'));
+  const auto operators = value_of(split(value_of(model.load()), PerNode{}));
+  EXPECT_THAT(names(operators), ElementsAre("block_relu_1", "block_relu_1_2", std::string(64, 'n'),
+                                            std::string(62, 'n') + "_2"));
+  EXPECT_THAT(operators[3].tasks, ElementsAre(ElementsAre(3)));
+}
+
+TEST(Split, RefusesAModelWithNothingToRun) {
+  ModelBuilder model;
+  model.input("x", {2, 3}).output("y").node("Flatten", {"x"}, {"y"});
+  EXPECT_THAT(error_of(split(value_of(model.load()), Fused{})), HasSubstr("nothing to run"));
+}
+
+TEST(Cost, CountsOperationsOrBytes) {
+  ModelBuilder model;
+  model.input("x", {1, 64, 32, 32}).output("y").floats("w", {128, 32, 3, 3}, 1);
+  model.node("Conv", {"x", "w"}, {"c"}, {{"group", std::int64_t{2}}}).node("Relu", {"c"}, {"y"});
+  const Graph graph = value_of(model.load());
+  EXPECT_EQ(cost(graph, graph.nodes[0]), 2.0 * 128 * 30 * 30 * 32 * 9);
+  EXPECT_EQ(cost(graph, graph.nodes[1]), 10.0 * 2 * 128 * 30 * 30 * 4);
+}
+
+TEST(Cost, AMatrixByAVectorIsBoundByMemory) {
+  ModelBuilder model;
+  model.input("x", {1, 1000})
+      .output("y")
+      .floats("w", {1000, 500}, 1)
+      .node("Gemm", {"x", "w"}, {"y"});
+  const Graph graph = value_of(model.load());
+  EXPECT_EQ(cost(graph, graph.nodes[0]), 10.0 * 4 * (1000 + 500000 + 500));
+  ModelBuilder batch;
+  batch.input("x", {512, 1000})
+      .output("y")
+      .floats("w", {1000, 500}, 1)
+      .node("MatMul", {"x", "w"}, {"y"});
+  const Graph large = value_of(batch.load());
+  EXPECT_EQ(cost(large, large.nodes[0]), 2.0 * 512 * 1000 * 500);
+}
+
+}  // namespace
+}  // namespace opsplit::graph

@@ -1,0 +1,22 @@
+opsplit_test(graph
+  SOURCES
+    external_data_test.cpp
+    input_shapes_test.cpp
+    layouts_test.cpp
+    model_builder.cpp
+    names_test.cpp
+    onnx_import_test.cpp
+    onnx_tensor_test.cpp
+    ops/fold_test.cpp
+    ops/movement_test.cpp
+    ops/op_test.cpp
+    ops/window_test.cpp
+    part_test.cpp
+    places_test.cpp
+    planner_test.cpp
+    simplify_test.cpp
+    split_by_hand_test.cpp
+    split_stages_test.cpp
+    split_test.cpp
+    topological_test.cpp
+  LIBRARIES opsplit_graph onnx_proto)

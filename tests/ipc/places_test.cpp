@@ -1,0 +1,72 @@
+#include "ipc/places.hpp"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "tests/ipc/fixture.hpp"
+
+namespace opsplit::ipc {
+namespace {
+
+struct PlacesTest : testing::Test {
+  TestDeployment deployment{join_plan()};
+  Places places{deployment.board, deployment.plan, deployment.arena};
+};
+
+TEST_F(PlacesTest, ATensorLiesAtItsOffsetInTheArenaOfItsSlot) {
+  for (std::uint32_t slot = 0; slot < 2; ++slot)
+    for (std::int32_t tensor = 0; tensor < 4; ++tensor) {
+      const PlacedTensor placed = places.write(slot, tensor);
+      EXPECT_EQ(placed.data, deployment.arena.data() + slot * deployment.plan.slot_bytes +
+                                 deployment.plan.tensors[static_cast<std::size_t>(tensor)].offset);
+      EXPECT_EQ(placed.bytes, 16u);
+      EXPECT_EQ(placed.type, (TensorType{float32, {4}}));
+    }
+}
+
+TEST_F(PlacesTest, WhatWasWrittenIsRead) {
+  places.write_header(1, 7, 2);
+  const auto placed = places.read(1, 7, 2);
+  ASSERT_TRUE(placed) << placed.error().message;
+  EXPECT_EQ(placed->data, places.write(1, 2).data);
+  EXPECT_EQ(placed->layout, Layout::row_major);
+}
+
+TEST_F(PlacesTest, AHeaderOfAnotherRequestOrSlotIsRefused) {
+  places.write_header(1, 7, 2);
+  EXPECT_FALSE(places.read(1, 8, 2));
+  EXPECT_FALSE(places.read(1, 6, 2));
+  EXPECT_FALSE(places.read(0, 7, 2));
+  EXPECT_FALSE(places.read(1, 7, 3));
+}
+
+// Whatever a hostile process writes there: an error, or the place that the plan knows.
+TEST_F(PlacesTest, AHostileHeaderLeadsNowhereElse) {
+  SharedHeader& shared = deployment.board.tensor_header(0, 1);
+  places.write_header(0, 1, 1);
+  for (auto& word : shared.words) {
+    const std::uint64_t honest = word.load();
+    for (int bit = 0; bit < 64; ++bit) {
+      word = honest ^ std::uint64_t{1} << bit;
+      if (const auto placed = places.read(0, 1, 1)) {
+        EXPECT_EQ(placed->data, places.write(0, 1).data);
+        EXPECT_LE(placed->bytes, 16u);
+      }
+    }
+    word = honest;
+  }
+  EXPECT_TRUE(places.read(0, 1, 1));
+}
+
+TEST(ArenaBytes, IsDepthTimesTheSlotAndDoesNotOverflow) {
+  Plan plan = join_plan();
+  EXPECT_EQ(arena_bytes(plan, 3).value(), 3 * plan.slot_bytes);
+  plan.slot_bytes = std::numeric_limits<std::uint64_t>::max() / 2;
+  const auto bytes = arena_bytes(plan, 3);
+  ASSERT_FALSE(bytes);
+  EXPECT_EQ(bytes.error().code, ErrorCode::limit_exceeded);
+}
+
+}  // namespace
+}  // namespace opsplit::ipc

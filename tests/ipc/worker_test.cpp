@@ -1,0 +1,91 @@
+#include "ipc/worker.hpp"
+
+#include <gtest/gtest.h>
+
+#include "tests/ipc/fixture.hpp"
+
+namespace opsplit::ipc {
+namespace {
+
+constexpr LaunchNumber client = 1, first = 2, second = 3;
+
+struct WorkerTest : testing::Test {
+  WorkerTest() {
+    for (const LaunchNumber launch : {first, second}) set_mode(launch, Mode::active);
+  }
+  void set_mode(LaunchNumber launch, Mode mode) {
+    deployment.board.participant(launch).mode = static_cast<std::uint32_t>(mode);
+  }
+  SlotHold submit() {
+    const auto hold = deployment.handover.take_slot(client);
+    EXPECT_TRUE(hold && deployment.handover.submit(*hold, client));
+    return hold.value();
+  }
+
+  TestDeployment deployment{join_plan()};
+  Worker a{deployment.handover, 0, first, 0, {}};
+  Worker b{deployment.handover, 1, second, 0, {}};
+};
+
+TEST_F(WorkerTest, RunsARequestToItsEnd) {
+  const SlotHold hold = submit();
+  for (int task = 0; task < 2; ++task) {
+    EXPECT_FALSE(deployment.handover.has_hints(1));
+    const auto claim = a.next();
+    ASSERT_TRUE(claim);
+    EXPECT_TRUE(a.commit(*claim, TaskState::done, 8));
+  }
+  const auto join = b.next();
+  ASSERT_TRUE(join);
+  EXPECT_TRUE(b.commit(*join, TaskState::done, 0));
+  EXPECT_TRUE(deployment.handover.finished(hold));
+  EXPECT_EQ(deployment.board.participant(first).tasks_done, 2u);
+  EXPECT_EQ(deployment.board.participant(first).bytes_copied, 16u);
+  EXPECT_EQ(deployment.board.participant(second).tasks_done, 1u);
+}
+
+TEST_F(WorkerTest, WithoutWorkItComesBackToLookWhetherToGoOn) {
+  const std::uint64_t before = deployment.futex.now;
+  EXPECT_FALSE(a.next());
+  EXPECT_GT(deployment.futex.waits, 0);
+  EXPECT_LE(deployment.futex.now - before, 100'000'000u);
+  EXPECT_EQ(deployment.board.doorbell(0).sleepers, 0u);
+}
+
+TEST_F(WorkerTest, AStandbyClaimsNothingAndTakesNoRing) {
+  set_mode(first, Mode::standby);
+  submit();
+  EXPECT_FALSE(a.next());
+  EXPECT_EQ(deployment.board.doorbell(0).sleepers, 0u);
+  set_mode(first, Mode::active);
+  EXPECT_TRUE(a.next());
+}
+
+TEST_F(WorkerTest, FindsWorkWhoseHintWasLost) {
+  submit();
+  for (auto& word : deployment.board.hints(0)) word = 0;
+  std::optional<Claim> claim;
+  for (int look = 0; look < 3 && !claim; ++look) claim = a.next();
+  EXPECT_TRUE(claim);
+}
+
+TEST_F(WorkerTest, AFailedInputIsNotRunButFailsInTurn) {
+  const SlotHold hold = submit();
+  const auto one = a.next();
+  ASSERT_TRUE(one);
+  deployment.handover.write_failure(*one, "no more");
+  EXPECT_TRUE(a.commit(*one, TaskState::failed, 0));
+  const auto two = a.next();
+  ASSERT_TRUE(two);
+  EXPECT_TRUE(a.commit(*two, TaskState::done, 0));
+  const auto join = b.next();
+  ASSERT_TRUE(join);
+  EXPECT_TRUE(join->input_failed);
+  EXPECT_TRUE(b.commit(*join, TaskState::failed, 0));
+  EXPECT_TRUE(deployment.handover.finished(hold));
+  EXPECT_EQ(deployment.handover.failed_task(hold), one->task);
+  EXPECT_EQ(deployment.handover.failure(hold.slot, one->task), "no more");
+}
+
+}  // namespace
+}  // namespace opsplit::ipc

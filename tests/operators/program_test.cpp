@@ -1,0 +1,293 @@
+// Programs: fusion, layouts, views, copies and memory, each on the smallest graph that shows it.
+#include "operators/program.hpp"
+
+#include <gtest/gtest.h>
+
+#include "base/cpu.hpp"
+#include "graph/model.hpp"
+#include "tests/operators/small_graph.hpp"
+
+namespace opsplit::operators::testing {
+namespace {
+
+using Ints = std::vector<std::int64_t>;
+
+constexpr std::array layouts{Layout::row_major, Layout::nhwc, Layout::nChw8c, Layout::nChw16c};
+
+// With every layout preferred inside, and every pair of agreed layouts at the edges.
+void expect_right_in_all_layouts(SmallGraph& graph, double tolerance = 1e-5) {
+  for (const Layout inside : layouts)
+    for (const Layout inputs : layouts)
+      for (const Layout outputs : layouts) {
+        SCOPED_TRACE(std::string(to_string(inputs)) + " to " + std::string(to_string(inside)) +
+                     " to " + std::string(to_string(outputs)));
+        FusedRun run{.inputs = inputs, .outputs = outputs, .image_layout = inside};
+        expect_fused_equals_reference(graph, run, tolerance);
+        EXPECT_EQ(run.report.bytes_copied, 0U);
+        if (::testing::Test::HasFailure()) return;
+      }
+}
+
+std::string conv(SmallGraph& graph, const std::string& input, const std::string& name,
+                 const Shape& weights, std::int64_t pad = 0) {
+  return graph.node(
+      "Conv", {input, graph.random(name + ".w", weights), graph.random(name + ".b", {weights[0]})},
+      name, {{"pads", Ints(4, pad)}});
+}
+
+TEST(Program, ConvolutionsWithActivations) {
+  SmallGraph graph;
+  auto x = graph.input("x", {1, 3, 12, 11});
+  x = graph.node("Relu", {conv(graph, x, "a", {18, 3, 3, 3}, 1)}, "relu");
+  x = graph.node("HardSwish", {conv(graph, x, "b", {32, 18, 1, 1})}, "swish");
+  graph.output(graph.node("MaxPool", {x}, "pool", {{"kernel_shape", Ints{2, 2}}}));
+  expect_right_in_all_layouts(graph);
+}
+
+TEST(Program, ResidualInPrivateMemoryAndAtTheEdge) {
+  SmallGraph graph;
+  const auto x = graph.input("x", {1, 16, 7, 6});
+  // The first residual is the input's place, the second is private and dies there.
+  const auto first = graph.node(
+      "Relu", {graph.node("Add", {conv(graph, x, "a", {16, 16, 3, 3}, 1), x}, "add")}, "r");
+  const auto inner = graph.node("Relu", {conv(graph, first, "b", {16, 16, 3, 3}, 1)}, "s");
+  const auto second = graph.node("Sum", {conv(graph, inner, "c", {16, 16, 1, 1}), first}, "sum");
+  graph.output(graph.node("Relu", {conv(graph, second, "d", {5, 16, 1, 1})}, "out"));
+  expect_right_in_all_layouts(graph);
+}
+
+TEST(Program, AResidualThatIsReadAgainIsNotOverwritten) {
+  SmallGraph graph;
+  const auto x = graph.input("x", {1, 16, 7, 6});
+  const auto a = conv(graph, x, "a", {16, 16, 1, 1});
+  const auto b = graph.node("Add", {conv(graph, a, "b", {16, 16, 3, 3}, 1), a}, "sum");
+  const auto c = graph.node("Add", {conv(graph, b, "c", {16, 16, 3, 3}, 1), a}, "again");
+  graph.output(graph.node("Mul", {c, b}, "out"));
+  expect_right_in_all_layouts(graph, 1e-4);
+}
+
+TEST(Program, TwoBranchesOfConvolutions) {
+  SmallGraph graph;
+  const auto x = graph.input("x", {2, 8, 9, 9});
+  const auto sum = graph.node(
+      "Add", {conv(graph, x, "a", {20, 8, 1, 1}), conv(graph, x, "b", {20, 8, 1, 1})}, "sum");
+  graph.output(graph.node("Relu", {sum}, "out"));
+  expect_right_in_all_layouts(graph);
+}
+
+TEST(Program, ConcatOfBranchesGrowing) {
+  for (const std::int64_t batch : {1, 2})
+    for (const std::int64_t channels : {16, 12}) {  // whole blocks, broken blocks
+      SmallGraph graph;
+      auto x = graph.input("x", {batch, 16, 6, 5});
+      x = conv(graph, x, "first", {32, 16, 1, 1});
+      for (int i = 0; i < 3; ++i) {
+        const std::string name = "layer" + std::to_string(i);
+        const auto grown = graph.node(
+            "Relu", {conv(graph, x, name, {channels, 32 + i * channels, 3, 3}, 1)}, name + ".relu");
+        x = graph.node("Concat", {x, grown}, name + ".concat", {{"axis", std::int64_t{1}}});
+      }
+      graph.output(x);
+      expect_right_in_all_layouts(graph, 1e-4);
+    }
+}
+
+TEST(Program, ConcatOfTheSameTensorAndOfInputs) {
+  SmallGraph graph;
+  const auto x = graph.input("x", {1, 16, 3, 3});
+  const auto a = conv(graph, x, "a", {16, 16, 1, 1});
+  const auto b = graph.node("Concat", {a, x, a}, "b", {{"axis", std::int64_t{1}}});
+  const auto c = graph.node("Concat", {a, b}, "c", {{"axis", std::int64_t{1}}});
+  graph.output(b);
+  graph.output(c);
+  expect_right_in_all_layouts(graph);
+}
+
+TEST(Program, NormalizationsBetweenConvolutions) {
+  SmallGraph graph;
+  auto x = conv(graph, graph.input("x", {1, 4, 8, 8}), "a", {24, 4, 3, 3});
+  const Tensor ones = [] {
+    Tensor tensor({float32, Shape{24}}, Layout::row_major);
+    for (float& value : tensor.values()) value = 1;
+    return tensor;
+  }();
+  x = graph.node("MaxPool", {x}, "pool", {{"kernel_shape", Ints{2, 2}}});
+  x = graph.node("BatchNormalization",
+                 {x, graph.random("s", {24}), graph.random("t", {24}), graph.random("m", {24}),
+                  graph.constant("v", constant_of(ones))},
+                 "bn");
+  x = graph.node("Relu", {x}, "relu");
+  x = graph.node("LRN", {x}, "lrn", {{"size", std::int64_t{5}}});
+  graph.output(graph.node("GlobalAveragePool", {x}, "out"));
+  expect_right_in_all_layouts(graph);
+}
+
+TEST(Program, SqueezeAndExcite) {
+  SmallGraph graph;
+  const auto x = conv(graph, graph.input("x", {1, 4, 8, 8}), "a", {24, 4, 3, 3});
+  auto s = graph.node("GlobalAveragePool", {x}, "pool");
+  s = graph.node("Relu", {conv(graph, s, "b", {8, 24, 1, 1})}, "relu");
+  s = graph.node("HardSigmoid", {conv(graph, s, "c", {24, 8, 1, 1})}, "gate");
+  graph.output(conv(graph, graph.node("Mul", {x, s}, "scaled"), "d", {16, 24, 1, 1}));
+  expect_right_in_all_layouts(graph);
+}
+
+TEST(Program, ViewsAndDenseLayers) {
+  SmallGraph graph;
+  auto x = conv(graph, graph.input("x", {2, 3, 6, 6}), "a", {10, 3, 3, 3});
+  x = graph.node("Flatten", {graph.node("Relu", {x}, "relu")}, "flat");
+  x = graph.node("Gemm", {x, graph.random("w", {160, 20}), graph.random("b", {20})}, "gemm");
+  x = graph.node("Relu", {x}, "relu2");
+  x = graph.node(
+      "Add",
+      {graph.node("MatMul", {x, graph.random("w2", {20, 7})}, "matmul"), graph.random("b2", {7})},
+      "add");
+  graph.output(graph.node("Softmax", {x}, "out"));
+  expect_right_in_all_layouts(graph);
+}
+
+TEST(Program, ChannelShuffle) {
+  for (const std::int64_t groups : {4, 3})
+    for (const std::int64_t size : {6, 8}) {
+      const std::int64_t channels = groups * size;
+      SmallGraph graph;
+      auto x = conv(graph, graph.input("x", {2, 4, 5, 5}), "a", {channels, 4, 1, 1});
+      x = graph.node("Reshape", {x, graph.constant("s1", constant_of(Ints{2, groups, size, 5, 5}))},
+                     "r1");
+      x = graph.node("Transpose", {x}, "t", {{"perm", Ints{0, 2, 1, 3, 4}}});
+      x = graph.node("Reshape", {x, graph.constant("s2", constant_of(Ints{2, channels, 5, 5}))},
+                     "r2");
+      graph.output(conv(graph, x, "b", {8, channels, 3, 3}));
+      graph.output(x);
+      expect_right_in_all_layouts(graph);
+    }
+}
+
+TEST(Program, ASingleChannelIsNoMatterOfLayout) {
+  SmallGraph graph;
+  const auto x = conv(graph, graph.input("x", {1, 1, 8, 8}), "a", {24, 1, 3, 3});
+  graph.output(conv(graph, x, "b", {1, 24, 3, 3}));
+  expect_right_in_all_layouts(graph);
+}
+
+TEST(Program, AViewOfWhatIsComputedIsAnOutput) {
+  SmallGraph graph;
+  const auto x = conv(graph, graph.input("x", {1, 3, 6, 6}), "a", {10, 3, 3, 3});
+  graph.output(graph.node("Flatten", {x}, "out"));
+  expect_right_in_all_layouts(graph);  // computed in place: nothing is copied
+}
+
+TEST(Program, OutputsThatAreInputsAreCopiedAndCounted) {
+  SmallGraph graph;
+  const auto x = graph.input("x", {1, 3, 4, 5});
+  graph.output(graph.node("Flatten", {x}, "flat"));
+  const auto y = graph.node("Relu", {x}, "y");
+  graph.output(y);
+  graph.output(graph.node("Identity", {y}, "same"));
+  FusedRun run;
+  expect_fused_equals_reference(graph, run);
+  EXPECT_EQ(run.report.bytes_copied, 2 * 60 * sizeof(float));
+}
+
+TEST(Program, AnOutputThatIsReadFurtherOn) {
+  SmallGraph graph;
+  const auto a = conv(graph, graph.input("x", {1, 3, 6, 6}), "a", {16, 3, 3, 3});
+  graph.output(a);
+  graph.output(graph.node("Relu", {conv(graph, a, "b", {8, 16, 1, 1})}, "b.relu"));
+  expect_right_in_all_layouts(graph);
+}
+
+TEST(Program, AnInputInAnotherLayoutIsConvertedAndCounted) {
+  SmallGraph graph;
+  graph.output(conv(graph, graph.input("x", {1, 16, 6, 6}), "a", {16, 16, 3, 3}));
+  for (const Layout arrived : {Layout::row_major, Layout::nChw8c, Layout::nChw16c}) {
+    FusedRun run{.inputs = Layout::nhwc, .outputs = Layout::nhwc, .arrived = arrived};
+    expect_fused_equals_reference(graph, run);
+    EXPECT_EQ(run.report.bytes_copied, 16 * 36 * sizeof(float));
+  }
+}
+
+TEST(Program, TheLayoutThatThisCpuPrefersIsNotConverted) {
+  SmallGraph graph;
+  graph.output(conv(graph, graph.input("x", {1, 16, 6, 6}), "a", {16, 16, 3, 3}));
+  const Layout preferred = preferred_blocked_layout();
+  FusedRun run{.inputs = preferred, .outputs = preferred};
+  expect_fused_equals_reference(graph, run);
+  EXPECT_EQ(run.report.bytes_converted, 0U);
+}
+
+TEST(Program, TwoThreads) {
+  SmallGraph graph;
+  auto x = conv(graph, graph.input("x", {1, 16, 40, 40}), "a", {48, 16, 3, 3});
+  x = graph.node("Concat", {x, x}, "concat", {{"axis", std::int64_t{1}}});
+  graph.output(graph.node("Transpose", {x}, "out"));
+  FusedRun run{.threads = 2};
+  expect_fused_equals_reference(graph, run);
+}
+
+TEST(Program, DigitsModel) {
+  auto loaded = graph::load_model(OPSPLIT_SOURCE_DIR "/examples/digits/digits.onnx", {});
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  const graph::Graph& graph = *loaded;
+  std::vector<std::string> names;
+  for (const auto& node : graph.nodes) names.push_back(node.name);
+  HeapWeights weights;
+  auto program = Program::compile(graph, names, {{graph.value(graph.inputs[0]).name}},
+                                  {{graph.value(graph.outputs[0]).name}}, {1, &weights, {}});
+  ASSERT_TRUE(program) << program.error().message;
+  const Tensor image = random_tensor(graph.type(graph.inputs[0]).shape, 1);
+  Tensor answer(graph.type(graph.outputs[0]), Layout::row_major);
+  const TensorView input = image.view();
+  const MutableTensorView output = answer.mutable_view();
+  RunReport report;
+  ASSERT_TRUE((*program)->run({&input, 1}, {&output, 1}, report));
+  float sum = 0;
+  for (const float value : answer.values()) sum += value;
+  EXPECT_NEAR(sum, 1, 1e-5);
+}
+
+class Refusals : public ::testing::Test {
+ protected:
+  Refusals() {
+    const auto x = graph_.input("x", {2, 3});
+    graph_.output(graph_.node("Relu", {graph_.node("Relu", {x}, "a")}, "b"));
+  }
+  std::string message(const std::vector<std::string>& nodes, std::vector<EdgeTensor> inputs,
+                      std::vector<EdgeTensor> outputs) {
+    const auto program = Program::compile(graph_.graph(), nodes, std::move(inputs),
+                                          std::move(outputs), {1, &weights_, {}});
+    return program ? "" : program.error().message;
+  }
+  SmallGraph graph_;
+  HeapWeights weights_;
+};
+
+TEST_F(Refusals, NameWhatIsMissing) {
+  EXPECT_EQ(message({"a", "b"}, {{"x"}}, {{"b"}}), "");
+  EXPECT_EQ(message({"a", "b"}, {{"x"}}, {{"b"}, {"a"}}), "");
+  EXPECT_EQ(message({"b"}, {{"x"}}, {{"b"}}), "node b reads a, which nothing gives");
+  EXPECT_EQ(message({"b", "a"}, {{"x"}}, {{"b"}}), "node b reads a, which nothing gives");
+  EXPECT_EQ(message({"a", "a"}, {{"x"}}, {{"a"}}), "no node a (or it is named twice)");
+  EXPECT_EQ(message({"c"}, {{"x"}}, {{"a"}}), "no node c (or it is named twice)");
+  EXPECT_EQ(message({"a"}, {{"y"}}, {{"a"}}), "no tensor y");
+  EXPECT_EQ(message({"a"}, {{"x"}}, {{"b"}}), "output b is made by none of the nodes");
+  EXPECT_EQ(message({"a"}, {{"x"}}, {{"a"}, {"a"}}), "output a is named twice");
+  EXPECT_NE(message({"a"}, {{"x", Layout::nhwc}}, {{"a"}}), "");
+}
+
+TEST_F(Refusals, ViewsOfOtherTypes) {
+  auto program =
+      Program::compile(graph_.graph(), graph_.node_names(), {{"x"}}, {{"b"}}, {1, &weights_, {}});
+  ASSERT_TRUE(program);
+  const Tensor small = random_tensor({2, 2}, 1);
+  Tensor result({float32, Shape{2, 3}}, Layout::row_major);
+  const TensorView input = small.view();
+  const MutableTensorView output = result.mutable_view();
+  RunReport report;
+  EXPECT_EQ((*program)->run({&input, 1}, {&output, 1}, report).error().message,
+            "input x is float32 2x2 instead of float32 2x3");
+  EXPECT_FALSE((*program)->run({}, {&output, 1}, report));
+}
+
+}  // namespace
+}  // namespace opsplit::operators::testing

@@ -1,0 +1,18 @@
+// RouDi's names are fixed, so tests that start one must not meet each other, or a broker that runs
+// on this machine.
+#pragma once
+
+namespace opsplit::test {
+
+// Gives this process, and all it starts, a /tmp and a /dev/shm of its own, empty, that vanish with
+// the last of them. Call first thing in main(), while there is one thread: it execs nothing, but
+// moves the process into new mount and IPC namespaces (as root, or in a user namespace where the
+// system allows that).
+// Where it may not: false, and the process waits for a machine-wide lock, which it holds until it
+// ends; the tests then use the real /tmp and /dev/shm.
+bool enter_private_namespace();
+
+// What the first call of this process returned.
+bool in_private_namespace();
+
+}  // namespace opsplit::test

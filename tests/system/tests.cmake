@@ -1,0 +1,43 @@
+# System tests: real processes, one test per process of CTest. RouDi's names are fixed: each test has
+# a /tmp and /dev/shm of its own where that is allowed, and the lock keeps the cores to one at a time.
+file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/system/*.cpp)
+add_executable(system_tests ${sources} private_namespace.cpp graph/model_builder.cpp)
+target_link_libraries(system_tests PRIVATE
+  opsplit_daemon opsplit_graph opsplit_ipc onnx_proto GTest::gmock GTest::gtest)
+target_compile_definitions(system_tests PRIVATE
+  OPSPLIT_SOURCE_DIR="${PROJECT_SOURCE_DIR}" OPSPLIT_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+add_dependencies(system_tests opsplit opsplitd opsplit-broker opsplit-operator)
+gtest_discover_tests(system_tests TEST_PREFIX system. DISCOVERY_MODE PRE_TEST
+  PROPERTIES LABELS system TIMEOUT 300 RESOURCE_LOCK roudi)
+
+# The light models against ONNX Runtime, with the Python of scripts/python_env.sh; skipped without it.
+set(light_python ${PROJECT_SOURCE_DIR}/build/venv/bin/python)
+set(light_folder ${PROJECT_BINARY_DIR}/light)
+
+# light_test(NAME COMMAND...): a test that exits with 77, skipped, where that Python is missing.
+function(light_test name)
+  add_test(NAME system.light_models.${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/system/if_there.sh
+    ${light_python} ${ARGN})
+  set_tests_properties(system.light_models.${name} PROPERTIES SKIP_RETURN_CODE 77)
+endfunction()
+
+# light_models(SET LABELS MODELS...): makes the models of the set, then runs each in all splits.
+function(light_models set labels)
+  list(TRANSFORM ARGN PREPEND light_ OUTPUT_VARIABLE folders)
+  list(JOIN folders "," names)
+  set(tools ${CMAKE_CURRENT_SOURCE_DIR}/tools)
+  light_test(make_${set} sh -c "'${light_python}' '${tools}/light_models.py' --out '${light_folder}' \
+--models ${names} && '${light_python}' '${tools}/expected.py' '${light_folder}' --models ${names} --check")
+  set_tests_properties(system.light_models.make_${set} PROPERTIES
+    LABELS "${labels}" TIMEOUT 900 FIXTURES_SETUP light_models_${set})
+  foreach(model IN LISTS ARGN)
+    light_test(${model} $<TARGET_FILE:system_tests> --private ${light_python}
+      ${CMAKE_CURRENT_SOURCE_DIR}/system/light_models_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}
+      ${light_folder}/light_${model} fused by-type stages:4 per-node)
+    set_tests_properties(system.light_models.${model} PROPERTIES
+      LABELS "${labels}" TIMEOUT 900 FIXTURES_REQUIRED light_models_${set} RESOURCE_LOCK roudi)
+  endforeach()
+endfunction()
+
+light_models(small system squeezenet shufflenet resnet50 densenet121 inception_v1)
+light_models(large "system;long" bvlc_alexnet inception_v2 vgg19 zfnet512)
