@@ -43,9 +43,9 @@ template <class... Args>
 template <class... Args>
 [[nodiscard]] tl::unexpected<Error> fail_errno(int error_number, fmt::format_string<Args...> format,
                                                Args&&... args) {
-  return tl::unexpected(
-      Error{ErrorCode::system, fmt::format(format, std::forward<Args>(args)...) + ": " +
-                                   std::error_code(error_number, std::generic_category()).message()});
+  return tl::unexpected(Error{
+      ErrorCode::system, fmt::format(format, std::forward<Args>(args)...) + ": " +
+                             std::error_code(error_number, std::generic_category()).message()});
 }
 
 // The same error with its place put before it ("digits.yaml: ...").
@@ -56,10 +56,10 @@ template <class... Args>
 }  // namespace opsplit
 
 // Returns the error of a Result from the enclosing function, else goes on.
-#define OPSPLIT_CHECK(expression)                                     \
-  do {                                                                \
-    if (auto opsplit_result_ = (expression); !opsplit_result_)        \
-      return tl::unexpected(std::move(opsplit_result_).error());      \
+#define OPSPLIT_CHECK(expression)                                \
+  do {                                                           \
+    if (auto opsplit_result_ = (expression); !opsplit_result_)   \
+      return tl::unexpected(std::move(opsplit_result_).error()); \
   } while (false)
 
 // OPSPLIT_TRY(auto value, expression): binds the value of a Result or returns its error.
@@ -67,7 +67,7 @@ template <class... Args>
 #define OPSPLIT_CONCAT(a, b) OPSPLIT_CONCAT_INNER(a, b)
 #define OPSPLIT_TRY(declaration, expression) \
   OPSPLIT_TRY_INNER(OPSPLIT_CONCAT(opsplit_result_, __LINE__), declaration, expression)
-#define OPSPLIT_TRY_INNER(result, declaration, expression)          \
-  auto result = (expression);                                       \
-  if (!result) return tl::unexpected(std::move(result).error());    \
+#define OPSPLIT_TRY_INNER(result, declaration, expression)       \
+  auto result = (expression);                                    \
+  if (!result) return tl::unexpected(std::move(result).error()); \
   declaration = std::move(*result)

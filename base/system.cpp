@@ -50,7 +50,8 @@ Result<bool> is_locked(const std::filesystem::path& path, const FileDescriptor& 
 
 // Whether the path still names the file that was opened: its last holder may have removed it.
 bool still_named(const std::filesystem::path& path, const FileDescriptor& file) {
-  struct stat named {}, opened {};
+  struct stat named {
+  }, opened{};
   return ::stat(path.c_str(), &named) == 0 && ::fstat(file.get(), &opened) == 0 &&
          named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
 }
@@ -61,8 +62,7 @@ int poll_timeout(Deadline deadline) {
   const auto now = Clock::now();
   if (deadline <= now) return 0;  // not a difference first: Deadline::min() would overflow it
   const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(deadline - now).count();
-  return static_cast<int>(
-      std::min<std::int64_t>(milliseconds, std::numeric_limits<int>::max()));
+  return static_cast<int>(std::min<std::int64_t>(milliseconds, std::numeric_limits<int>::max()));
 }
 
 FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
@@ -95,7 +95,7 @@ Result<ProcessIdentity> identify(pid_t pid) {
   // The second field, the command in brackets, may hold anything, brackets and spaces too.
   std::string_view rest = *stat;
   rest.remove_prefix(std::min(rest.size(), rest.rfind(')') + 1));
-  for (int field = 2; field < 22; ++field) {
+  for (int field = 3; field < 22; ++field) {  // `rest` begins with the third
     const auto space = rest.find(' ', 1);
     rest.remove_prefix(std::min(space, rest.size()));
   }
@@ -148,15 +148,13 @@ Result<FileDescriptor> lock_exclusive(const std::filesystem::path& path, std::st
       return fail_errno(errno, "{}: cannot lock", path.native());
     const auto holder = last_lock_holder(path);
     if (!holder) return fail(ErrorCode::refused, "{} is held by another process", path.native());
-    return fail(ErrorCode::refused, "{} is held by process {}", path.native(),
-                holder->process.pid);
+    return fail(ErrorCode::refused, "{} is held by process {}", path.native(), holder->process.pid);
   }
 }
 
 Result<> write_lock_note(const FileDescriptor& lock, std::string_view note) {
   const auto self = own_identity();
-  const auto line =
-      fmt::format("{} {} {} {}\n", self.pid, self.start_time, self.boot_id, note);
+  const auto line = fmt::format("{} {} {} {}\n", self.pid, self.start_time, self.boot_id, note);
   // One write, then the rest cut off: a reader between the two still finds a whole first line.
   if (::pwrite(lock.get(), line.data(), line.size(), 0) != static_cast<ssize_t>(line.size()) ||
       ::ftruncate(lock.get(), static_cast<off_t>(line.size())) != 0)
@@ -186,7 +184,8 @@ Result<std::uint64_t> free_bytes(const std::filesystem::path& path) {
 
 Result<std::string> read_file(const std::filesystem::path& path, std::size_t limit) {
   FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file && errno == ENOENT) return fail(ErrorCode::not_found, "{}: no such file", path.native());
+  if (!file && errno == ENOENT)
+    return fail(ErrorCode::not_found, "{}: no such file", path.native());
   if (!file) return fail_errno(errno, "{}", path.native());
   std::string content;
   std::array<char, 4096> block;

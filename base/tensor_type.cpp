@@ -9,9 +9,18 @@ namespace opsplit {
 namespace {
 
 constexpr std::array<std::pair<DType, std::string_view>, 13> dtype_names{{
-    {float32, "float32"}, {float64, "float64"}, {float16, "float16"}, {bfloat16, "bfloat16"},
-    {int8, "int8"},       {int16, "int16"},     {int32, "int32"},     {int64, "int64"},
-    {uint8, "uint8"},     {uint16, "uint16"},   {uint32, "uint32"},   {uint64, "uint64"},
+    {float32, "float32"},
+    {float64, "float64"},
+    {float16, "float16"},
+    {bfloat16, "bfloat16"},
+    {int8, "int8"},
+    {int16, "int16"},
+    {int32, "int32"},
+    {int64, "int64"},
+    {uint8, "uint8"},
+    {uint16, "uint16"},
+    {uint32, "uint32"},
+    {uint64, "uint64"},
     {bool8, "bool"},
 }};
 

@@ -109,8 +109,8 @@ class Operator {
 
 Result<> run_operator(const ipc::Attachment& attachment, const Setting& setting, Control& control) {
   const Deadline deadline = Clock::now() + std::chrono::seconds(10);
-  OPSPLIT_TRY(const auto session, ipc::Session::open(
-                                      attachment, std::make_shared<ipc::SystemFutex>(), deadline));
+  OPSPLIT_TRY(const auto session,
+              ipc::Session::open(attachment, std::make_shared<ipc::SystemFutex>(), deadline));
   ipc::Worker worker(session->handover(), static_cast<std::uint32_t>(attachment.op),
                      attachment.launch, attachment.seat, attachment.worker);
   Operator op(*session, setting, control);
@@ -155,8 +155,8 @@ Result<std::unique_ptr<Contender>> BoardHop::start(const Setting& setting, Waiti
   Plan plan = chain_plan(setting);
   OPSPLIT_CHECK(validate(plan));
   OPSPLIT_TRY(const auto layout, ipc::BoardLayout::of(plan, 1, ipc::default_participants));
-  OPSPLIT_TRY(auto board,
-              ipc::Board::create(ipc::board_name(board_deployment, board_epoch), layout, board_epoch));
+  OPSPLIT_TRY(auto board, ipc::Board::create(ipc::board_name(board_deployment, board_epoch), layout,
+                                             board_epoch));
   ::mkdir(plan_folder, 0700);
   std::ofstream(plan_file) << to_json(plan);
   std::unique_ptr<BoardHop> hop(new BoardHop(setting, std::move(plan), std::move(board)));

@@ -1,13 +1,13 @@
 // What `hop` measures: a token, or a request, that goes from process to process, one at a time.
 #pragma once
 
+#include <benchmark/benchmark.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <span>
-
-#include <benchmark/benchmark.h>
 
 #include "base/error.hpp"
 

@@ -23,7 +23,7 @@ void unmap_shared(void* memory, std::size_t bytes);
 template <class T>
 class Shared {
  public:
-  Shared() : object_(new(map_shared(sizeof(T))) T{}) {}
+  Shared() : object_(new (map_shared(sizeof(T))) T{}) {}
   Shared(const Shared&) = delete;
   Shared& operator=(const Shared&) = delete;
   ~Shared() { unmap_shared(object_, sizeof(T)); }
@@ -56,9 +56,9 @@ class Process {
 
 // What the members of a crew and the benchmark tell each other.
 struct Control {
-  std::atomic<std::uint32_t> ready;              // members that wait for the first request
-  alignas(64) std::atomic<std::uint32_t> go;     // requests asked for
-  alignas(64) std::atomic<std::uint32_t> done;   // requests answered
+  std::atomic<std::uint32_t> ready;             // members that wait for the first request
+  alignas(64) std::atomic<std::uint32_t> go;    // requests asked for
+  alignas(64) std::atomic<std::uint32_t> done;  // requests answered
   alignas(64) std::atomic<std::uint32_t> quit;
   alignas(64) std::atomic<std::uint64_t> begin_ns;  // of the timed part of the last request
   std::atomic<std::uint64_t> end_ns;

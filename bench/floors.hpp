@@ -73,7 +73,8 @@ class OwnWordLink {
 class FutexLink {
  public:
   using Memory = WordPerMember;
-  static Result<std::unique_ptr<FutexLink>> open(const Setting& setting, int index, Memory& memory) {
+  static Result<std::unique_ptr<FutexLink>> open(const Setting& setting, int index,
+                                                 Memory& memory) {
     return std::make_unique<FutexLink>(setting, static_cast<std::size_t>(index), memory);
   }
   FutexLink(const Setting& setting, std::size_t index, Memory& memory)

@@ -29,7 +29,8 @@ constexpr const char* broker_socket = "/tmp/opsplit.hop/socket";
 
 // Only the one arena, for all board hops: its epoch never changes.
 Result<Process> start_broker(const Pools& pools) {
-  const auto program = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "opsplit-broker";
+  const auto program =
+      std::filesystem::read_symlink("/proc/self/exe").parent_path() / "opsplit-broker";
   std::vector<std::string> arguments = {program, "--socket", broker_socket};
   for (const std::uint64_t pool : pools.all) {
     arguments.emplace_back("--pool");
@@ -108,9 +109,9 @@ std::optional<std::string> prepare(std::vector<std::string>& arguments) {
 // Contenders and floors take turns, in random order, so that a machine that gets slower does so for
 // all of them. What the user asks for comes later, and wins.
 void initialize(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin() + 1, {"--benchmark_repetitions=7",
-                                           "--benchmark_enable_random_interleaving=true",
-                                           "--benchmark_display_aggregates_only=true"});
+  arguments.insert(arguments.begin() + 1,
+                   {"--benchmark_repetitions=7", "--benchmark_enable_random_interleaving=true",
+                    "--benchmark_display_aggregates_only=true"});
   static std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(::strdup(argument.c_str()));
   int count = static_cast<int>(argv.size());
@@ -129,7 +130,8 @@ int run(std::vector<std::string> arguments) {
   const auto summary_file = prepare(arguments);
   initialize(arguments);
   if (!test::enter_private_namespace())
-    fmt::print(stderr, "hop: no private /tmp and /dev/shm here; an opsplitd that runs is in the way\n");
+    fmt::print(stderr,
+               "hop: no private /tmp and /dev/shm here; an opsplitd that runs is in the way\n");
   ::signal(SIGINT, end_on_signal);
   ::signal(SIGTERM, end_on_signal);
   std::vector<Case> cases = make_cases();
@@ -140,7 +142,8 @@ int run(std::vector<std::string> arguments) {
     return 1;
   }
   for (Case& c : cases)
-    benchmark::RegisterBenchmark(c.name.c_str(), [&c](benchmark::State& state) { measure(state, c); })
+    benchmark::RegisterBenchmark(c.name.c_str(),
+                                 [&c](benchmark::State& state) { measure(state, c); })
         ->Iterations(c.requests)
         ->UseManualTime();
   benchmark::RunSpecifiedBenchmarks();
@@ -156,6 +159,4 @@ int run(std::vector<std::string> arguments) {
 }  // namespace
 }  // namespace opsplit::bench
 
-int main(int argc, char** argv) {
-  return opsplit::bench::run({argv, argv + argc});
-}
+int main(int argc, char** argv) { return opsplit::bench::run({argv, argv + argc}); }

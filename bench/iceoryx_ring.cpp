@@ -22,7 +22,8 @@ std::uint64_t pool_of(std::uint64_t payload, int member) {
 }
 
 iox::capro::ServiceDescription service(int member) {
-  return {"hop", "ring", iox::capro::IdString_t(iox::cxx::TruncateToCapacity, std::to_string(member))};
+  return {"hop", "ring",
+          iox::capro::IdString_t(iox::cxx::TruncateToCapacity, std::to_string(member))};
 }
 
 iox::popo::PublisherOptions without_history() {
@@ -109,8 +110,9 @@ class PollingLink final : public IceoryxLink {
 class WaitSetLink final : public IceoryxLink {
  public:
   WaitSetLink(const Setting& setting, int index) : IceoryxLink(setting, index) {
-    waitset_.attachState(subscriber(), iox::popo::SubscriberState::HAS_DATA)
-        .or_else([](auto) { ::_exit(1); });
+    waitset_.attachState(subscriber(), iox::popo::SubscriberState::HAS_DATA).or_else([](auto) {
+      ::_exit(1);
+    });
   }
   static Result<std::unique_ptr<WaitSetLink>> open(const Setting& setting, int index, Memory&) {
     return open_link<WaitSetLink>(setting, index);

@@ -27,8 +27,8 @@ Result<Contender> start(const std::string& model, const std::string& split, int 
   // Room for as many arenas of the same size as there are splits, and then some.
   const DaemonClient::StartOptions options{.reserve = {256u << 20, 256u << 20}, .cpus = {}};
   const daemon::cli::Target target{model, split, fmt::format("split{}", index), {}};
-  OPSPLIT_TRY(auto deployment,
-              TemporaryDeployment::start("/tmp/opsplit.split", target, options, [](const auto&) {}));
+  OPSPLIT_TRY(auto deployment, TemporaryDeployment::start("/tmp/opsplit.split", target, options,
+                                                          [](const auto&) {}));
   OPSPLIT_TRY(auto client, ipc::Client::connect({deployment.socket_path().string(), target.name}));
   return Contender{std::move(deployment), std::move(client)};
 }
@@ -39,9 +39,9 @@ void measure(benchmark::State& state, ipc::Client& client) {
     inputs.push_back({spec.type, std::vector<std::byte>(byte_size(spec.type).value())});
   for ([[maybe_unused]] auto _ : state) {
     auto request = daemon::cli::submit(client, inputs);
-    const auto outputs = request ? daemon::cli::answer(client, *request)
-                                 : Result<std::vector<daemon::HostTensor>>(
-                                       tl::unexpected(request.error()));
+    const auto outputs =
+        request ? daemon::cli::answer(client, *request)
+                : Result<std::vector<daemon::HostTensor>>(tl::unexpected(request.error()));
     if (!outputs) return state.SkipWithError(outputs.error().message.c_str());
   }
 }
@@ -70,10 +70,11 @@ int run(int argc, char** argv) {
       return 1;
     }
     contenders.push_back(std::move(*contender));
-    benchmark::RegisterBenchmark(split.c_str(), [client = contenders.back().client.get()](
-                                                    benchmark::State& state) {
-      measure(state, *client);
-    })->UseRealTime()->Unit(benchmark::kMicrosecond);
+    benchmark::RegisterBenchmark(split.c_str(),
+                                 [client = contenders.back().client.get()](
+                                     benchmark::State& state) { measure(state, *client); })
+        ->UseRealTime()
+        ->Unit(benchmark::kMicrosecond);
   }
   benchmark::RunSpecifiedBenchmarks();
   return 0;

@@ -69,7 +69,8 @@ json summarize(const std::vector<Case>& cases) {
 }
 
 void print_summary(const json& summary) {
-  std::vector<std::vector<std::string>> rows = {{"one hop", "p50 us", "p99 us", "requests", "copied B"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"one hop", "p50 us", "p99 us", "requests", "copied B"}};
   for (const json& figure : summary["figures"])
     rows.push_back({figure["name"], fmt::format("{:.3f}", figure["p50_ns"].get<double>() / 1e3),
                     fmt::format("{:.3f}", figure["p99_ns"].get<double>() / 1e3),
@@ -78,9 +79,12 @@ void print_summary(const json& summary) {
   fmt::print("\n{}", daemon::render_table(rows));
   rows = {{"hop", "/ floor", "ratio", "limit", ""}};
   for (const json& ratio : summary["ratios"])
-    rows.push_back({ratio["name"], ratio["to"], fmt::format("{:.3f}", ratio["ratio"].get<double>()),
-                    ratio.contains("limit") ? fmt::format("{:.2f}", ratio["limit"].get<double>()) : "-",
-                    !ratio.contains("met") ? "" : ratio["met"] ? "ok" : "MISSED"});
+    rows.push_back(
+        {ratio["name"], ratio["to"], fmt::format("{:.3f}", ratio["ratio"].get<double>()),
+         ratio.contains("limit") ? fmt::format("{:.2f}", ratio["limit"].get<double>()) : "-",
+         !ratio.contains("met") ? ""
+         : ratio["met"]         ? "ok"
+                                : "MISSED"});
   fmt::print("\n{}", daemon::render_table(rows));
 }
 

@@ -144,7 +144,8 @@ void Daemon::reply(ConnectionId id, const json& message) {
 void Daemon::reply(ConnectionId id, const Error& error) { reply(id, ipc::error_reply(error)); }
 
 void Daemon::handle(ConnectionId id, const json& request) {
-  if (!request.is_object()) return reply(id, Error{ErrorCode::invalid_input, "request: not an object"});
+  if (!request.is_object())
+    return reply(id, Error{ErrorCode::invalid_input, "request: not an object"});
   const auto op = text(request, "op");
   const auto version = text(request, "version");
   const auto name = text(request, "deployment");
@@ -196,20 +197,20 @@ void Daemon::up(ConnectionId id, const json& request) {
   reply(id, json{{"progress", fmt::format("planning {}", deployment->model.filename().string())}});
   const std::uint64_t epoch = ++last_epoch_;
   const bool temporary = request.value("temporary", false);
-  boost::asio::post(planner_, [this, id, name, epoch, temporary,
-                               deployment = std::move(*deployment)]() mutable {
-    auto planned = plan_deployment(std::move(deployment));
-    if (planned) {
-      if (auto written = write_folder(*planned, ipc::folder_path(name, epoch)); !written)
-        planned = tl::unexpected(written.error());
-    }
-    // The graph holds the weights once more: they are in the folder now.
-    if (planned) planned->graph = {};
-    auto result = std::make_shared<Result<Planned>>(std::move(planned));
-    boost::asio::post(io_, [this, id, name, epoch, temporary, result] {
-      prepared(id, name, epoch, temporary, std::move(*result));
-    });
-  });
+  boost::asio::post(
+      planner_, [this, id, name, epoch, temporary, deployment = std::move(*deployment)]() mutable {
+        auto planned = plan_deployment(std::move(deployment));
+        if (planned) {
+          if (auto written = write_folder(*planned, ipc::folder_path(name, epoch)); !written)
+            planned = tl::unexpected(written.error());
+        }
+        // The graph holds the weights once more: they are in the folder now.
+        if (planned) planned->graph = {};
+        auto result = std::make_shared<Result<Planned>>(std::move(planned));
+        boost::asio::post(io_, [this, id, name, epoch, temporary, result] {
+          prepared(id, name, epoch, temporary, std::move(*result));
+        });
+      });
 }
 
 void Daemon::prepared(ConnectionId id, std::string name, std::uint64_t epoch, bool temporary,
@@ -385,15 +386,18 @@ void Daemon::remove(const std::string& name) {
 }
 
 void Daemon::finish_if_empty() {
-  if (!deployments_.empty() || !preparing_.empty() || recovering_ ||
-      !waiting_for_broker_.empty())
+  if (!deployments_.empty() || !preparing_.empty() || recovering_ || !waiting_for_broker_.empty())
     return;
   broker_.stop([this] {
+    // Nothing after a broker that ended as it should; what it left otherwise.
+    // An `up` may have come meanwhile: what it writes is not stale.
+    if (deployments_.empty() && preparing_.empty())
+      if (const auto removed = remove_stale_files(); !removed)
+        spdlog::warn("{}", removed.error().message);
     std::error_code ignored;
     std::filesystem::remove_all(context_.log_folder, ignored);
     std::filesystem::remove(options_.folder / "broker.sock", ignored);
     std::filesystem::remove(options_.folder / "broker.sock.lock", ignored);
-    remove_files_of_dead_broker();
     for (const auto& callback : std::exchange(when_empty_, {})) callback();
     if (!shutting_down_ && !options_.exit_when_empty) return;
     if (!deployments_.empty() || !preparing_.empty()) return;
@@ -462,8 +466,8 @@ void Daemon::serve_waiting_clients() {
     if (connection == connections_.end()) continue;
     const auto found = deployments_.find(client.deployment);
     if (found == deployments_.end() && !preparing_.contains(client.deployment)) {
-      reply(client.connection, Error{ErrorCode::not_found,
-                                     fmt::format("no deployment '{}'", client.deployment)});
+      reply(client.connection,
+            Error{ErrorCode::not_found, fmt::format("no deployment '{}'", client.deployment)});
       continue;
     }
     if (found == deployments_.end() || found->second->phase() != RunningDeployment::Phase::ready) {

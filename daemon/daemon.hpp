@@ -37,10 +37,10 @@ namespace opsplit::daemon {
 class Daemon {
  public:
   struct Options {
-    std::filesystem::path folder;          // of the socket and the logs
-    std::filesystem::path programs;        // where opsplit-operator and opsplit-broker are
-    std::vector<std::uint64_t> reserve;    // bytes of further arenas that the broker sets aside
-    bool exit_when_empty = false;          // after the last `down`
+    std::filesystem::path folder;        // of the socket and the logs
+    std::filesystem::path programs;      // where opsplit-operator and opsplit-broker are
+    std::vector<std::uint64_t> reserve;  // bytes of further arenas that the broker sets aside
+    bool exit_when_empty = false;        // after the last `down`
   };
 
   // Everything but the listener outlives the daemon.
@@ -100,7 +100,7 @@ class Daemon {
   bool shutting_down_ = false;
   std::uint64_t last_epoch_ = 0;
   std::map<std::string, std::unique_ptr<RunningDeployment>, std::less<>> deployments_;
-  std::set<std::string, std::less<>> preparing_;  // names
+  std::set<std::string, std::less<>> preparing_;                         // names
   std::map<std::string, std::vector<std::function<void()>>> cancelled_;  // `down` while preparing
   std::map<ConnectionId, std::unique_ptr<Connection>> connections_;
   ConnectionId last_connection_ = 0;

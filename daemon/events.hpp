@@ -26,7 +26,8 @@ class Watch {
   Watch() = default;
   Watch(boost::asio::io_context& io, int fd, Descriptor::wait_type type,
         std::function<void()> callback)
-      : state_(std::make_shared<State>(State{Descriptor(io, fcntl(fd, F_DUPFD_CLOEXEC, 0)), type, std::move(callback)})) {
+      : state_(std::make_shared<State>(
+            State{Descriptor(io, fcntl(fd, F_DUPFD_CLOEXEC, 0)), type, std::move(callback)})) {
     arm(state_);
   }
   Watch(Watch&&) noexcept = default;

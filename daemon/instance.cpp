@@ -28,12 +28,18 @@ std::optional<Deadline> Instance::died(Deadline now) {
 
 std::string_view to_string(Instance::State state) {
   switch (state) {
-    case Instance::State::starting: return "starting";
-    case Instance::State::ready: return "ready";
-    case Instance::State::backing_off: return "backing off";
-    case Instance::State::failed: return "failed";
-    case Instance::State::stopping: return "stopping";
-    case Instance::State::gone: return "gone";
+    case Instance::State::starting:
+      return "starting";
+    case Instance::State::ready:
+      return "ready";
+    case Instance::State::backing_off:
+      return "backing off";
+    case Instance::State::failed:
+      return "failed";
+    case Instance::State::stopping:
+      return "stopping";
+    case Instance::State::gone:
+      return "gone";
   }
   return "unknown";
 }

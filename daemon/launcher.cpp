@@ -45,7 +45,8 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
 
 Result<Process> ProcessLauncher::launch(const Command& command) {
   std::vector<std::string> variables;
-  for (char** variable = environ; *variable != nullptr; ++variable) variables.emplace_back(*variable);
+  for (char** variable = environ; *variable != nullptr; ++variable)
+    variables.emplace_back(*variable);
   for (const std::string& addition : command.environment) {
     const std::string_view name(addition.c_str(), addition.find('=') + 1);
     std::erase_if(variables, [&](const std::string& v) { return v.starts_with(name); });

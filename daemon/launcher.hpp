@@ -11,7 +11,7 @@
 namespace opsplit::daemon {
 
 struct Command {
-  std::vector<std::string> arguments;  // [0] is the program's path
+  std::vector<std::string> arguments;    // [0] is the program's path
   std::vector<std::string> environment;  // "NAME=value", added to ours
   std::vector<int> cpus;                 // to run on; empty: as we do
   std::filesystem::path log;             // stdout and stderr are appended to it

@@ -10,9 +10,7 @@ namespace opsplit::daemon {
 
 // Of the socket and the logs. In /tmp like RouDi's own files: whoever has another /tmp has another
 // opsplitd, too.
-inline std::filesystem::path default_folder() {
-  return "/tmp/opsplit-" + std::to_string(getuid());
-}
+inline std::filesystem::path default_folder() { return "/tmp/opsplit-" + std::to_string(getuid()); }
 
 // Of opsplit's programs: where this one is.
 inline std::filesystem::path program_folder() {

@@ -52,8 +52,8 @@ Result<Planned> plan_deployment(Deployment deployment) {
   }
   OPSPLIT_CHECK(planned.deployment.check_operators(names));
   OPSPLIT_TRY(const Topology topology, Topology::of_this_machine());
-  OPSPLIT_TRY(planned.cores, assign_cores(topology, topology.allowed(), demands,
-                                          planned.deployment.objective));
+  OPSPLIT_TRY(planned.cores,
+              assign_cores(topology, topology.allowed(), demands, planned.deployment.objective));
   for (std::size_t i = 0; i < planned.cores.size(); ++i) {
     const PlannedOperator& op = planned.plan.operators[i];
     if (op.cost < small_task_flops * static_cast<double>(op.tasks.size()))

@@ -35,7 +35,8 @@ std::string last_words(const std::filesystem::path& log) {
 }  // namespace
 
 struct RunningDeployment::RunningInstance {
-  RunningInstance(boost::asio::io_context& io, std::uint32_t operator_index, std::uint32_t seat_index)
+  RunningInstance(boost::asio::io_context& io, std::uint32_t operator_index,
+                  std::uint32_t seat_index)
       : op(operator_index), seat(seat_index), life(RestartPolicy{}), timer(io) {}
 
   std::uint32_t op;
@@ -83,10 +84,10 @@ Result<> RunningDeployment::start(std::uint64_t epoch, std::function<void(Result
   if (folder != folder_) std::filesystem::rename(folder_, folder, moved);
   if (moved) return fail_errno(moved.value(), "{}", folder);
   folder_ = folder;
-  OPSPLIT_TRY(const ipc::BoardLayout layout,
-              ipc::BoardLayout::of(planned_.plan,
-                                   static_cast<std::uint32_t>(planned_.deployment.depth),
-                                   ipc::default_participants));
+  OPSPLIT_TRY(
+      const ipc::BoardLayout layout,
+      ipc::BoardLayout::of(planned_.plan, static_cast<std::uint32_t>(planned_.deployment.depth),
+                           ipc::default_participants));
   OPSPLIT_TRY(ipc::Board board, ipc::Board::create(ipc::board_name(name(), epoch), layout, epoch));
   board_ = std::make_unique<ipc::Board>(std::move(board));
   handover_ = std::make_unique<ipc::Handover>(*board_, planned_.plan, context_.futex);
@@ -150,8 +151,13 @@ Result<> RunningDeployment::launch(RunningInstance& instance) {
   const PlannedOperator& op = planned_.plan.operators[instance.op];
   const CoreAssignment& cores = planned_.cores[instance.op];
   Command command;
-  command.arguments = {context_.operator_program.string(), "--socket", context_.socket.string(),
-                       "--deployment", name(), "--operator", op.name};
+  command.arguments = {context_.operator_program.string(),
+                       "--socket",
+                       context_.socket.string(),
+                       "--deployment",
+                       name(),
+                       "--operator",
+                       op.name};
   // libgomp has no other way to be told: its workers must not spin on cores that the next operator
   // needs now.
   command.environment = {cores.exclusive ? "GOMP_SPINCOUNT=100000" : "GOMP_SPINCOUNT=1000"};
@@ -200,7 +206,8 @@ ipc::Attachment RunningDeployment::attachment_of(LaunchNumber launch) const {
 Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid) {
   const RunningInstance* instance = find(pid);
   if (instance == nullptr || instance->life.state() != Instance::State::starting)
-    return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(), pid);
+    return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(),
+                pid);
   const CoreAssignment& cores = planned_.cores[instance->op];
   ipc::Attachment attachment = attachment_of(instance->launch);
   attachment.op = static_cast<std::int32_t>(instance->op);
@@ -213,7 +220,8 @@ Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid) {
 Result<> RunningDeployment::operator_ready(pid_t pid) {
   RunningInstance* instance = find(pid);
   if (instance == nullptr || instance->life.state() != Instance::State::starting)
-    return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(), pid);
+    return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(),
+                pid);
   instance->timer.cancel();
   instance->life.became_ready();
   ipc::Participant& record = board_->participant(instance->launch);
@@ -237,9 +245,8 @@ void RunningDeployment::on_death(RunningInstance& instance) {
   instance.last_end = context_.launcher.reap(instance.process);
   instance.running = false;
   const std::string words = last_words(instance.log);
-  const std::string reason =
-      fmt::format("{} ended with {}{}{}", describe(instance), instance.last_end,
-                  words.empty() ? "" : ": ", words);
+  const std::string reason = fmt::format("{} ended with {}{}{}", describe(instance),
+                                         instance.last_end, words.empty() ? "" : ": ", words);
   const auto given_back = handover_->give_back(instance.launch, reason);
   release_participant(instance.launch);
   const auto restart_at = instance.life.died(Clock::now());
@@ -329,8 +336,8 @@ void RunningDeployment::end_epoch() {
 Result<ipc::Attachment> RunningDeployment::attach_client(const ProcessIdentity& client) {
   // One record stays free for a restarted operator.
   if (clients_.size() + instances_.size() + 2 >= board_->layout().participants)
-    return fail(ErrorCode::limit_exceeded, "deployment '{}': {} clients are attached already", name(),
-                clients_.size());
+    return fail(ErrorCode::limit_exceeded, "deployment '{}': {} clients are attached already",
+                name(), clients_.size());
   OPSPLIT_TRY(FileDescriptor pidfd, open_pidfd(client));
   const LaunchNumber launch = new_launch_number();
   register_participant(launch, client, 0, ipc::Mode::active);

@@ -24,8 +24,8 @@ void keep_from_children(std::span<std::byte> bytes) {
 
 Result<> check_deployment_name(std::string_view name) {
   const bool valid = !name.empty() && name.size() <= 64 && std::ranges::all_of(name, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-';
   });
   if (!valid)
     return fail(ErrorCode::invalid_input,

@@ -37,8 +37,8 @@ class Arena {
   // Blocks until the deadline at most. Errors: unavailable (no broker runs), refused (the broker
   // is another user's or has another iceoryx version, or the arena is smaller than `bytes`),
   // timed_out (not published), system.
-  static Result<Arena> attach(std::string_view runtime_name, const ArenaId& id,
-                              std::uint64_t bytes, Deadline deadline);
+  static Result<Arena> attach(std::string_view runtime_name, const ArenaId& id, std::uint64_t bytes,
+                              Deadline deadline);
   Arena(Arena&&) noexcept;
   Arena& operator=(Arena&&) noexcept;
   ~Arena();  // gives the chunk back to the broker

@@ -49,10 +49,11 @@ Result<BoardLayout> BoardLayout::of(const Plan& plan, std::uint32_t depth,
     fits = fits && append(end, std::uint64_t{depth} * words, sizeof(std::uint64_t),
                           layout.hints.emplace_back());
   }
-  fits = fits &&
-         append(end, std::uint64_t{depth} * layout.tasks, sizeof(TaskRecord), layout.task_records) &&
-         append(end, std::uint64_t{depth} * layout.tensors, sizeof(SharedHeader), layout.headers) &&
-         append(end, participants, sizeof(Participant), layout.participant_records);
+  fits =
+      fits &&
+      append(end, std::uint64_t{depth} * layout.tasks, sizeof(TaskRecord), layout.task_records) &&
+      append(end, std::uint64_t{depth} * layout.tensors, sizeof(SharedHeader), layout.headers) &&
+      append(end, participants, sizeof(Participant), layout.participant_records);
   if (!fits) return fail(ErrorCode::limit_exceeded, "the board's size overflows");
   layout.total_bytes = end;
   return layout;
@@ -140,8 +141,6 @@ Result<Board> Board::open(const std::string& name, const BoardLayout& layout,
   return fail(ErrorCode::not_found, "board /dev/shm/{}: {}", name, error.what());
 }
 
-void Board::remove(const std::string& name) {
-  bip::shared_memory_object::remove(name.c_str());
-}
+void Board::remove(const std::string& name) { bip::shared_memory_object::remove(name.c_str()); }
 
 }  // namespace opsplit::ipc

@@ -69,7 +69,13 @@ struct TaskWord {
   }
 };
 
-enum class SlotState : std::uint8_t { free = 0, filling = 1, running = 2, closing = 3, retired = 4 };
+enum class SlotState : std::uint8_t {
+  free = 0,
+  filling = 1,
+  running = 2,
+  closing = 3,
+  retired = 4
+};
 
 //  bits   63-32 generation | 31-28 state | 27-24 zero | 23-0 holder: the client's launch number
 struct SlotWord {
@@ -114,7 +120,7 @@ static_assert(sizeof(SlotRecord) == 64);
 
 struct alignas(128) TaskRecord {
   std::atomic<std::uint64_t> word;
-  std::atomic<std::uint64_t> started_ns;   // CLOCK_MONOTONIC, of the claim that finished it
+  std::atomic<std::uint64_t> started_ns;  // CLOCK_MONOTONIC, of the claim that finished it
   std::atomic<std::uint64_t> finished_ns;
   std::atomic<std::uint64_t> bytes_copied;
   std::array<char, 96> failure;  // why it failed, in words; cut off at the end, not terminated

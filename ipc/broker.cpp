@@ -57,8 +57,7 @@ Result<std::vector<std::uint64_t>> pool_sizes(std::span<const std::uint64_t> poo
   return sizes;
 }
 
-iox::RouDiConfig_t roudi_config(const std::vector<std::uint64_t>& sizes,
-                                const std::string& group) {
+iox::RouDiConfig_t roudi_config(const std::vector<std::uint64_t>& sizes, const std::string& group) {
   MePooConfig pools;
   for (const std::uint64_t size : sizes)
     pools.addMemPool({static_cast<std::uint32_t>(size + pool_overhead), 1});
@@ -197,24 +196,8 @@ Result<std::unique_ptr<Broker>> Broker::start(std::vector<std::uint64_t> pools,
   OPSPLIT_TRY(const std::string group, group_name());
   const auto config = roudi_config(state->sizes, group);
 
-  std::uint64_t last_segment = 0;  // of our own last broker
-  if (const auto last = last_lock_holder(broker_lock_path)) {
-    const auto mark = last->note.rfind("mgmt ");
-    if (mark != std::string::npos)
-      std::from_chars(last->note.data() + mark + 5, last->note.data() + last->note.size(),
-                      last_segment);
-  }
-  auto lock = lock_exclusive(broker_lock_path, fmt::format("mgmt {}", last_segment));
-  if (!lock) return within("another broker is running", std::move(lock).error());
-  state->lock = std::move(*lock);
-  if (const auto alone = refuse_foreign_roudi(last_segment); !alone) {
-    remove_files({broker_lock_path});
-    return tl::unexpected(alone.error());
-  }
+  OPSPLIT_TRY(state->lock, take_over_from_dead_broker());
   state->segments = segment_files(group);
-  remove_files(state->segments);
-  remove_files(socket_and_lock_files());
-  remove_files(runtime_files());
 
   tame_iceoryx([state = state.get(), on_fatal = std::move(on_fatal)](const char* error) {
     state->remove_all();
@@ -285,9 +268,9 @@ Result<> Broker::publish(const ArenaId& id, std::uint64_t bytes) {
   if (data == nullptr) return fail(ErrorCode::system, "iceoryx has no publisher left");
   iox::popo::PublisherPortUser port(data);
   // Asking for all of the pool's bytes makes iceoryx choose just this pool.
-  auto chunk = port.tryAllocateChunk(static_cast<std::uint32_t>(state_->sizes[pool]), page,
-                                     iox::CHUNK_NO_USER_HEADER_SIZE,
-                                     iox::CHUNK_NO_USER_HEADER_ALIGNMENT);
+  auto chunk =
+      port.tryAllocateChunk(static_cast<std::uint32_t>(state_->sizes[pool]), page,
+                            iox::CHUNK_NO_USER_HEADER_SIZE, iox::CHUNK_NO_USER_HEADER_ALIGNMENT);
   if (chunk.has_error()) {
     port.destroy();
     return fail(ErrorCode::system, "iceoryx does not loan a pool that is free");

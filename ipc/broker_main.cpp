@@ -147,8 +147,9 @@ int broker_main(const std::string& socket, const std::vector<std::uint64_t>& poo
 int main(int argc, char** argv) {
   spdlog::set_default_logger(spdlog::stderr_logger_mt("broker"));
   spdlog::set_pattern("%Y-%m-%d %H:%M:%S.%e broker[%P] %l: %v");
-  CLI::App app("opsplit-broker: owns the shared memory of this host's opsplit deployments.\n"
-               "Started by opsplitd; there is no need to start it by hand.");
+  CLI::App app(
+      "opsplit-broker: owns the shared memory of this host's opsplit deployments.\n"
+      "Started by opsplitd; there is no need to start it by hand.");
   std::string socket;
   std::vector<std::uint64_t> pools;
   app.add_option("--socket", socket, "where it listens; the folder belongs to this user alone")

@@ -20,8 +20,8 @@ std::uint64_t deadline_after(std::uint64_t now, nanoseconds timeout) {
 // Sleeps on `word` unless `done`, announced in `waiters` so that nobody makes a system call for
 // nothing; `done` is looked at again after the announcement.
 template <class Done>
-void sleep_once(Futex& futex, std::atomic<std::uint32_t>& word,
-                std::atomic<std::uint32_t>& waiters, std::uint64_t deadline_ns, Done done) {
+void sleep_once(Futex& futex, std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& waiters,
+                std::uint64_t deadline_ns, Done done) {
   waiters.fetch_add(1);
   const std::uint32_t seen = word.load();
   if (!done()) futex.wait(word, seen, std::min(deadline_ns, futex.now_ns() + look_again_ns));
@@ -82,8 +82,8 @@ Result<> Request::wait(nanoseconds timeout) {
   const std::uint64_t spin_until = start + session_->attachment().worker.spin_ns;
   while (!ready()) {
     if (session_->over())
-      return fail(ErrorCode::epoch_lost, "deployment '{}' was stopped or restarted under the request",
-                  deployment);
+      return fail(ErrorCode::epoch_lost,
+                  "deployment '{}' was stopped or restarted under the request", deployment);
     const std::uint64_t now = futex.now_ns();
     if (now >= deadline)
       return fail(ErrorCode::timed_out, "deployment '{}': no answer within {} ms", deployment,
@@ -158,11 +158,10 @@ Result<std::shared_ptr<Session>> Client::attach() {
   const auto deadline =
       Clock::now() + std::chrono::duration_cast<Clock::duration>(options_.timeout);
   OPSPLIT_TRY(MessageSocket socket, MessageSocket::connect(options_.socket, deadline));
-  OPSPLIT_TRY(const nlohmann::json reply,
-              socket.call({{"op", "attach_client"},
-                           {"version", OPSPLIT_VERSION},
-                           {"deployment", options_.deployment}},
-                          deadline));
+  OPSPLIT_TRY(const nlohmann::json reply, socket.call({{"op", "attach_client"},
+                                                       {"version", OPSPLIT_VERSION},
+                                                       {"deployment", options_.deployment}},
+                                                      deadline));
   OPSPLIT_TRY(const Attachment attachment, attachment_from_json(reply));
   OPSPLIT_TRY(auto session, Session::open(attachment, futex_, deadline));
   session->keep(std::make_unique<MessageSocket>(std::move(socket)));

@@ -19,8 +19,7 @@ void SystemFutex::wait(std::atomic<std::uint32_t>& word, std::uint32_t seen,
   // FUTEX_WAIT_BITSET takes an absolute CLOCK_MONOTONIC time.
   const timespec deadline{static_cast<time_t>(deadline_ns / 1'000'000'000),
                           static_cast<long>(deadline_ns % 1'000'000'000)};
-  syscall(SYS_futex, &word, FUTEX_WAIT_BITSET, seen, &deadline, nullptr,
-          FUTEX_BITSET_MATCH_ANY);
+  syscall(SYS_futex, &word, FUTEX_WAIT_BITSET, seen, &deadline, nullptr, FUTEX_BITSET_MATCH_ANY);
 }
 
 void SystemFutex::wake(std::atomic<std::uint32_t>& word, int sleepers) {

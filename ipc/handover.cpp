@@ -110,12 +110,9 @@ std::optional<Claim> Handover::claim(std::uint32_t slot, std::uint32_t task, Lau
 void Handover::prefetch(std::uint32_t slot, std::uint32_t task) const {
   const Route& route = routes_[task];
   prefetch_to_write(&board_.task(slot, task));
-  for (const Index producer : producers(route))
-    __builtin_prefetch(&board_.task(slot, producer));
-  for (const Index tensor : read(route))
-    __builtin_prefetch(&board_.tensor_header(slot, tensor));
-  for (const Index tensor : written(route))
-    prefetch_to_write(&board_.tensor_header(slot, tensor));
+  for (const Index producer : producers(route)) __builtin_prefetch(&board_.task(slot, producer));
+  for (const Index tensor : read(route)) __builtin_prefetch(&board_.tensor_header(slot, tensor));
+  for (const Index tensor : written(route)) prefetch_to_write(&board_.tensor_header(slot, tensor));
   for (const Index consumer : consumers(route)) __builtin_prefetch(&routes_[consumer]);
 }
 
@@ -136,8 +133,9 @@ std::optional<Claim> Handover::find_work(std::uint32_t op, LaunchNumber launch) 
   for (std::uint32_t pass = 0; pass < board_.layout().depth; ++pass) {
     std::optional<std::uint32_t> oldest;
     for (std::uint32_t slot = 0; slot < board_.layout().depth; ++slot)
-      if (hinted(slot) && (!oldest || board_.slot(slot).ticket.load(std::memory_order_relaxed) <
-                                          board_.slot(*oldest).ticket.load(std::memory_order_relaxed)))
+      if (hinted(slot) &&
+          (!oldest || board_.slot(slot).ticket.load(std::memory_order_relaxed) <
+                          board_.slot(*oldest).ticket.load(std::memory_order_relaxed)))
         oldest = slot;
     if (!oldest) return std::nullopt;
     for (std::uint32_t w = 0; w < words; ++w) {
@@ -176,14 +174,16 @@ bool Handover::commit(const Claim& claim, LaunchNumber launch, TaskState outcome
   const TaskWord to{claim.generation, outcome, claim.attempts, launch};
   if (!swap(board_.task(claim.slot, claim.task).word, from, to)) return false;
   announce(claim.slot, claim.task, claim.generation);
+  // A close that waited for this claim may have nobody else left to finish it.
+  if (load(board_.slot(claim.slot)).state == SlotState::closing) advance_closing(claim.slot);
   return true;
 }
 
 void Handover::hint(std::uint32_t slot, std::uint32_t task) {
   const Route& route = routes_[task];
   const Hints& hints = hints_[route.op];
-  hints.words[slot * hints.words_per_slot + route.in_operator / 64].fetch_or(std::uint64_t{1}
-                                                                       << route.in_operator % 64);
+  hints.words[slot * hints.words_per_slot + route.in_operator / 64].fetch_or(
+      std::uint64_t{1} << route.in_operator % 64);
   ring(board_.doorbell(route.op), futex_);
 }
 
@@ -272,9 +272,11 @@ bool Handover::advance_closing(std::uint32_t slot) {
     swept = swept && !(word.generation == generation && word.state == TaskState::claimed);
   }
   if (!swept) return false;
-  const bool over = board_.header().over.load() != 0;
-  if (swap(record.word, closing,
-           {generation + 1, over ? SlotState::retired : SlotState::free, 0})) {
+  const SlotWord free{generation + 1, SlotState::free, 0};
+  if (swap(record.word, closing, free)) {
+    // end_epoch() sets `over` and then retires what is free: one of the two sees the other.
+    if (board_.header().over.load() != 0)
+      swap(record.word, free, SlotWord{generation + 1, SlotState::retired, 0});
     board_.header().slots_freed.fetch_add(1);
     if (board_.header().slot_waiters.load() != 0)
       futex_.wake(board_.header().slots_freed, INT32_MAX);
@@ -291,10 +293,8 @@ Handover::GivenBack Handover::give_back(LaunchNumber dead, std::string_view last
       if (word.state != TaskState::claimed || word.holder != dead) continue;
       const auto attempts = static_cast<std::uint8_t>(std::min(word.attempts + 1, 15));
       if (attempts < max_attempts) {
-        result.tasks += swap(record.word, word,
-                             {word.generation, TaskState::waiting, attempts, 0})
-                            ? 1
-                            : 0;
+        result.tasks +=
+            swap(record.word, word, {word.generation, TaskState::waiting, attempts, 0}) ? 1 : 0;
         continue;
       }
       write_failure({slot, task, word.generation, attempts, false}, last_words);

@@ -147,7 +147,7 @@ class Handover {
     bool feeds_client;
     // Its four lists follow each other; where each ends.
     Index producers_end, consumers_end, read_end, written_end;
-    std::uint32_t elsewhere;      // in long_lists_, if `lists` is too short
+    std::uint32_t elsewhere;  // in long_lists_, if `lists` is too short
     std::array<Index, 22> lists;
   };
   static_assert(sizeof(Route) == 64);
@@ -189,11 +189,11 @@ class Handover {
   const Board& board_;
   const Plan& plan_;
   Futex& futex_;
-  std::vector<Route> routes_;                          // of each task
+  std::vector<Route> routes_;  // of each task
   std::vector<Index> long_lists_;
-  std::vector<Hints> hints_;                           // of each operator
-  std::vector<std::uint32_t> client_fed_tasks_;        // read the graph's inputs
-  std::vector<std::uint32_t> client_feeding_tasks_;    // write the graph's outputs
+  std::vector<Hints> hints_;                                    // of each operator
+  std::vector<std::uint32_t> client_fed_tasks_;                 // read the graph's inputs
+  std::vector<std::uint32_t> client_feeding_tasks_;             // write the graph's outputs
   std::vector<std::vector<std::uint32_t>> consumer_operators_;  // of each task, each once
 };
 

@@ -299,8 +299,8 @@ std::span<std::byte> TakenChunk::payload() const { return state_->payload; }
 Result<std::unique_ptr<TakenChunk>> TakenChunk::take(std::string_view runtime_name,
                                                      const ArenaId& arena, Deadline deadline) {
   const bool valid_name = std::ranges::all_of(runtime_name, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '_' || c == '-' || c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-' || c == '.';
   });
   if (!valid_name || runtime_name.empty() || runtime_name.size() > 64)
     return fail(ErrorCode::invalid_input, "runtime name '{}': 1 to 64 of [A-Za-z0-9_.-]",
@@ -309,8 +309,8 @@ Result<std::unique_ptr<TakenChunk>> TakenChunk::take(std::string_view runtime_na
   tame_iceoryx();
   const auto runtime = Registry::get().of(broker);
 
-  const auto job = [runtime, arena, deadline, name = std::string(runtime_name)]()
-      -> Result<std::unique_ptr<TakenChunk>> {
+  const auto job = [runtime, arena, deadline,
+                    name = std::string(runtime_name)]() -> Result<std::unique_ptr<TakenChunk>> {
     const std::unique_lock busy(runtime->busy, deadline);
     if (!busy) return no_answer(*runtime);
     if (runtime->posh == nullptr) OPSPLIT_CHECK(register_with_roudi(runtime, name, deadline));

@@ -142,8 +142,7 @@ Result<MessageSocket> MessageSocket::adopt(FileDescriptor socket) {
                        PeerCredentials{credentials.pid, credentials.uid, credentials.gid});
 }
 
-Result<MessageSocket> MessageSocket::connect(const std::filesystem::path& path,
-                                             Deadline deadline) {
+Result<MessageSocket> MessageSocket::connect(const std::filesystem::path& path, Deadline deadline) {
   OPSPLIT_TRY(const sockaddr_un address, address_of(path));
   OPSPLIT_TRY(FileDescriptor socket, new_socket());
   while (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) !=
@@ -311,8 +310,8 @@ Result<MessageListener> MessageListener::bind(const std::filesystem::path& path)
 
 Result<std::optional<MessageSocket>> MessageListener::accept() {
   while (true) {
-    FileDescriptor accepted(::accept4(socket_.get(), nullptr, nullptr,
-                                      SOCK_CLOEXEC | SOCK_NONBLOCK));
+    FileDescriptor accepted(
+        ::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!accepted && (errno == EINTR || errno == ECONNABORTED)) continue;
     if (!accepted && (errno == EAGAIN || errno == EWOULDBLOCK)) return std::nullopt;
     if (!accepted) return fail_errno(errno, "{}: accept", path_.native());

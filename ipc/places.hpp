@@ -6,12 +6,10 @@
 #include <cstdint>
 #include <span>
 #include <vector>
-#include <vector>
 
 #include "base/error.hpp"
 #include "base/plan.hpp"
 #include "ipc/board.hpp"
-#include "ipc/tensor_header.hpp"
 #include "ipc/tensor_header.hpp"
 
 namespace opsplit::ipc {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <optional>
 #include <sstream>
 
@@ -129,6 +130,28 @@ Result<> refuse_foreign_roudi(std::uint64_t our_last) {
 
 void remove_files(const std::vector<std::filesystem::path>& files) {
   for (const auto& file : files) ::unlink(file.c_str());
+}
+
+Result<FileDescriptor> take_over_from_dead_broker() {
+  std::uint64_t last_segment = 0;  // of our own last broker
+  if (const auto last = last_lock_holder(broker_lock_path)) {
+    const auto mark = last->note.rfind("mgmt ");
+    if (mark != std::string::npos)
+      std::from_chars(last->note.data() + mark + 5, last->note.data() + last->note.size(),
+                      last_segment);
+  }
+  auto lock = lock_exclusive(broker_lock_path, fmt::format("mgmt {}", last_segment));
+  if (!lock) return within("another broker is running", std::move(lock).error());
+  const auto alone = refuse_foreign_roudi(last_segment);
+  const auto group = alone ? group_name() : tl::unexpected(alone.error());
+  if (!group) {
+    remove_files({broker_lock_path});
+    return tl::unexpected(group.error());
+  }
+  remove_files(segment_files(*group));
+  remove_files(socket_and_lock_files());
+  remove_files(runtime_files());
+  return lock;
 }
 
 }  // namespace opsplit::ipc

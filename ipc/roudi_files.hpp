@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "base/system.hpp"
 
 namespace opsplit::ipc {
 
@@ -38,7 +39,11 @@ std::uint64_t management_segment_inode();
 // broker recorded: its segment may still be mapped by processes of its epoch, and that is fine.
 Result<> refuse_foreign_roudi(std::uint64_t our_last);
 
-// Whoever calls these holds the broker's lock. Errors are ignored: what is gone is gone.
+// Takes the broker's lock (broker_lock_path) and removes what a broker that was killed has left.
+// Error refused: a broker runs, or a foreign RouDi.
+Result<FileDescriptor> take_over_from_dead_broker();
+
+// Whoever calls this holds the broker's lock. Errors are ignored: what is gone is gone.
 void remove_files(const std::vector<std::filesystem::path>& files);
 
 }  // namespace opsplit::ipc

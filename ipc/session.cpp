@@ -83,23 +83,23 @@ bool Session::supervised() const {
 }
 
 Result<std::unique_ptr<Session>> Session::open(const Attachment& attachment,
-                                               std::shared_ptr<Futex> futex,
-                                               Deadline deadline) {
+                                               std::shared_ptr<Futex> futex, Deadline deadline) {
   const std::string plan_file = attachment.folder + "/plan.json";
   std::ifstream stream(plan_file);
   if (!stream) return fail_errno(errno, "{}", plan_file);
   auto plan = plan_from_json(json::parse(stream, nullptr, /*allow_exceptions=*/false));
   if (!plan) return within(plan_file, plan.error());
   OPSPLIT_TRY(const std::uint64_t needed, arena_bytes(*plan, attachment.depth));
-  if (needed > attachment.arena_bytes || attachment.op >= static_cast<std::int32_t>(plan->operators.size()))
+  if (needed > attachment.arena_bytes ||
+      attachment.op >= static_cast<std::int32_t>(plan->operators.size()))
     return fail(ErrorCode::refused, "{}: does not go with opsplitd's answer", plan_file);
   OPSPLIT_TRY(const BoardLayout layout,
               BoardLayout::of(*plan, attachment.depth, attachment.participants));
   OPSPLIT_TRY(Board board, Board::open(board_name(attachment.deployment, attachment.epoch), layout,
                                        attachment.epoch));
-  OPSPLIT_TRY(Arena arena, Arena::attach(attachment.runtime_name,
-                                         {attachment.deployment, attachment.epoch},
-                                         attachment.arena_bytes, deadline));
+  OPSPLIT_TRY(Arena arena,
+              Arena::attach(attachment.runtime_name, {attachment.deployment, attachment.epoch},
+                            attachment.arena_bytes, deadline));
   return std::unique_ptr<Session>(new Session(attachment, std::move(*plan), std::move(board),
                                               std::move(arena), std::move(futex)));
 }

@@ -69,8 +69,7 @@ class Session {
   [[nodiscard]] bool over() const { return board_.header().over.load() != 0; }
 
  private:
-  Session(Attachment attachment, Plan plan, Board board, Arena arena,
-          std::shared_ptr<Futex> futex);
+  Session(Attachment attachment, Plan plan, Board board, Arena arena, std::shared_ptr<Futex> futex);
 
   Attachment attachment_;
   std::shared_ptr<Futex> futex_;

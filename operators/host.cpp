@@ -90,8 +90,8 @@ Result<> run_host(const HostOptions& options, const OperatorFactory& make_operat
   OPSPLIT_TRY(const nlohmann::json reply, socket.call(request("attach_operator"), deadline));
   OPSPLIT_TRY(const ipc::Attachment attachment, ipc::attachment_from_json(reply));
   if (attachment.op < 0) return fail(ErrorCode::refused, "opsplitd took us for a client");
-  OPSPLIT_TRY(const auto session, ipc::Session::open(
-                                      attachment, std::make_shared<ipc::SystemFutex>(), deadline));
+  OPSPLIT_TRY(const auto session,
+              ipc::Session::open(attachment, std::make_shared<ipc::SystemFutex>(), deadline));
   OPSPLIT_TRY(ipc::WeightStore store, ipc::WeightStore::open(attachment.folder));
   SharedWeights packed_weights(store);
   const auto index = static_cast<std::uint32_t>(attachment.op);

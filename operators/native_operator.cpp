@@ -38,9 +38,8 @@ Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec)
   std::vector<std::unique_ptr<Program>> programs;
   for (const std::int32_t index : spec.op.tasks) {
     const PlannedTask& task = spec.plan.tasks[static_cast<std::size_t>(index)];
-    OPSPLIT_TRY(auto program,
-                Program::compile(part, task.nodes, edges(task.inputs), edges(task.outputs),
-                                 options));
+    OPSPLIT_TRY(auto program, Program::compile(part, task.nodes, edges(task.inputs),
+                                               edges(task.outputs), options));
     programs.push_back(std::move(program));
   }
   return std::make_unique<NativeOperator>(std::move(programs));

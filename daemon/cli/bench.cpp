@@ -173,16 +173,16 @@ json report(const std::vector<Contender>& contenders, const BenchOptions& option
   const double reference = quantile(contenders.front().samples.latency_us, 0.5);
   for (const Contender& c : contenders) {
     const double p50 = quantile(c.samples.latency_us, 0.5);
-    json entry = {
-        {"split", c.split},
-        {"operators", c.operators},
-        {"tasks", c.tasks},
-        {"p50_us", p50},
-        {"p99_us", quantile(c.samples.latency_us, 0.99)},
-        {"requests_per_second", static_cast<double>(c.samples.latency_us.size()) / c.samples.seconds},
-        {"ratio", p50 / reference},
-        {"bytes_copied", c.samples.bytes_copied / c.samples.latency_us.size()},
-        {"worst_error", c.samples.worst_error}};
+    json entry = {{"split", c.split},
+                  {"operators", c.operators},
+                  {"tasks", c.tasks},
+                  {"p50_us", p50},
+                  {"p99_us", quantile(c.samples.latency_us, 0.99)},
+                  {"requests_per_second",
+                   static_cast<double>(c.samples.latency_us.size()) / c.samples.seconds},
+                  {"ratio", p50 / reference},
+                  {"bytes_copied", c.samples.bytes_copied / c.samples.latency_us.size()},
+                  {"worst_error", c.samples.worst_error}};
     // A request crosses from the client to the first task, between tasks, and back.
     if (options.concurrency == 1)
       entry["overhead_per_hop_us"] =
@@ -216,7 +216,8 @@ Result<> bench(const Invocation& invocation, const BenchOptions& options) {
   OPSPLIT_TRY(start.reserve, arena_sizes(options));
   if (options.cores != 0) {
     if (DaemonClient::connect(invocation.folder))
-      return fail(ErrorCode::refused, "--cores: opsplitd runs already, on cores of its own; `opsplit down` first");
+      return fail(ErrorCode::refused,
+                  "--cores: opsplitd runs already, on cores of its own; `opsplit down` first");
     OPSPLIT_TRY(const Topology topology, Topology::of_this_machine());
     if (options.cores > static_cast<int>(topology.allowed().size()))
       return fail(ErrorCode::invalid_input, "--cores {}: there are {}", options.cores,
@@ -231,7 +232,8 @@ Result<> bench(const Invocation& invocation, const BenchOptions& options) {
     print_progress("starting " + target.name);
     OPSPLIT_TRY(auto deployment,
                 TemporaryDeployment::start(invocation.folder, target, start, [](const auto&) {}));
-    OPSPLIT_TRY(auto client, ipc::Client::connect({deployment.socket_path().string(), target.name}));
+    OPSPLIT_TRY(auto client,
+                ipc::Client::connect({deployment.socket_path().string(), target.name}));
     contenders.push_back({split, std::move(deployment), std::move(client), 0, 0, {}});
   }
   std::mt19937 random(1);
@@ -246,8 +248,8 @@ Result<> bench(const Invocation& invocation, const BenchOptions& options) {
     contender.operators = probe.session().plan().operators.size();
     contender.tasks = probe.session().plan().tasks.size();
   }
-  print_progress(fmt::format("{} requests per split, {} at a time", options.requests,
-                             options.concurrency));
+  print_progress(
+      fmt::format("{} requests per split, {} at a time", options.requests, options.concurrency));
   for (int round = -1; round < rounds; ++round)
     for (Contender& contender : contenders) {
       // The first round warms up.

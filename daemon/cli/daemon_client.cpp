@@ -114,8 +114,7 @@ Result<json> DaemonClient::call(json request, std::chrono::seconds timeout) {
 }
 
 Result<json> DaemonClient::up(const Target& target,
-                              const std::function<void(std::string)>& progress,
-                              Lifetime lifetime) {
+                              const std::function<void(std::string)>& progress, Lifetime lifetime) {
   const Deadline deadline = Clock::now() + up_timeout;
   json request = {{"op", "up"},
                   {"version", OPSPLIT_VERSION},

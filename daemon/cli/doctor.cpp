@@ -66,16 +66,16 @@ void add_doctor(CLI::App& app, Invocation& invocation) {
   command->callback([&] {
     invocation.run = [&invocation]() -> Result<> {
       const bool daemon_runs = DaemonClient::connect(invocation.folder).has_value();
-      std::vector<Finding> findings = {
-          {"opsplit", OPSPLIT_VERSION, ""},
-          {"iceoryx", std::string(ipc::iceoryx_version()), ""},
-          {"opsplitd", daemon_runs ? "runs" : "does not run", ""},
-          broker(),
-          shared_memory(),
-          open_files(),
-          stale(daemon_runs)};
+      std::vector<Finding> findings = {{"opsplit", OPSPLIT_VERSION, ""},
+                                       {"iceoryx", std::string(ipc::iceoryx_version()), ""},
+                                       {"opsplitd", daemon_runs ? "runs" : "does not run", ""},
+                                       broker(),
+                                       shared_memory(),
+                                       open_files(),
+                                       stale(daemon_runs)};
       if (const auto topology = Topology::of_this_machine())
-        findings.push_back({"cores", topology->summary() + ", allowed " + to_string(topology->allowed()), ""});
+        findings.push_back(
+            {"cores", topology->summary() + ", allowed " + to_string(topology->allowed()), ""});
       else
         findings.push_back({"cores", "unknown", topology.error().message});
       findings.push_back(

@@ -17,7 +17,8 @@ struct Files {
 };
 
 void add_files(CLI::App& command, Files& files) {
-  command.add_option("--input", files.inputs, "A tensor to feed: .npy, or an ONNX TensorProto (.pb)")
+  command
+      .add_option("--input", files.inputs, "A tensor to feed: .npy, or an ONNX TensorProto (.pb)")
       ->required()
       ->type_name("TENSOR=FILE");
   command.add_option("--output-dir", files.output_folder, "Folder for the answers, one .npy each")
@@ -69,9 +70,9 @@ void add_run(CLI::App& app, Invocation& invocation) {
       OPSPLIT_TRY(auto inputs, read_inputs(files->inputs));
       // Sizes that the model leaves open are those of the inputs, unless --shape says otherwise.
       for (const auto& [name, tensor] : inputs)
-        if (std::none_of(target->shapes.begin(), target->shapes.end(), [&](const std::string& shape) {
-              return shape.starts_with(name + "=");
-            }) && tensor.type.shape.rank() != 0)
+        if (std::none_of(target->shapes.begin(), target->shapes.end(),
+                         [&](const std::string& shape) { return shape.starts_with(name + "="); }) &&
+            tensor.type.shape.rank() != 0)
           target->shapes.push_back(shape_option(name, tensor.type.shape));
       OPSPLIT_TRY(auto deployment,
                   TemporaryDeployment::start(invocation.folder, *target, {}, print_progress));

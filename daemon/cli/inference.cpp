@@ -1,9 +1,9 @@
 #include "daemon/cli/inference.hpp"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstring>
-
-#include <fmt/ranges.h>
 
 #include "daemon/tensor_file.hpp"
 
@@ -40,8 +40,8 @@ Result<std::vector<HostTensor>> match_inputs(const ipc::Client& client,
   for (const ipc::TensorSpec& spec : client.inputs()) {
     const auto found = inputs.find(spec.name);
     if (found == inputs.end())
-      return fail(ErrorCode::invalid_input, "input '{}' ({}) is missing: --input {}=FILE", spec.name,
-                  to_string(spec.type), spec.name);
+      return fail(ErrorCode::invalid_input, "input '{}' ({}) is missing: --input {}=FILE",
+                  spec.name, to_string(spec.type), spec.name);
     if (found->second.type != spec.type)
       return fail(ErrorCode::invalid_input, "input '{}' is {}, the deployment takes {}", spec.name,
                   to_string(found->second.type), to_string(spec.type));

@@ -55,8 +55,8 @@ void print_deployments(const json& deployments) {
 Result<json> find_instance(const json& deployments, const std::string& name) {
   const auto slash = name.find('/');
   if (slash == std::string::npos)
-    return fail(ErrorCode::invalid_input, "'{}': write DEPLOYMENT/OPERATOR, as `opsplit ps` shows them",
-                name);
+    return fail(ErrorCode::invalid_input,
+                "'{}': write DEPLOYMENT/OPERATOR, as `opsplit ps` shows them", name);
   for (const json& deployment : deployments) {
     if (deployment.value("name", "") != name.substr(0, slash)) continue;
     for (const json& instance : deployment.value("instances", json::array())) {
@@ -128,8 +128,7 @@ void add_up(CLI::App& app, Invocation& invocation) {
       "Examples:\n  opsplit up digits.yaml\n  opsplit up model.onnx --split stages:4 --name m4");
   command->callback([&, target, reserve] {
     invocation.run = [&invocation, target, reserve]() -> Result<> {
-      OPSPLIT_TRY(auto opsplitd,
-                  DaemonClient::connect_or_start(invocation.folder, {*reserve, {}}));
+      OPSPLIT_TRY(auto opsplitd, DaemonClient::connect_or_start(invocation.folder, {*reserve, {}}));
       OPSPLIT_TRY(const json deployment, opsplitd.up(*target, print_progress));
       print_deployments(json::array({deployment}));
       return {};
@@ -180,7 +179,8 @@ void add_down(CLI::App& app, Invocation& invocation) {
     invocation.run = [&invocation, name]() -> Result<> {
       OPSPLIT_TRY(auto opsplitd, DaemonClient::connect(invocation.folder));
       OPSPLIT_TRY(const std::size_t stopped, opsplitd.down(*name));
-      fmt::print("{} stopped\n", stopped == 1 ? "1 deployment" : fmt::format("{} deployments", stopped));
+      fmt::print("{} stopped\n",
+                 stopped == 1 ? "1 deployment" : fmt::format("{} deployments", stopped));
       return {};
     };
   });

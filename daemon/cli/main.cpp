@@ -9,7 +9,8 @@ int main(int argc, char** argv) {
   using namespace opsplit::daemon;
 
   CLI::App app(
-      "Splits a neural network into operators that each run in a process of their own and hand each "
+      "Splits a neural network into operators that each run in a process of their own and hand "
+      "each "
       "other tensors in shared memory.");
   app.set_version_flag("--version", OPSPLIT_VERSION);
   app.require_subcommand(1);

@@ -42,8 +42,8 @@ void print_plan(const Planned& planned) {
     rows = {{"tensor", "type", "layout", "offset", "bytes", "from", "to"}};
     for (const PlannedTensor& tensor : plan.tensors) {
       const auto op_of = [&](std::int32_t task) {
-        return plan.operators[static_cast<std::size_t>(
-                                  plan.tasks[static_cast<std::size_t>(task)].op)]
+        return plan
+            .operators[static_cast<std::size_t>(plan.tasks[static_cast<std::size_t>(task)].op)]
             .name;
       };
       std::string readers;
@@ -52,7 +52,9 @@ void print_plan(const Planned& planned) {
       rows.push_back({tensor.name, to_string(tensor.type), std::string(to_string(tensor.layout)),
                       std::to_string(tensor.offset), std::to_string(tensor.bytes),
                       tensor.producer == PlannedTensor::none ? "client" : op_of(tensor.producer),
-                      !readers.empty() ? readers : is_output(tensor) ? "client" : "(its views)"});
+                      !readers.empty()    ? readers
+                      : is_output(tensor) ? "client"
+                                          : "(its views)"});
     }
     fmt::print("{}\n", render_table(rows));
   }

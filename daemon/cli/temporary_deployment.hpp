@@ -14,12 +14,13 @@ namespace opsplit::daemon::cli {
 
 class TemporaryDeployment {
  public:
-  static Result<TemporaryDeployment> start(const std::filesystem::path& folder, const Target& target,
+  static Result<TemporaryDeployment> start(const std::filesystem::path& folder,
+                                           const Target& target,
                                            const DaemonClient::StartOptions& options,
                                            const std::function<void(std::string)>& progress) {
     OPSPLIT_TRY(DaemonClient opsplitd, DaemonClient::connect_or_start(folder, options));
-    OPSPLIT_TRY(const nlohmann::json status, opsplitd.up(target, progress,
-                                                           DaemonClient::Lifetime::temporary));
+    OPSPLIT_TRY(const nlohmann::json status,
+                opsplitd.up(target, progress, DaemonClient::Lifetime::temporary));
     return TemporaryDeployment(std::move(opsplitd), status.value("name", ""));
   }
   TemporaryDeployment(TemporaryDeployment&&) noexcept = default;

@@ -51,11 +51,11 @@ void draw(std::span<const std::uint8_t> images, std::span<const Answer> answers,
     fmt::print("\n");
   }
   for (std::size_t image = 0; image < answers.size(); ++image)
-    fmt::print("{:<18}", fmt::format("{} ({:.0f} %){}", answers[image].digit,
-                                     100 * answers[image].probability,
-                                     answers[image].digit == labels[image]
-                                         ? ""
-                                         : fmt::format(", is {}", labels[image])));
+    fmt::print(
+        "{:<18}",
+        fmt::format(
+            "{} ({:.0f} %){}", answers[image].digit, 100 * answers[image].probability,
+            answers[image].digit == labels[image] ? "" : fmt::format(", is {}", labels[image])));
   fmt::print("\n\n");
 }
 
@@ -71,8 +71,7 @@ Result<> classify(const std::filesystem::path& folder, const std::string& data) 
   OPSPLIT_TRY(const daemon::HostTensor images, daemon::read_tensor(data + "/test_images.npy"));
   OPSPLIT_TRY(const daemon::HostTensor labels, daemon::read_tensor(data + "/test_labels.npy"));
   if (images.type.dtype != uint8 || images.bytes.size() % pixels != 0 ||
-      labels.type.dtype != uint8 ||
-      labels.bytes.size() != images.bytes.size() / pixels)
+      labels.type.dtype != uint8 || labels.bytes.size() != images.bytes.size() / pixels)
     return fail(ErrorCode::invalid_input, "{}: not the digits' test images", data);
   const std::span image_bytes(reinterpret_cast<const std::uint8_t*>(images.bytes.data()),
                               images.bytes.size());
@@ -82,7 +81,8 @@ Result<> classify(const std::filesystem::path& folder, const std::string& data) 
 
   OPSPLIT_TRY(const auto client,
               ipc::Client::connect({(folder / "opsplitd.sock").string(), "digits"}));
-  if (client->inputs().size() != 1 || client->inputs()[0].type != TensorType{float32, {1, 1, 8, 8}} ||
+  if (client->inputs().size() != 1 ||
+      client->inputs()[0].type != TensorType{float32, {1, 1, 8, 8}} ||
       client->outputs()[0].type != TensorType{float32, {1, 10}})
     return fail(ErrorCode::invalid_input, "the deployment 'digits' is another model's");
   std::vector<Answer> answers;
@@ -106,12 +106,12 @@ Result<> classify(const std::filesystem::path& folder, const std::string& data) 
   const std::chrono::duration<double> seconds = Clock::now() - start;
 
   std::size_t right = 0;
-  for (std::size_t i = 0; i < count; ++i)
-    right += answers[i].digit == label_values[i] ? 1 : 0;
+  for (std::size_t i = 0; i < count; ++i) right += answers[i].digit == label_values[i] ? 1 : 0;
   draw(image_bytes, std::span(answers).first(std::min(drawn, count)), label_values);
   fmt::print("{} images in {:.1f} ms, {} requests in flight\n", count, 1e3 * seconds.count(),
              in_flight);
-  fmt::print("accuracy {:.1f} %\n", 100.0 * static_cast<double>(right) / static_cast<double>(count));
+  fmt::print("accuracy {:.1f} %\n",
+             100.0 * static_cast<double>(right) / static_cast<double>(count));
   return {};
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -75,6 +76,21 @@ TEST(ProcessIdentity, IsStableAndTellsProcessesApart) {
   ASSERT_TRUE(other);
   EXPECT_GE(other->start_time, self.start_time);
   EXPECT_EQ(other->boot_id, self.boot_id);
+}
+
+TEST(ProcessIdentity, HoldsTheTimeOfItsStart) {
+  const auto now_in_ticks = [] {
+    timespec now{};
+    ::clock_gettime(CLOCK_BOOTTIME, &now);
+    return static_cast<std::uint64_t>(now.tv_sec * ::sysconf(_SC_CLK_TCK) +
+                                      now.tv_nsec / (1'000'000'000 / ::sysconf(_SC_CLK_TCK)));
+  };
+  const std::uint64_t before = now_in_ticks();
+  const Child child;
+  const auto identity = identify(child.pid);
+  ASSERT_TRUE(identity);
+  EXPECT_GE(identity->start_time, before);
+  EXPECT_LE(identity->start_time, now_in_ticks());
 }
 
 TEST(ProcessIdentity, IsReadPastAHostileName) {

@@ -132,8 +132,9 @@ TEST_F(BrokerTest, LeavesNothingAtTheEnd) {
   BrokerProcess broker({mebibyte});
   ASSERT_TRUE(BrokerProcess::publish({"digits", 1}, mebibyte));
   const Child attached(helper({"attach", "digits", "1", "4096"}));
-  ASSERT_TRUE(
-      eventually([] { return (*BrokerProcess::request({{"op", "ping"}}))["processes"] == 1; }));
+  ASSERT_TRUE(eventually([] {
+    return (*BrokerProcess::request({{"op", "ping"}}))["processes"] == 1;
+  }));
   const std::vector<std::string> files = {"broker", "iox-unique-roudi.lock", "roudi", "roudi.lock"};
   EXPECT_TRUE(eventually([&files] { return names_in("/tmp") == files; }));
   EXPECT_EQ(names_in("/dev/shm").size(), 3u);
@@ -149,8 +150,9 @@ TEST_F(BrokerTest, StartsAgainAfterItWasKilled) {
     BrokerProcess broker({mebibyte});
     ASSERT_TRUE(BrokerProcess::publish({"digits", 1}, mebibyte));
     const Child attached(helper({"attach", "digits", "1", "4096"}));
-    ASSERT_TRUE(
-        eventually([] { return (*BrokerProcess::request({{"op", "ping"}}))["processes"] == 1; }));
+    ASSERT_TRUE(eventually([] {
+      return (*BrokerProcess::request({{"op", "ping"}}))["processes"] == 1;
+    }));
     broker.stop(SIGKILL);
     // Also while a process of the old epoch still has the old segments.
     std::ofstream("/tmp/opsplit.runtime.killed.1.0.lock") << "";
@@ -242,7 +244,8 @@ TEST_F(BrokerTest, TooSmallSharedMemoryIsRefusedInBytes) {
   ASSERT_EQ(::umount("/dev/shm"), 0);
   EXPECT_EQ(refusal.status, 1);
   const auto needed = std::to_string(broker_bytes(std::array{8 * mebibyte}).value());
-  EXPECT_THAT(refusal.text, HasSubstr("/dev/shm is too small: the broker needs " + needed + " bytes"));
+  EXPECT_THAT(refusal.text,
+              HasSubstr("/dev/shm is too small: the broker needs " + needed + " bytes"));
   EXPECT_THAT(refusal.text, HasSubstr(" are free"));
   EXPECT_THAT(left, IsEmpty());
 }
@@ -325,8 +328,9 @@ TEST_F(BrokerTest, FourHundredProcessesComeAndAreKilled) {
     ASSERT_TRUE(eventually([&] { return *count == i; })) << i;
     attached.stop(SIGKILL);
   }
-  EXPECT_TRUE(
-      eventually([] { return (*BrokerProcess::request({{"op", "ping"}}))["processes"] == 1; }));
+  EXPECT_TRUE(eventually([] {
+    return (*BrokerProcess::request({{"op", "ping"}}))["processes"] == 1;
+  }));
   EXPECT_TRUE(Arena::attach("test", {"digits", 1}, 4096, in_seconds(10)));
 }
 
@@ -367,8 +371,8 @@ TEST_F(BrokerTest, ManyIdleConnectionsDoNotKeepOthersOut) {
 
 TEST(BrokerProgram, NamesWhatIsWrongWithItsOptions) {
   EXPECT_NE(Child({OPSPLIT_BIN_DIR "/opsplit-broker", "--pool", "64"}).wait(), 0);
-  EXPECT_NE(Child({OPSPLIT_BIN_DIR "/opsplit-broker", "--socket", "/tmp/x/y", "--pool", "-3"}).wait(),
-            0);
+  EXPECT_NE(
+      Child({OPSPLIT_BIN_DIR "/opsplit-broker", "--socket", "/tmp/x/y", "--pool", "-3"}).wait(), 0);
   EXPECT_EQ(Child({OPSPLIT_BIN_DIR "/opsplit-broker", "--help"}).wait(), 0);
 }
 

@@ -165,8 +165,7 @@ TEST_F(KillTest, ASupervisorWhileItGivesBack) {
     const SlotHold hold = submitted();
     const auto claim = d.handover.find_work(0, victim);  // a dead instance's
     ASSERT_TRUE(claim);
-    killed = kill_after(d, steps,
-                        [](Handover& handover) { handover.give_back(victim, "killed"); });
+    killed = kill_after(d, steps, [](Handover& handover) { handover.give_back(victim, "killed"); });
     d.handover.give_back(victim, "killed");  // its successor
     std::multiset<std::uint32_t> commits;
     run_all(other, commits);

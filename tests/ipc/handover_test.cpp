@@ -57,7 +57,8 @@ TEST_F(HandoverTest, ARequestRunsEveryTaskOnceAndFreesItsSlot) {
   EXPECT_TRUE(d.handover.close(hold, client));
   EXPECT_EQ(d.slot(hold.slot).state, SlotState::free);
   EXPECT_EQ(d.slot(hold.slot).generation, hold.generation + 1);
-  EXPECT_EQ(d.task(hold.slot, 2).pack(), (TaskWord{hold.generation + 1, TaskState::waiting, 0, 0}).pack());
+  EXPECT_EQ(d.task(hold.slot, 2).pack(),
+            (TaskWord{hold.generation + 1, TaskState::waiting, 0, 0}).pack());
 }
 
 TEST_F(HandoverTest, AJoinWaitsForBothItsInputs) {
@@ -151,8 +152,7 @@ TEST_F(HandoverTest, ADeadClientsSlotComesBackAfterItsClaimsAreDone) {
   EXPECT_EQ(d.handover.give_back(client, "").slots, 1u);
   EXPECT_EQ(d.slot(hold.slot).state, SlotState::closing);
   EXPECT_FALSE(d.handover.find_work(0, second)) << "what was not claimed is swept";
-  EXPECT_TRUE(d.handover.commit(*claim, first, TaskState::done));
-  EXPECT_TRUE(d.handover.advance_closing(hold.slot));
+  EXPECT_TRUE(d.handover.commit(*claim, first, TaskState::done)) << "finishes the close, too";
   EXPECT_EQ(d.slot(hold.slot).state, SlotState::free);
 }
 

@@ -140,8 +140,7 @@ TEST(MessageSocket, CallTurnsAnErrorReplyIntoAnError) {
   EXPECT_EQ(refused.error().message, "too much");
   EXPECT_TRUE(pair.socket->call({{"op", "x"}}, in_seconds(1)));
   EXPECT_EQ(pair.socket->call({{"op", "x"}}, in_seconds(1)).error().code, ErrorCode::system);
-  EXPECT_EQ(pair.socket->call({{"op", "x"}}, in_seconds(1)).error().code,
-            ErrorCode::invalid_input);
+  EXPECT_EQ(pair.socket->call({{"op", "x"}}, in_seconds(1)).error().code, ErrorCode::invalid_input);
 }
 
 TEST(MessageSocket, EveryErrorCodeHasAName) {

@@ -90,10 +90,8 @@ Result<nlohmann::json> BrokerProcess::request(const nlohmann::json& request) {
 }
 
 Result<> BrokerProcess::publish(const ipc::ArenaId& id, std::uint64_t bytes) {
-  OPSPLIT_CHECK(request({{"op", "publish"},
-                         {"deployment", id.deployment},
-                         {"epoch", id.epoch},
-                         {"bytes", bytes}}));
+  OPSPLIT_CHECK(request(
+      {{"op", "publish"}, {"deployment", id.deployment}, {"epoch", id.epoch}, {"bytes", bytes}}));
   return {};
 }
 

@@ -241,9 +241,8 @@ TEST_F(WeightStoreTest, RacingProcessesShareOneFile) {
     auto store = WeightStore::open(path);
     bool good = store.has_value();
     for (std::uint64_t key = 0; key < 40 && good; ++key) {
-      const auto data = store->packed(std::to_string(key), 20'000 + key, [key](std::byte* to) {
-        fill_with(to, 20'000 + key, key);
-      });
+      const auto data = store->packed(std::to_string(key), 20'000 + key,
+                                      [key](std::byte* to) { fill_with(to, 20'000 + key, key); });
       good = data && is_filled_with(*data, key);
     }
     ::_exit(good ? 0 : 1);

@@ -102,7 +102,7 @@ case "${1:-}" in
     "") searches ;;
     --mutants) mutants ;;
     --long) long ;;
-    *) sed -n '2,/^set/{s/^# \{0,1\}//p}' "$0"; exit 2 ;;
+    *) sed -n '2,/^set/{s/^# \{0,1\}//p}' "$here/run.sh"; exit 2 ;;
 esac
 if [ "$failures" != 0 ]; then echo "model: $failures failed"; exit 1; fi
 echo "model: all as expected"

@@ -90,8 +90,8 @@ TEST_F(BadInput, ADeploymentFileNamesTheLine) {
 }
 
 TEST_F(BadInput, AnOperatorThatTheSplitDoesNotHave) {
-  write_file(folder() / "bad.yaml", fmt::format("model: {}\noperators:\n  convolution: {{cores: 1}}\n",
-                                                digits_model));
+  write_file(folder() / "bad.yaml",
+             fmt::format("model: {}\noperators:\n  convolution: {{cores: 1}}\n", digits_model));
   expect_refused(folder() / "bad.yaml", {"convolution"});
 }
 

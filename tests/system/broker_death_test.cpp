@@ -29,7 +29,8 @@ TEST_F(BrokerDeath, ClientsGoOnInTheNextEpochFiveTimesOver) {
     for (const Load& load : loads) before.push_back(load.answered());
     ASSERT_TRUE(eventually([&] {
       return loads[0].answered() > before[0] + 100 && loads[1].answered() > before[1] + 100;
-    })) << "after death " << death;
+    })) << "after death "
+        << death;
     const pid_t victim = broker();
     const std::uint64_t epoch = deployment("digits")["epoch"];
     ::kill(victim, SIGKILL);

@@ -98,7 +98,7 @@ class SystemTest : public testing::Test {
  private:
   void TearDown() override;
 
-  std::filesystem::path folder_;          // for the test's files
+  std::filesystem::path folder_;            // for the test's files
   std::vector<std::string> shared_before_;  // in /dev/shm
 };
 

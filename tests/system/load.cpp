@@ -100,7 +100,7 @@ class LoadingClient {
       if (!flying_.empty()) take_one();
       if (to_send_.empty() && options_.at("repeat") && !stop) refill();
     }
-    return {{"answered", answered_}, {"wrong", wrong_}, {"overtaken", overtaken_},
+    return {{"answered", answered_},       {"wrong", wrong_},   {"overtaken", overtaken_},
             {"epochs_lost", epochs_lost_}, {"failed", failed_}, {"error", error_}};
   }
 
@@ -227,7 +227,7 @@ Report Load::finish() {
   const Outcome outcome = process_.wait();
   if (outcome.status != 0) throw std::runtime_error("a client ended badly: " + outcome.out);
   const json report = json::parse(outcome.out);
-  return {report.at("answered"), report.at("wrong"),  report.at("overtaken"),
+  return {report.at("answered"),    report.at("wrong"),  report.at("overtaken"),
           report.at("epochs_lost"), report.at("failed"), report.at("error")};
 }
 

@@ -25,11 +25,11 @@ void find_answers(const std::string& deployment, std::uint32_t count,
 // What one client has seen.
 struct Report {
   std::uint64_t answered = 0;
-  std::uint64_t wrong = 0;       // of those: another answer than the expected one
-  std::uint64_t overtaken = 0;   // answered after a request that was sent later
-  std::uint64_t epochs_lost = 0;   // ended in epoch_lost, and were sent again
-  std::uint64_t failed = 0;      // ended in another error
-  std::string error;             // the last one's
+  std::uint64_t wrong = 0;        // of those: another answer than the expected one
+  std::uint64_t overtaken = 0;    // answered after a request that was sent later
+  std::uint64_t epochs_lost = 0;  // ended in epoch_lost, and were sent again
+  std::uint64_t failed = 0;       // ended in another error
+  std::string error;              // the last one's
 };
 
 // A client with `in_flight` requests at a time, whose answers it takes in a random order.

@@ -105,8 +105,7 @@ TEST_F(StartAndStop, OfTwoUpsAtOnceOneWins) {
     Process first = start_opsplit({"up", digits_model});
     Process second = start_opsplit({"up", digits_model});
     const std::vector<Outcome> outcomes = {first.wait(), second.wait()};
-    EXPECT_EQ(outcomes[0].status + outcomes[1].status, 1)
-        << outcomes[0].err << outcomes[1].err;
+    EXPECT_EQ(outcomes[0].status + outcomes[1].status, 1) << outcomes[0].err << outcomes[1].err;
     const Outcome& loser = outcomes[outcomes[0].status == 0 ? 1 : 0];
     EXPECT_THAT(error_line(loser), HasSubstr("a deployment 'digits' runs already"));
     EXPECT_EQ(deployment("digits")["phase"], "ready");
