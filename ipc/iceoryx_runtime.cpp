@@ -91,7 +91,7 @@ struct Runtime {
   Runtime& operator=(const Runtime&) = delete;
 
   const ProcessIdentity broker;
-  std::timed_mutex busy;         // one thread at a time is inside iceoryx
+  std::timed_mutex busy;         // one thread at a time talks with RouDi
   EpochRuntime* posh = nullptr;  // made under `busy`; never destroyed
 };
 
@@ -165,8 +165,10 @@ tl::unexpected<Error> no_answer(const Runtime& runtime) {
   return fail(ErrorCode::timed_out, "the broker (process {}) does not answer", runtime.broker.pid);
 }
 
-// Runs `job` on a new thread. Until the deadline (and a little, for a job that minds it itself)
-// the caller waits; then, or when the broker has died, the thread is left to itself and whatever
+// How much longer a caller waits for a job that minds the deadline itself.
+constexpr auto grace = std::chrono::milliseconds(100);
+
+// Runs `job` on a new thread. The caller waits until the deadline; then, or when the broker has died, the thread is left to itself and whatever
 // it still returns is destroyed.
 template <class T>
 Result<T> call(const std::shared_ptr<Runtime>& runtime, Deadline deadline,
@@ -193,7 +195,7 @@ Result<T> call(const std::shared_ptr<Runtime>& runtime, Deadline deadline,
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (!failure.empty()) return fail(ErrorCode::system, "cannot start a thread: {}", failure);
 
-  const auto patience = deadline + std::chrono::milliseconds(100);
+  const auto patience = std::min(deadline, Deadline::max() - grace) + grace;
   while (true) {
     const auto slice = std::min(patience, Clock::now() + std::chrono::milliseconds(200));
     if (future.wait_until(slice) == std::future_status::ready) return future.get();
@@ -245,6 +247,20 @@ iox::capro::ServiceDescription service_of(const ArenaId& arena) {
           Id(iox::cxx::TruncateToCapacity, std::to_string(arena.epoch))};
 }
 
+Result<SubscriberPort*> subscribe(const std::shared_ptr<Runtime>& runtime, const ArenaId& arena,
+                                  std::string_view name, Deadline deadline) {
+  const std::unique_lock busy(runtime->busy, deadline);
+  if (!busy) return no_answer(*runtime);
+  if (runtime->posh == nullptr) OPSPLIT_CHECK(register_with_roudi(runtime, name, deadline));
+  iox::popo::SubscriberOptions options;
+  options.queueCapacity = 1;
+  options.historyRequest = 1;
+  auto* port = runtime->posh->getMiddlewareSubscriber(service_of(arena), options);
+  if (port != nullptr) return port;
+  if (!is_alive(runtime->broker)) return broker_died(*runtime);
+  return fail(ErrorCode::system, "iceoryx: no subscriber: {}", last_complaint);
+}
+
 // The chunk's header lies in shared memory, so what it says is checked against the mapping.
 Result<std::span<std::byte>> checked_payload(const iox::mepoo::ChunkHeader& header) {
   auto* data = static_cast<std::byte*>(const_cast<void*>(header.userPayload()));
@@ -260,7 +276,8 @@ Result<std::span<std::byte>> checked_payload(const iox::mepoo::ChunkHeader& head
 
 void tame_iceoryx(std::function<void(const char* error)> on_fatal) {
   if (on_fatal) fatal_hook() = std::move(on_fatal);
-  static const auto* once = [] {
+  // `used`: a pointer that is optimised away leaves what it points to looking like a leak.
+  [[gnu::used]] static const auto* once = [] {
     iox::log::LogManager::GetLogManager().SetDefaultLogLevel(
         iox::log::LogLevel::kOff, iox::log::LogLevelOutput::kHideLogLevel);
     // Its destructor would put the default handler back.
@@ -311,16 +328,7 @@ Result<std::unique_ptr<TakenChunk>> TakenChunk::take(std::string_view runtime_na
 
   const auto job = [runtime, arena, deadline,
                     name = std::string(runtime_name)]() -> Result<std::unique_ptr<TakenChunk>> {
-    const std::unique_lock busy(runtime->busy, deadline);
-    if (!busy) return no_answer(*runtime);
-    if (runtime->posh == nullptr) OPSPLIT_CHECK(register_with_roudi(runtime, name, deadline));
-    iox::popo::SubscriberOptions options;
-    options.queueCapacity = 1;
-    options.historyRequest = 1;
-    auto* port = runtime->posh->getMiddlewareSubscriber(service_of(arena), options);
-    if (port == nullptr && !is_alive(runtime->broker)) return broker_died(*runtime);
-    if (port == nullptr)
-      return fail(ErrorCode::system, "iceoryx: no subscriber: {}", last_complaint);
+    OPSPLIT_TRY(auto* port, subscribe(runtime, arena, name, deadline));
     while (true) {
       OPSPLIT_TRY(auto chunk, State::try_take(runtime, port));
       if (chunk) return std::unique_ptr<TakenChunk>(new TakenChunk(std::move(chunk)));

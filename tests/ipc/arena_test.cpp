@@ -105,6 +105,20 @@ TEST(Arena, NotPublishedIsWaitedForAndThenTimesOut) {
   later.join();
 }
 
+TEST(Arena, OneThatIsWaitedForDoesNotKeepOthersWaiting) {
+  const BrokerProcess broker({4096});
+  ASSERT_TRUE(BrokerProcess::publish({"here", 1}, 4096));
+  std::thread waits([] {
+    const auto never = Arena::attach("test", {"absent", 1}, 64, in_seconds(3));
+    EXPECT_EQ(never.error().code, ErrorCode::timed_out);
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  const auto start = Clock::now();
+  EXPECT_TRUE(Arena::attach("test", {"here", 1}, 64, Deadline::max()));
+  EXPECT_LT(Clock::now() - start, std::chrono::seconds(2));
+  waits.join();
+}
+
 TEST(Arena, OfAnotherIceoryxVersionIsRefusedByName) {
   const auto last = last_lock_holder(broker_lock_path);  // the next broker wants its note back
   const auto lock = lock_exclusive(broker_lock_path, "iceoryx 9.9.9 mgmt 1");
