@@ -168,8 +168,8 @@ tl::unexpected<Error> no_answer(const Runtime& runtime) {
 // How much longer a caller waits for a job that minds the deadline itself.
 constexpr auto grace = std::chrono::milliseconds(100);
 
-// Runs `job` on a new thread. The caller waits until the deadline; then, or when the broker has died, the thread is left to itself and whatever
-// it still returns is destroyed.
+// Runs `job` on a new thread. The caller waits until the deadline; then, or when the broker has
+// died, the thread is left to itself and whatever it still returns is destroyed.
 template <class T>
 Result<T> call(const std::shared_ptr<Runtime>& runtime, Deadline deadline,
                std::function<Result<T>()> job) {
