@@ -3,6 +3,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <poll.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -57,9 +58,16 @@ class Watch {
       if (error || !state->callback) return;
       // The callback may destroy the watch, and with it itself: run a copy.
       const auto callback = state->callback;
-      callback();
+      if (is_ready(*state)) callback();
       if (state->callback) arm(state);
     });
+  }
+
+  // asio hands on the event of a descriptor that was closed meanwhile to the next that it opens.
+  static bool is_ready(State& state) {
+    pollfd wait{state.descriptor.native_handle(),
+                static_cast<short>(state.type == readable ? POLLIN : POLLOUT), 0};
+    return ::poll(&wait, 1, 0) > 0;
   }
 
   std::shared_ptr<State> state_;

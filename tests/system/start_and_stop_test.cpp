@@ -49,7 +49,7 @@ void wait_for_progress(Process& process, const std::string& text) {
 }
 
 class Interrupted : public StartAndStop,
-                    public testing::WithParamInterface<std::tuple<const char*, int>> {};
+                    public testing::WithParamInterface<std::tuple<std::string, int>> {};
 
 // `run` and `up` leave nothing, whatever they were at.
 TEST_P(Interrupted, LeavesNothing) {
