@@ -23,9 +23,15 @@ std::uint64_t pool_of(std::uint64_t payload, int member) {
   return (payload + page - 1) / page * page + static_cast<std::uint64_t>(member) * pool_spacing;
 }
 
+// Each ring has a name of its own: members of the last one may still be listening, as far as RouDi
+// knows, and would be sent the chunk for good.
+int ring_number = 0;
+
 iox::capro::ServiceDescription service(int member) {
-  return {"hop", "ring",
-          iox::capro::IdString_t(iox::cxx::TruncateToCapacity, std::to_string(member))};
+  const auto text = [](int number) {
+    return iox::capro::IdString_t(iox::cxx::TruncateToCapacity, std::to_string(number));
+  };
+  return {"hop", text(ring_number), text(member)};
 }
 
 iox::popo::PublisherOptions without_history() {
@@ -139,10 +145,12 @@ std::vector<std::uint64_t> iceoryx_pools(const Setting& setting) {
 }
 
 Result<std::unique_ptr<Contender>> start_iceoryx_polling(const Setting& setting) {
+  ++ring_number;
   return Ring<PollingLink>::start(setting);
 }
 
 Result<std::unique_ptr<Contender>> start_iceoryx_waitset(const Setting& setting) {
+  ++ring_number;
   return Ring<WaitSetLink>::start(setting);
 }
 
