@@ -13,10 +13,6 @@
 namespace opsplit::daemon {
 namespace {
 
-// A task below this (about 0.2 ms on one core) gains less from a second thread than it costs to wake
-// one, some 30 us, at its start.
-constexpr double small_task_flops = 2e7;
-
 std::uint64_t weight_bytes(const graph::Graph& graph) {
   std::uint64_t sum = 0;
   for (const graph::Value& value : graph.values)
@@ -54,11 +50,6 @@ Result<Planned> plan_deployment(Deployment deployment) {
   OPSPLIT_TRY(const Topology topology, Topology::of_this_machine());
   OPSPLIT_TRY(planned.cores,
               assign_cores(topology, topology.allowed(), demands, planned.deployment.objective));
-  for (std::size_t i = 0; i < planned.cores.size(); ++i) {
-    const PlannedOperator& op = planned.plan.operators[i];
-    if (op.cost < small_task_flops * static_cast<double>(op.tasks.size()))
-      planned.cores[i].threads = 1;
-  }
   return planned;
 }
 

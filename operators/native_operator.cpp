@@ -4,6 +4,10 @@
 namespace opsplit::operators {
 namespace {
 
+// A task below this (about 0.2 ms on one core) gains less from a second thread than it costs to wake
+// one, some 30 us, at its start.
+constexpr double small_task_cost = 2e7;
+
 class NativeOperator final : public Operator {
  public:
   explicit NativeOperator(std::vector<std::unique_ptr<Program>> programs)
@@ -33,11 +37,11 @@ Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec)
     return result;
   };
   CompileOptions options;
-  options.threads = spec.threads;
   options.packed_weights = &spec.packed_weights;
   std::vector<std::unique_ptr<Program>> programs;
   for (const std::int32_t index : spec.op.tasks) {
     const PlannedTask& task = spec.plan.tasks[static_cast<std::size_t>(index)];
+    options.threads = task.cost < small_task_cost ? 1 : spec.threads;
     OPSPLIT_TRY(auto program, Program::compile(part, task.nodes, edges(task.inputs),
                                                edges(task.outputs), options));
     programs.push_back(std::move(program));
