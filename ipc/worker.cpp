@@ -65,6 +65,10 @@ std::optional<Claim> Worker::next() {
   return std::nullopt;
 }
 
+void Worker::ring_ahead(const Claim& claim) {
+  if (options_.ahead_spin_ns != 0) handover_.ring_ahead(claim.task);
+}
+
 bool Worker::commit(const Claim& claim, TaskState outcome, std::uint64_t bytes_copied) {
   // Only this participant writes its counters, so that they need no read-modify-write.
   const auto add = [](std::atomic<std::uint64_t>& counter, std::uint64_t value) {

@@ -16,7 +16,7 @@ namespace opsplit::ipc {
 
 struct WorkerOptions {
   std::uint64_t spin_ns = 0;        // before sleeping; 0 where operators share a core
-  std::uint64_t ahead_spin_ns = 0;  // after a wake-up that brought no work
+  std::uint64_t ahead_spin_ns = 0;  // after a wake-up that brought no work; 0: wakes nobody, either
   bool measure = true;  // take the times of each task: two clock readings, more than a spinning hop
 };
 
@@ -32,8 +32,8 @@ class Worker {
   std::optional<Claim> next();
   // Counts the task for `ps`. As Handover::commit; a claim with a failed input can only fail.
   bool commit(const Claim& claim, TaskState outcome, std::uint64_t bytes_copied);
-  // The last step of the claimed task begins: see Handover::ring_ahead.
-  void ring_ahead(const Claim& claim) { handover_.ring_ahead(claim.task); }
+  // The last step of the claimed task begins: Handover::ring_ahead, unless operators share cores here.
+  void ring_ahead(const Claim& claim);
 
  private:
   static constexpr std::uint64_t first_deadline_ns = 10'000'000;

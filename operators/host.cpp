@@ -38,7 +38,7 @@ class TaskRunner {
       position_[static_cast<std::size_t>(tasks[i])] = i;
   }
 
-  Result<> run(const ipc::Claim& claim, RunReport& report) {
+  Result<> run(const ipc::Claim& claim, RunContext& context) {
     const Plan& plan = session_.plan();
     const ipc::Places& places = session_.places();
     const PlannedTask& task = plan.tasks[claim.task];
@@ -53,7 +53,7 @@ class TaskRunner {
       const ipc::PlacedTensor placed = places.write(claim.slot, tensor);
       outputs_.push_back({placed.type, placed.layout, placed.data});
     }
-    OPSPLIT_CHECK(operator_.run(position_[claim.task], inputs_, outputs_, report));
+    OPSPLIT_CHECK(operator_.run(position_[claim.task], inputs_, outputs_, context));
     for (const std::int32_t tensor : task.outputs)
       places.write_header(claim.slot, claim.generation, tensor);
     return {};
@@ -108,15 +108,16 @@ Result<> run_host(const HostOptions& options, const OperatorFactory& make_operat
   while (!stop.load(std::memory_order_relaxed) && !session->over()) {
     const auto claim = worker.next();
     if (!claim) continue;
-    RunReport report;
+    RunContext context;
+    context.last_step_begins = [&] { worker.ring_ahead(*claim); };
     Result<> ran;
     if (!claim->input_failed) {
-      ran = runner.run(*claim, report);
+      ran = runner.run(*claim, context);
       if (!ran) handover.write_failure(*claim, ran.error().message);
     }
     const bool failed = claim->input_failed || !ran;
     worker.commit(*claim, failed ? ipc::TaskState::failed : ipc::TaskState::done,
-                  report.bytes_copied);
+                  context.bytes_copied);
   }
   return {};
 }

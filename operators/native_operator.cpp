@@ -14,8 +14,8 @@ class NativeOperator final : public Operator {
       : programs_(std::move(programs)) {}
 
   Result<> run(std::size_t task, std::span<const TensorView> inputs,
-               std::span<const MutableTensorView> outputs, RunReport& report) override {
-    return programs_[task]->run(inputs, outputs, report);
+               std::span<const MutableTensorView> outputs, RunContext& context) override {
+    return programs_[task]->run(inputs, outputs, context);
   }
 
  private:

@@ -21,9 +21,9 @@ class Operator {
   // Runs a task, by its position in PlannedOperator::tasks. Inputs and outputs are those of the
   // PlannedTask, in its order; inputs may be in any layout that their headers say, outputs are to be
   // written in the layout of their views. Only called from one thread. An error fails the request,
-  // not the operator.
+  // not the operator. It should say when its last step begins, and must count what it copies.
   virtual Result<> run(std::size_t task, std::span<const TensorView> inputs,
-                       std::span<const MutableTensorView> outputs, RunReport& report) = 0;
+                       std::span<const MutableTensorView> outputs, RunContext& context) = 0;
 };
 
 // What an operator is made from.

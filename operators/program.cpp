@@ -65,12 +65,12 @@ class CompiledProgram final : public Program {
   }
 
   Result<> run(std::span<const TensorView> inputs, std::span<const MutableTensorView> outputs,
-               RunReport& report) override {
+               RunContext& context) override {
     omp_set_num_threads(threads_);
     OPSPLIT_CHECK(check(inputs, outputs));
     arrived_.assign(inputs.begin(), inputs.end());
     for (std::size_t i = 0; i < inputs.size(); ++i)
-      if (inputs[i].layout != inputs_[i].layout) OPSPLIT_CHECK(convert(i, report));
+      if (inputs[i].layout != inputs_[i].layout) OPSPLIT_CHECK(convert(i, context));
     for (const Patch& patch : patches_) {
       CompiledStep& step = steps_[patch.step];
       if (patch.from.where == Location::Where::input) {
@@ -83,11 +83,13 @@ class CompiledProgram final : public Program {
       else
         step.inputs[patch.operand].data = data;
     }
-    for (CompiledStep& step : steps_)
+    for (CompiledStep& step : steps_) {
+      if (&step == &steps_.back() && context.last_step_begins) context.last_step_begins();
       if (auto done = step.kernel->run(step.inputs, step.outputs); !done)
         return within(step.name, done.error());
-    report.bytes_copied += copied_per_run_;
-    report.bytes_converted += converted_per_run_;
+    }
+    context.bytes_copied += copied_per_run_;
+    context.bytes_converted += converted_per_run_;
     return {};
   }
 
@@ -171,7 +173,7 @@ class CompiledProgram final : public Program {
   }
 
   // Memory and kernel are made when a layout comes that has not come before.
-  Result<> convert(std::size_t input, RunReport& report) {
+  Result<> convert(std::size_t input, RunContext& context) {
     const EdgeType& agreed = inputs_[input];
     TensorView& arrived = arrived_[input];
     Conversion& conversion = conversions_[{input, arrived.layout}];
@@ -185,7 +187,7 @@ class CompiledProgram final : public Program {
     const MutableTensorView target{agreed.type, agreed.layout, conversion.memory.data()};
     OPSPLIT_CHECK(conversion.kernel->run({&arrived, 1}, {&target, 1}));
     arrived = {target.type, target.layout, target.data};
-    report.bytes_copied += bytes;
+    context.bytes_copied += bytes;
     return {};
   }
 

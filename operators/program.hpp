@@ -50,7 +50,10 @@ struct EdgeTensor {
   Layout layout = Layout::row_major;
 };
 
-struct RunReport {
+// What a run and its caller tell each other.
+struct RunContext {
+  // Called when the last kernel is about to run: the outputs will be there soon.
+  std::function<void()> last_step_begins = {};
   // Inputs or outputs that could not be used where they lie: they came in another layout than agreed,
   // or an output is a copy of something that lies elsewhere.
   std::uint64_t bytes_copied = 0;
@@ -74,7 +77,7 @@ class Program {
   // agreed: it is converted, and counted in the report. Outputs are written in the agreed layout.
   // Not thread safe.
   virtual Result<> run(std::span<const TensorView> inputs,
-                       std::span<const MutableTensorView> outputs, RunReport& report) = 0;
+                       std::span<const MutableTensorView> outputs, RunContext& context) = 0;
 };
 
 }  // namespace opsplit::operators

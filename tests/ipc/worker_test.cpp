@@ -69,6 +69,36 @@ TEST_F(WorkerTest, FindsWorkWhoseHintWasLost) {
   EXPECT_TRUE(claim);
 }
 
+TEST_F(WorkerTest, RingsAheadOnlyWhereCoresAreNotShared) {
+  submit();
+  const auto claim = a.next();
+  ASSERT_TRUE(claim);
+  Doorbell& consumer = deployment.board.doorbell(1);
+  consumer.sleepers = 1;
+  a.ring_ahead(*claim);
+  EXPECT_EQ(consumer.sleepers, 1u);
+  Worker alone(deployment.handover, 0, first, 0, {.ahead_spin_ns = 1000});
+  alone.ring_ahead(*claim);
+  EXPECT_EQ(consumer.sleepers, 0u);
+  EXPECT_EQ(consumer.seats[0], 1u);
+  EXPECT_FALSE(deployment.handover.has_hints(1));
+}
+
+TEST_F(WorkerTest, AfterARingWithoutWorkItSpinsForAWhile) {
+  class BusyFutex final : public Futex {
+   public:
+    std::uint64_t now_ns() override { return now += 100; }
+    void wait(std::atomic<std::uint32_t>&, std::uint32_t, std::uint64_t) override { woken = now; }
+    void wake(std::atomic<std::uint32_t>&, int) override {}
+    std::uint64_t now = 0, woken = 0;
+  } futex;
+  Handover handover(deployment.board, deployment.plan, futex);
+  Worker alone(handover, 0, first, 0, {.ahead_spin_ns = 50'000});
+  EXPECT_FALSE(alone.next());
+  EXPECT_NE(futex.woken, 0u);
+  EXPECT_GE(futex.now, futex.woken + 50'000);
+}
+
 TEST_F(WorkerTest, AFailedInputIsNotRunButFailsInTurn) {
   const SlotHold hold = submit();
   const auto one = a.next();

@@ -23,7 +23,7 @@ void expect_right_in_all_layouts(SmallGraph& graph, double tolerance = 1e-5) {
                      " to " + std::string(to_string(outputs)));
         FusedRun run{.inputs = inputs, .outputs = outputs, .image_layout = inside};
         expect_fused_equals_reference(graph, run, tolerance);
-        EXPECT_EQ(run.report.bytes_copied, 0U);
+        EXPECT_EQ(run.context.bytes_copied, 0U);
         if (::testing::Test::HasFailure()) return;
       }
 }
@@ -186,7 +186,7 @@ TEST(Program, OutputsThatAreInputsAreCopiedAndCounted) {
   graph.output(graph.node("Identity", {y}, "same"));
   FusedRun run;
   expect_fused_equals_reference(graph, run);
-  EXPECT_EQ(run.report.bytes_copied, 2 * 60 * sizeof(float));
+  EXPECT_EQ(run.context.bytes_copied, 2 * 60 * sizeof(float));
 }
 
 TEST(Program, AnOutputThatIsReadFurtherOn) {
@@ -203,7 +203,7 @@ TEST(Program, AnInputInAnotherLayoutIsConvertedAndCounted) {
   for (const Layout arrived : {Layout::row_major, Layout::nChw8c, Layout::nChw16c}) {
     FusedRun run{.inputs = Layout::nhwc, .outputs = Layout::nhwc, .arrived = arrived};
     expect_fused_equals_reference(graph, run);
-    EXPECT_EQ(run.report.bytes_copied, 16 * 36 * sizeof(float));
+    EXPECT_EQ(run.context.bytes_copied, 16 * 36 * sizeof(float));
   }
 }
 
@@ -213,7 +213,7 @@ TEST(Program, TheLayoutThatThisCpuPrefersIsNotConverted) {
   const Layout preferred = preferred_blocked_layout();
   FusedRun run{.inputs = preferred, .outputs = preferred};
   expect_fused_equals_reference(graph, run);
-  EXPECT_EQ(run.report.bytes_converted, 0U);
+  EXPECT_EQ(run.context.bytes_converted, 0U);
 }
 
 TEST(Program, TwoThreads) {
@@ -239,8 +239,14 @@ TEST(Program, DigitsModel) {
   Tensor answer(graph.type(graph.outputs[0]), Layout::row_major);
   const TensorView input = image.view();
   const MutableTensorView output = answer.mutable_view();
-  RunReport report;
-  ASSERT_TRUE((*program)->run({&input, 1}, {&output, 1}, report));
+  RunContext context;
+  int announced = 0;
+  context.last_step_begins = [&] {
+    ++announced;
+    EXPECT_EQ(answer.values()[0], 0);  // nothing has been written yet
+  };
+  ASSERT_TRUE((*program)->run({&input, 1}, {&output, 1}, context));
+  EXPECT_EQ(announced, 1);
   float sum = 0;
   for (const float value : answer.values()) sum += value;
   EXPECT_NEAR(sum, 1, 1e-5);
@@ -283,10 +289,10 @@ TEST_F(Refusals, ViewsOfOtherTypes) {
   Tensor result({float32, Shape{2, 3}}, Layout::row_major);
   const TensorView input = small.view();
   const MutableTensorView output = result.mutable_view();
-  RunReport report;
-  EXPECT_EQ((*program)->run({&input, 1}, {&output, 1}, report).error().message,
+  RunContext context;
+  EXPECT_EQ((*program)->run({&input, 1}, {&output, 1}, context).error().message,
             "input x is float32 2x2 instead of float32 2x3");
-  EXPECT_FALSE((*program)->run({}, {&output, 1}, report));
+  EXPECT_FALSE((*program)->run({}, {&output, 1}, context));
 }
 
 }  // namespace

@@ -139,8 +139,8 @@ void expect_fused_equals_reference(SmallGraph& small, FusedRun& run, double tole
       std::fill(tensor.values().begin(), tensor.values().end(), stale);
       output_views.push_back(tensor.mutable_view());
     }
-    run.report = {};
-    const auto done = (*program)->run(input_views, output_views, run.report);
+    run.context = {};
+    const auto done = (*program)->run(input_views, output_views, run.context);
     ASSERT_TRUE(done) << done.error().message;
     for (std::size_t i = 0; i < outputs.size(); ++i)
       expect_near(outputs[i], expected[i], tolerance);

@@ -45,7 +45,7 @@ struct FusedRun {
   std::optional<Layout> arrived = {};  // the layout in which inputs of rank 4 come, if another
   std::optional<Layout> image_layout = {};
   int threads = 1;
-  RunReport report = {};
+  RunContext context = {};
 };
 
 // Compiles the graph as one task, runs it twice and expects the reference's results.
