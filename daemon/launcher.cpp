@@ -79,9 +79,16 @@ Result<Process> ProcessLauncher::launch(const Command& command) {
     return fail_errno(error, "could not start {}", command.arguments[0]);
   }
   // Our own child: its pid cannot be used again before we reap it.
-  OPSPLIT_TRY(const ProcessIdentity identity, identify(child));
-  OPSPLIT_TRY(FileDescriptor pidfd, open_pidfd(identity));
-  return Process{identity, std::move(pidfd)};
+  auto process = [&]() -> Result<Process> {
+    OPSPLIT_TRY(const ProcessIdentity identity, identify(child));
+    OPSPLIT_TRY(FileDescriptor pidfd, open_pidfd(identity));
+    return Process{identity, std::move(pidfd)};
+  }();
+  if (!process) {  // no descriptor left, say: nobody could supervise it
+    ::kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+  }
+  return process;
 }
 
 void ProcessLauncher::signal(const Process& process, int signal_number) {

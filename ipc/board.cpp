@@ -115,6 +115,7 @@ Result<Board> Board::create(const std::string& name, const BoardLayout& layout,
   std::filesystem::rename(path_of(temporary), path_of(name));
   return board;
 } catch (const std::exception& error) {
+  remove(name + ".new");
   return fail(ErrorCode::system, "board /dev/shm/{}: {}", name, error.what());
 }
 

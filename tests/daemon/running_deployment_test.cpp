@@ -1,0 +1,257 @@
+#include "daemon/running_deployment.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "daemon/preparation.hpp"
+#include "tests/daemon/temporary_folder.hpp"
+
+namespace opsplit::daemon {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using Phase = RunningDeployment::Phase;
+
+// Processes that are none: an eventfd for a pidfd. They die when they are told to, or when killed.
+class FakeLauncher final : public Launcher {
+ public:
+  struct Launched {
+    Command command;
+    pid_t pid;
+    FileDescriptor end;
+    std::vector<int> signals;
+  };
+
+  Result<Process> launch(const Command& command) override {
+    const pid_t pid = 1'000'000'000 + static_cast<pid_t>(all.size());
+    all.push_back({command, pid, FileDescriptor(::eventfd(0, EFD_CLOEXEC)), {}});
+    return Process{{pid, 1, 1}, FileDescriptor(::dup(all.back().end.get()))};
+  }
+  void signal(const Process& process, int number) override {
+    Launched& launched = find(process.identity.pid);
+    launched.signals.push_back(number);
+    if (number == SIGKILL) die(launched);
+  }
+  std::string reap(const Process& process) override {
+    return fmt::format("the end of {}", process.identity.pid);
+  }
+
+  static void die(Launched& launched, const std::string& last_words = "") {
+    if (!last_words.empty()) std::ofstream(launched.command.log, std::ios::app) << last_words;
+    ASSERT_EQ(::eventfd_write(launched.end.get(), 1), 0);
+  }
+  Launched& find(pid_t pid) { return all.at(static_cast<std::size_t>(pid - 1'000'000'000)); }
+
+  std::vector<Launched> all;
+};
+
+class RunningDeploymentTest : public testing::Test {
+ protected:
+  static constexpr std::uint64_t epoch = 1;
+
+  RunningDeploymentTest() {
+    Deployment digits = Deployment::open(OPSPLIT_SOURCE_DIR "/examples/digits/digits.onnx").value();
+    EXPECT_TRUE(digits.set_split("stages:2") && digits.set_name(name));
+    Planned planned = plan_deployment(std::move(digits)).value();
+    plan = planned.plan;
+    std::filesystem::create_directory(folder);
+    deployment.emplace(context, std::move(planned), folder);
+  }
+  ~RunningDeploymentTest() override { std::filesystem::remove_all(folder); }
+
+  void start() {
+    ASSERT_TRUE(deployment->start(epoch, [this](const Result<>& result) { started = result; }));
+    ASSERT_EQ(launcher.all.size(), 2u);
+  }
+  void make_ready(FakeLauncher::Launched& instance) {
+    ASSERT_TRUE(deployment->attach_operator(instance.pid));
+    ASSERT_TRUE(deployment->operator_ready(instance.pid));
+  }
+  void start_and_make_ready() {
+    start();
+    for (auto& instance : launcher.all) make_ready(instance);
+    ASSERT_TRUE(started && *started);
+  }
+  // Runs the event loop until the condition holds.
+  template <class Condition>
+  bool until(Condition holds) {
+    for (const Deadline deadline = Clock::now() + 10s; !holds() && Clock::now() < deadline;)
+      io.run_one_for(100ms);
+    return holds();
+  }
+  // Lets an operator die, and its successor become ready, until it is not restarted any more.
+  void wear_out(const std::string& last_words) {
+    std::size_t victim = 0;
+    while (true) {
+      const std::size_t before = launcher.all.size();
+      FakeLauncher::die(launcher.all[victim], last_words);
+      ASSERT_TRUE(until([&] {
+        return launcher.all.size() > before ||
+               deployment->status()["instances"][0]["state"] == "failed";
+      }));
+      if (launcher.all.size() == before) return;
+      victim = before;
+      make_ready(launcher.all[victim]);
+    }
+  }
+
+  TemporaryFolder logs;
+  boost::asio::io_context io;
+  FakeLauncher launcher;
+  ipc::SystemFutex futex;
+  Context context{io, launcher, futex, "/run/test.sock", "/usr/bin/opsplit-operator", logs.path()};
+  const std::string name = fmt::format("unit{}", ::getpid());
+  const std::string folder = ipc::folder_path(name, epoch);
+  Plan plan;
+  std::optional<Result<>> started;
+  std::optional<RunningDeployment> deployment;
+};
+
+TEST_F(RunningDeploymentTest, IsReadyOnceEveryInstanceIs) {
+  start();
+  EXPECT_THAT(launcher.all[0].command.arguments,
+              ElementsAre("/usr/bin/opsplit-operator", "--socket", "/run/test.sock", "--deployment",
+                          name, "--operator", plan.operators[0].name));
+  EXPECT_EQ(deployment->phase(), Phase::starting);
+  make_ready(launcher.all[0]);
+  EXPECT_EQ(deployment->phase(), Phase::starting);
+  EXPECT_FALSE(started);
+  make_ready(launcher.all[1]);
+  EXPECT_EQ(deployment->phase(), Phase::ready);
+  ASSERT_TRUE(started);
+  EXPECT_TRUE(*started);
+}
+
+TEST_F(RunningDeploymentTest, OnlyWhoItLaunchedMayAttachAndOnlyOnce) {
+  start();
+  EXPECT_FALSE(deployment->attach_operator(::getpid()));
+  EXPECT_FALSE(deployment->operator_ready(::getpid()));
+  make_ready(launcher.all[0]);
+  EXPECT_FALSE(deployment->attach_operator(launcher.all[0].pid));
+  EXPECT_FALSE(deployment->operator_ready(launcher.all[0].pid));
+}
+
+TEST_F(RunningDeploymentTest, ADeathWhileItStartsEndsTheStartWithItsLastWords) {
+  start();
+  FakeLauncher::die(launcher.all[1], "something\nno kernel for node 7\n");
+  ASSERT_TRUE(until([&] { return launcher.all[0].signals.size() == 1; }));
+  EXPECT_THAT(launcher.all[0].signals, ElementsAre(SIGTERM));
+  EXPECT_FALSE(started) << "the other process is still there";
+  FakeLauncher::die(launcher.all[0]);
+  ASSERT_TRUE(until([&] { return started.has_value(); }));
+  ASSERT_FALSE(*started);
+  EXPECT_EQ(started->error().code, ErrorCode::operator_failed);
+  EXPECT_THAT(started->error().message, HasSubstr("no kernel for node 7"));
+  EXPECT_THAT(started->error().message, HasSubstr(plan.operators[1].name));
+  EXPECT_EQ(deployment->phase(), Phase::stopped);
+}
+
+TEST_F(RunningDeploymentTest, ADeathLaterIsFollowedByARestartUnderANewLaunchNumber) {
+  start();
+  const ipc::LaunchNumber before = deployment->attach_operator(launcher.all[0].pid).value().launch;
+  for (auto& instance : launcher.all) make_ready(instance);
+  FakeLauncher::die(launcher.all[0]);
+  ASSERT_TRUE(until([&] { return launcher.all.size() == 3; }));
+  EXPECT_EQ(launcher.all[2].command.arguments, launcher.all[0].command.arguments);
+  const auto attachment = deployment->attach_operator(launcher.all[2].pid);
+  ASSERT_TRUE(attachment);
+  EXPECT_GT(attachment->launch, before);
+  EXPECT_EQ(attachment->seat, 0u);
+  EXPECT_EQ(deployment->status()["instances"][0]["restarts"], 1);
+  EXPECT_EQ(deployment->phase(), Phase::ready);
+}
+
+TEST_F(RunningDeploymentTest, RequestsOfAnOperatorThatIsGivenUpAreRefusedWithItsLastWords) {
+  start_and_make_ready();
+  ASSERT_NO_FATAL_FAILURE(wear_out("out of luck\n"));
+  const auto client = deployment->attach_client(own_identity());
+  ASSERT_TRUE(client);
+  const auto layout = ipc::BoardLayout::of(plan, client->depth, client->participants).value();
+  const ipc::Board board = ipc::Board::open(ipc::board_name(name, epoch), layout, epoch).value();
+  ipc::Handover handover(board, plan, futex);
+  const auto hold = handover.take_slot(client->launch);
+  ASSERT_TRUE(hold && handover.submit(*hold, client->launch));
+  // The second operator is a fake, too: what has failed reaches it as data, which nobody hands on.
+  ASSERT_TRUE(until([&] { return handover.failed_task(*hold).has_value(); }));
+  const auto task = *handover.failed_task(*hold);
+  EXPECT_EQ(plan.tasks[task].op, 0);
+  EXPECT_THAT(handover.failure(hold->slot, task), HasSubstr("out of luck"));
+}
+
+TEST_F(RunningDeploymentTest, IsStoppedOnceTheLastProcessHasEnded) {
+  start_and_make_ready();
+  bool stopped = false;
+  deployment->stop([&] { stopped = true; });
+  for (auto& instance : launcher.all) EXPECT_THAT(instance.signals, ElementsAre(SIGTERM));
+  EXPECT_FALSE(deployment->attach_operator(launcher.all[0].pid));
+  FakeLauncher::die(launcher.all[0]);
+  io.poll();
+  EXPECT_FALSE(stopped);
+  FakeLauncher::die(launcher.all[1]);
+  EXPECT_TRUE(until([&] { return stopped; }));
+  EXPECT_EQ(deployment->phase(), Phase::stopped);
+  EXPECT_EQ(launcher.all.size(), 2u) << "a death that was asked for is followed by no restart";
+}
+
+TEST_F(RunningDeploymentTest, AStopWhileItStartsFailsTheStart) {
+  start();
+  deployment->stop([] {});
+  ASSERT_TRUE(started);
+  EXPECT_EQ(started->error().code, ErrorCode::unavailable);
+  for (auto& instance : launcher.all) FakeLauncher::die(instance);
+  EXPECT_TRUE(until([&] { return deployment->phase() == Phase::stopped; }));
+}
+
+TEST_F(RunningDeploymentTest, AnInterruptedStartIsAnsweredByTheNextEpoch) {
+  start();
+  bool interrupted = false;
+  deployment->interrupt([&] { interrupted = true; });
+  for (auto& instance : launcher.all) FakeLauncher::die(instance);
+  ASSERT_TRUE(until([&] { return interrupted; }));
+  EXPECT_FALSE(started);
+  ASSERT_TRUE(deployment->start(epoch + 1, [](const Result<>&) {}));
+  EXPECT_FALSE(std::filesystem::exists(folder)) << "it has moved to the new epoch's name";
+  ASSERT_EQ(launcher.all.size(), 4u);
+  make_ready(launcher.all[2]);
+  make_ready(launcher.all[3]);
+  ASSERT_TRUE(started);
+  EXPECT_TRUE(*started);
+}
+
+TEST_F(RunningDeploymentTest, AClientIsForgottenOnceItHasLeftAndHoldsNothing) {
+  start_and_make_ready();
+  const auto client = deployment->attach_client(own_identity());
+  ASSERT_TRUE(client);
+  const auto layout = ipc::BoardLayout::of(plan, client->depth, client->participants).value();
+  const ipc::Board board = ipc::Board::open(ipc::board_name(name, epoch), layout, epoch).value();
+  ipc::Handover handover(board, plan, futex);
+  const auto hold = handover.take_slot(client->launch);
+  ASSERT_TRUE(hold);
+  deployment->client_disconnected(client->launch);
+  io.run_one_for(1s);  // a tick
+  EXPECT_EQ(deployment->status()["clients"], 1) << "it holds a slot";
+  handover.close(*hold, client->launch);
+  EXPECT_TRUE(until([&] { return deployment->status()["clients"] == 0; }));
+  EXPECT_EQ(board.participant(client->launch).launch, 0u);
+}
+
+TEST_F(RunningDeploymentTest, ItsEndKillsWhatRunsAndRemovesBoardAndFolder) {
+  start_and_make_ready();
+  const std::filesystem::path board = "/dev/shm/" + ipc::board_name(name, epoch);
+  ASSERT_TRUE(std::filesystem::exists(board));
+  deployment.reset();
+  for (auto& instance : launcher.all) EXPECT_THAT(instance.signals, ElementsAre(SIGKILL));
+  EXPECT_FALSE(std::filesystem::exists(board));
+  EXPECT_FALSE(std::filesystem::exists(folder));
+}
+
+}  // namespace
+}  // namespace opsplit::daemon

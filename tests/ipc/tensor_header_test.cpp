@@ -1,0 +1,87 @@
+#include "ipc/tensor_header.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+namespace opsplit::ipc {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::uint32_t generation = 9;
+
+PlannedTensor image() {
+  PlannedTensor tensor;
+  tensor.name = "image";
+  tensor.type = {float32, {1, 3, 4, 4}};
+  tensor.bytes = 16 * 4 * 4 * sizeof(float);  // of the largest layout, nChw16c
+  return tensor;
+}
+
+TensorHeader header_of(const PlannedTensor& tensor, Layout layout) {
+  return TensorHeader::of(tensor.type, layout, byte_size(tensor.type, layout).value(), generation);
+}
+
+TEST(TensorHeader, OfEveryLayoutThatFitsPasses) {
+  for (const Layout layout : {Layout::row_major, Layout::nhwc, Layout::nChw8c, Layout::nChw16c}) {
+    const auto checked = check(header_of(image(), layout), image(), generation);
+    ASSERT_TRUE(checked) << checked.error().message;
+    EXPECT_EQ(*checked, layout);
+  }
+}
+
+TEST(TensorHeader, AnythingElseThanThePlanIsRefused) {
+  const std::vector<std::pair<std::string, std::function<void(TensorHeader&)>>> lies = {
+      {"generation", [](TensorHeader& h) { ++h.generation; }},
+      {"device", [](TensorHeader& h) { h.device_type = 2; }},
+      {"device", [](TensorHeader& h) { h.device_id = 1; }},
+      {"element type", [](TensorHeader& h) { ++h.dtype_code; }},
+      {"element type", [](TensorHeader& h) { h.dtype_bits = 64; }},
+      {"element type", [](TensorHeader& h) { h.dtype_lanes = 4; }},
+      {"shape", [](TensorHeader& h) { h.rank = 255; }},
+      {"shape", [](TensorHeader& h) { h.rank = 3; }},
+      {"shape", [](TensorHeader& h) { h.shape[3] = -4; }},
+      {"shape", [](TensorHeader& h) { h.shape[0] = std::int64_t{1} << 62; }},
+      {"layout", [](TensorHeader& h) { h.layout = 200; }},
+      {"size", [](TensorHeader& h) { h.bytes = 0; }},
+      {"size", [](TensorHeader& h) { h.bytes = UINT64_MAX; }},
+      {"size", [](TensorHeader& h) { h.layout = static_cast<std::uint8_t>(Layout::nChw16c); }}};
+  for (const auto& [what, lie] : lies) {
+    TensorHeader header = header_of(image(), Layout::row_major);
+    lie(header);
+    const auto checked = check(header, image(), generation);
+    ASSERT_FALSE(checked) << what;
+    EXPECT_THAT(checked.error().message, HasSubstr(what));
+    EXPECT_THAT(checked.error().message, HasSubstr("'image'"));
+  }
+}
+
+TEST(TensorHeader, ALayoutThatThePlaceHasNoRoomForIsRefused) {
+  PlannedTensor narrow = image();
+  narrow.bytes = 3 * 4 * 4 * sizeof(float);
+  EXPECT_TRUE(check(header_of(narrow, Layout::nhwc), narrow, generation));
+  EXPECT_FALSE(check(header_of(narrow, Layout::nChw8c), narrow, generation));
+}
+
+TEST(SharedHeader, HoldsWhatWasStoredAndNothingElse) {
+  const HeaderWords row_major(header_of(image(), Layout::row_major));
+  const HeaderWords nhwc(header_of(image(), Layout::nhwc));
+  SharedHeader shared{};
+  EXPECT_FALSE(shared.holds(row_major, generation));
+  shared.store(row_major, generation);
+  EXPECT_TRUE(shared.holds(row_major, generation));
+  EXPECT_FALSE(shared.holds(row_major, generation + 1));
+  EXPECT_FALSE(shared.holds(nhwc, generation));
+  EXPECT_EQ(shared.load().generation, generation);
+  EXPECT_EQ(shared.load().shape, header_of(image(), Layout::row_major).shape);
+  for (auto& word : shared.words) {
+    const std::uint64_t before = word.fetch_xor(1);
+    EXPECT_FALSE(shared.holds(row_major, generation));
+    word = before;
+  }
+}
+
+}  // namespace
+}  // namespace opsplit::ipc
