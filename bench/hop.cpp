@@ -140,12 +140,14 @@ int run(std::vector<std::string> arguments) {
     return 1;
   }
   for (Case& c : cases)
-    benchmark::RegisterBenchmark(c.name.c_str(), [&](benchmark::State& state) {
-      const auto measured = measure(state, c);
-      if (measured) return;
-      fmt::print(stderr, "hop: {}: {}\n", c.name, measured.error().message);
-      end(1);
-    })
+    benchmark::RegisterBenchmark(c.name.c_str(),
+                                 [&](benchmark::State& state) {
+                                   const auto measured = measure(state, c);
+                                   if (measured) return;
+                                   fmt::print(stderr, "hop: {}: {}\n", c.name,
+                                              measured.error().message);
+                                   end(1);
+                                 })
         ->Iterations(c.requests)
         ->UseManualTime();
   benchmark::RunSpecifiedBenchmarks();
