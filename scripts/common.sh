@@ -7,14 +7,14 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # Everything that a build of the whole tree needs, under names that Debian 12 and Debian 13 share.
 build_packages=(
-  g++ cmake ninja-build ccache pkg-config
+  g++ cmake ninja-build ccache pkg-config python3
   libiceoryx-posh-dev libiceoryx-hoofs-dev libacl1-dev
   libdnnl-dev libeigen3-dev libonnx-dev libprotobuf-dev protobuf-compiler
   libboost-dev libhwloc-dev libcli11-dev libyaml-cpp-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libexpected-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 # What the tests need besides.
-test_packages=(spin python3 python3-venv util-linux procps)
+test_packages=(spin python3-venv util-linux procps)
 
 say() { printf '\n== %s\n' "$*"; }
 
