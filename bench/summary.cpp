@@ -17,7 +17,10 @@ namespace {
 
 using nlohmann::json;
 
-double rounded(double value, double unit) { return std::round(value / unit) * unit; }
+double rounded(double value, int digits) {
+  const double unit = std::pow(10, digits);
+  return std::round(value * unit) / unit;
+}
 
 json machine() {
   json result = {{"cores", allowed_cores().size()}};
@@ -48,8 +51,8 @@ json summarize(const std::vector<Case>& cases) {
     if (c.hop_ns.empty()) continue;
     median[c.name] = quantile(c.hop_ns, 0.5);
     json figure = {{"name", c.name},
-                   {"p50_ns", rounded(median[c.name], 0.1)},
-                   {"p99_ns", rounded(quantile(c.hop_ns, 0.99), 0.1)},
+                   {"p50_ns", rounded(median[c.name], 1)},
+                   {"p99_ns", rounded(quantile(c.hop_ns, 0.99), 1)},
                    {"requests", c.hop_ns.size()}};
     if (c.name.starts_with("hop/")) figure["bytes_copied"] = c.bytes_copied;
     summary["figures"].push_back(std::move(figure));
@@ -58,7 +61,7 @@ json summarize(const std::vector<Case>& cases) {
     for (const Comparison& comparison : c.comparisons) {
       if (!median.contains(c.name) || !median.contains(comparison.with)) continue;
       const double ratio = median[c.name] / median[comparison.with];
-      json entry = {{"name", c.name}, {"to", comparison.with}, {"ratio", rounded(ratio, 0.001)}};
+      json entry = {{"name", c.name}, {"to", comparison.with}, {"ratio", rounded(ratio, 3)}};
       if (comparison.limit > 0) {
         entry["limit"] = comparison.limit;
         entry["met"] = ratio <= comparison.limit;
