@@ -8,8 +8,8 @@ namespace opsplit::test {
 // the last of them. Call first thing in main(), while there is one thread: it execs nothing, but
 // moves the process into new mount and IPC namespaces (as root, or in a user namespace where the
 // system allows that).
-// Where it may not: false, and the process waits for a machine-wide lock, which it holds until it
-// ends; the tests then use the real /tmp and /dev/shm.
+// Where it may not: false, and the process waits for a machine-wide lock, which it and all it starts
+// hold until they end; the tests then use the real /tmp and /dev/shm.
 bool enter_private_namespace();
 
 // What the first call of this process returned.

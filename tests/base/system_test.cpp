@@ -170,7 +170,8 @@ TEST_F(LockTest, EndsWithItsHolder) {
     ::_exit(1);
   }
   const auto deadline = in_milliseconds(5000);
-  while (!lock_holder(path).value_or(std::nullopt) && Clock::now() < deadline)
+  const auto holder = [&] { return lock_holder(path).value_or(std::nullopt); };
+  while ((!holder() || holder()->process.pid == 0) && Clock::now() < deadline)
     std::this_thread::yield();
   EXPECT_THAT(lock_exclusive(path).error().message, HasSubstr(std::to_string(child)));
   ::kill(child, SIGKILL);
