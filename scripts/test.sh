@@ -79,5 +79,5 @@ if build release 1200; then
   run_tests release "${without_long[@]}"
 fi
 if build asan 1600 ipc_tests graph_tests; then
-  run_tests asan -L '^(ipc|graph)$' "${without_long[@]}"
+  run_tests asan -R '^(ipc|graph)[.]' "${without_long[@]}"
 fi

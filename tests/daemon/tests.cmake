@@ -1,3 +1,3 @@
 file(GLOB sources CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR}/daemon
   ${CMAKE_CURRENT_SOURCE_DIR}/daemon/*.cpp)
-opsplit_test(daemon LABELS unit SOURCES ${sources} LIBRARIES opsplit_daemon onnx_proto)
+opsplit_test(daemon SOURCES ${sources} LIBRARIES opsplit_daemon onnx_proto)

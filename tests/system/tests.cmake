@@ -6,7 +6,7 @@ target_link_libraries(system_tests PRIVATE
   opsplit_daemon opsplit_graph opsplit_ipc onnx_proto GTest::gmock GTest::gtest)
 target_compile_definitions(system_tests PRIVATE
   OPSPLIT_SOURCE_DIR="${PROJECT_SOURCE_DIR}" OPSPLIT_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
-add_dependencies(system_tests opsplit opsplitd opsplit-broker opsplit-operator)
+add_dependencies(system_tests opsplit opsplitd opsplit-broker opsplit-operator digits-classify)
 gtest_discover_tests(system_tests TEST_PREFIX system. DISCOVERY_MODE PRE_TEST
   PROPERTIES LABELS system TIMEOUT 300 RESOURCE_LOCK roudi)
 
