@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -74,7 +76,8 @@ class Operator {
   Operator(ipc::Session& session, const Setting& setting, Control& control)
       : session_(session), setting_(setting), control_(control) {}
 
-  Result<> run(const ipc::Claim& claim) {
+  // As kernel().
+  Result<std::uint64_t> run(const ipc::Claim& claim) {
     const ipc::Places& places = session_.places();
     const PlannedTask& task = session_.plan().tasks[claim.task];
     inputs_.clear();
@@ -85,20 +88,27 @@ class Operator {
     }
     for (const std::int32_t tensor : task.outputs)
       outputs_.push_back(places.write(claim.slot, tensor));
-    kernel(static_cast<int>(claim.task));
+    const std::uint64_t copied = kernel(static_cast<int>(claim.task));
     for (const std::int32_t tensor : task.outputs)
       places.write_header(claim.slot, claim.generation, tensor);
-    return {};
+    return copied;
   }
 
  private:
-  void kernel(int task) {
+  // Returns how many bytes it copied.
+  std::uint64_t kernel(int task) {
     if (task == setting_.warm_hops) control_.begin_ns.store(system_futex.now_ns());
     if (task == setting_.warm_hops + setting_.timed_hops)
       control_.end_ns.store(system_futex.now_ns());
-    if (!setting_.touched) return;
+    if (setting_.copied) {
+      const std::uint64_t bytes = std::min(inputs_[0].bytes, outputs_[0].bytes);
+      std::memcpy(outputs_[0].data, inputs_[0].data, bytes);
+      return bytes;
+    }
+    if (!setting_.touched) return 0;
     for (const auto& input : inputs_) read_all({input.data, input.bytes});
     for (const auto& output : outputs_) write_all({output.data, output.bytes});
+    return 0;
   }
 
   ipc::Session& session_;
@@ -118,13 +128,13 @@ Result<> run_operator(const ipc::Attachment& attachment, const Setting& setting,
   while (control.quit.load(std::memory_order_relaxed) == 0 && !session->over()) {
     const auto claim = worker.next();
     if (!claim) continue;
-    Result<> ran;
+    Result<std::uint64_t> ran = 0;
     if (!claim->input_failed) {
       ran = op.run(*claim);
       if (!ran) session->handover().write_failure(*claim, ran.error().message);
     }
     const bool failed = claim->input_failed || !ran;
-    worker.commit(*claim, failed ? ipc::TaskState::failed : ipc::TaskState::done, 0);
+    worker.commit(*claim, failed ? ipc::TaskState::failed : ipc::TaskState::done, ran.value_or(0));
   }
   return {};
 }

@@ -80,6 +80,10 @@ class Cases {
         cases_.back().comparisons = {{floor, 2.5}, {floor2, 0}, {iceoryx, 0.25}};
         compare_with_smallest("hop/spinning/" + tail_of(base), payload);
       }
+    Setting copied = with_payload(base, 4 * KiB, false);
+    copied.copied = true;
+    add("hop/spinning/" + tail_of(copied) + "/copied", copied, true,
+        board(Waiting::spinning, false));
     add("hop/spinning/" + tail_of(base) + "/measured", base, true, board(Waiting::spinning, true));
     cases_.back().comparisons = {{floor, 0}};
   }

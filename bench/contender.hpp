@@ -18,6 +18,7 @@ struct Setting {
   int cores = 1;               // process i is pinned to core i % cores
   std::uint64_t payload = 64;  // bytes handed over by each hop
   bool touched = false;        // each hop writes all of it, and reads all of what it got
+  bool copied = false;         // each hop copies what it got, and says so
   // A request is this many hops; the first ones are not timed. Multiples of `processes`.
   int warm_hops = 60;
   int timed_hops = 200;
