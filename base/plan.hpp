@@ -16,6 +16,11 @@
 
 namespace opsplit {
 
+// iceoryx counts a pool's bytes in 32 bits, its own overhead included; beyond that chunks would
+// overlap silently.
+inline constexpr std::uint64_t max_arena_bytes =
+    (std::uint64_t{1} << 32) - (std::uint64_t{3} << 12);
+
 // A tensor that crosses between tasks, or is an input or output of the graph.
 struct PlannedTensor {
   static constexpr std::int32_t none = -1;

@@ -38,6 +38,16 @@ Result<Deployment> deployment_of(const json& request) {
   return deployment;
 }
 
+// Runs on a thread whose exceptions nobody catches.
+Result<Planned> plan_and_write(Deployment deployment, const std::string& folder) try {
+  OPSPLIT_TRY(Planned planned, plan_deployment(std::move(deployment)));
+  OPSPLIT_CHECK(write_folder(planned, folder));
+  planned.graph = {};  // it holds the weights once more: they are in the folder now
+  return planned;
+} catch (const std::exception& error) {
+  return fail(ErrorCode::system, "planning failed: {}", error.what());
+}
+
 }  // namespace
 
 struct Daemon::Connection {
@@ -105,7 +115,11 @@ void Daemon::receive(ConnectionId id) {
       return;
     }
     if (!*message) return;
-    handle(id, **message);
+    try {
+      handle(id, **message);
+    } catch (const nlohmann::json::exception& error) {  // a member of another type
+      reply(id, Error{ErrorCode::invalid_input, fmt::format("request: {}", error.what())});
+    }
   }
 }
 
@@ -193,20 +207,14 @@ void Daemon::up(ConnectionId id, const json& request) {
       return finish_if_empty();
     }
   }
+  const bool temporary = request.value("temporary", false);
   preparing_.insert(name);
   reply(id, json{{"progress", fmt::format("planning {}", deployment->model.filename().string())}});
   const std::uint64_t epoch = ++last_epoch_;
-  const bool temporary = request.value("temporary", false);
   boost::asio::post(
       planner_, [this, id, name, epoch, temporary, deployment = std::move(*deployment)]() mutable {
-        auto planned = plan_deployment(std::move(deployment));
-        if (planned) {
-          if (auto written = write_folder(*planned, ipc::folder_path(name, epoch)); !written)
-            planned = tl::unexpected(written.error());
-        }
-        // The graph holds the weights once more: they are in the folder now.
-        if (planned) planned->graph = {};
-        auto result = std::make_shared<Result<Planned>>(std::move(planned));
+        auto result = std::make_shared<Result<Planned>>(
+            plan_and_write(std::move(deployment), ipc::folder_path(name, epoch)));
         boost::asio::post(io_, [this, id, name, epoch, temporary, result] {
           prepared(id, name, epoch, temporary, std::move(*result));
         });
@@ -237,23 +245,28 @@ void Daemon::prepared(ConnectionId id, std::string name, std::uint64_t epoch, bo
   connection->second->owned.push_back(name);
   const std::uint64_t bytes = planned->arena_bytes;
   const std::size_t operators = planned->plan.operators.size();
-  deployments_[name] = std::make_unique<RunningDeployment>(context_, std::move(*planned),
-                                                           ipc::folder_path(name, epoch));
+  const auto deployment = std::make_shared<RunningDeployment>(context_, std::move(*planned),
+                                                              ipc::folder_path(name, epoch));
+  deployments_[name] = deployment;
   reply(id, json{{"progress", fmt::format("starting {} operators", operators)}});
-  publish(name, epoch, bytes, [this, id, name, epoch, temporary](const Result<>& published) {
-    const auto found = deployments_.find(name);
-    if (found == deployments_.end()) {  // it was stopped meanwhile
-      if (published) (void)broker_.withdraw({name, epoch});
-      reply(id, Error{ErrorCode::unavailable,
-                      fmt::format("deployment '{}' was stopped while it started", name)});
-      return finish_if_empty();
-    }
-    const auto finish = [this, id, name, temporary](const Result<>& result) {
-      started(id, name, temporary, result);
-    };
-    if (!published) return finish(published);
-    if (const auto starting = found->second->start(epoch, finish); !starting) finish(starting);
-  });
+  // Its name may be another one's by the time that the broker answers.
+  publish(name, epoch, bytes,
+          [this, id, name, epoch, temporary,
+           weak = std::weak_ptr(deployment)](const Result<>& published) {
+            const auto waiting = weak.lock();
+            if (!waiting ||
+                waiting->phase() != RunningDeployment::Phase::planned) {  // given up meanwhile
+              if (published) (void)broker_.withdraw({name, epoch});
+              reply(id, Error{ErrorCode::unavailable,
+                              fmt::format("deployment '{}' was stopped while it started", name)});
+              return finish_if_empty();
+            }
+            const auto finish = [this, id, name, temporary](const Result<>& result) {
+              started(id, name, temporary, result);
+            };
+            if (!published) return finish(published);
+            waiting->start(epoch, finish);
+          });
 }
 
 void Daemon::started(ConnectionId id, const std::string& name, bool temporary,
@@ -337,8 +350,7 @@ void Daemon::restart_everything() {
     }
     std::vector<std::string> names;
     for (const auto& [name, deployment] : deployments_)
-      if (deployment->epoch() != 0 && deployment->phase() == RunningDeployment::Phase::stopped)
-        names.push_back(name);  // others are only beginning
+      if (deployment->phase() == RunningDeployment::Phase::stopped) names.push_back(name);
     for (const std::string& name : names) {
       RunningDeployment& deployment = *deployments_.at(name);
       const std::uint64_t epoch = ++last_epoch_;
@@ -357,7 +369,7 @@ void Daemon::restart_everything() {
         finish(published);
         continue;
       }
-      if (const auto started = deployment.start(epoch, finish); !started) finish(started);
+      deployment.start(epoch, finish);
     }
     // All of them may have been stopped meanwhile.
     finish_if_empty();
@@ -472,6 +484,10 @@ void Daemon::serve_waiting_clients() {
     }
     if (found == deployments_.end() || found->second->phase() != RunningDeployment::Phase::ready) {
       waiting_clients_.push_back(client);
+      continue;
+    }
+    if (connection->second->client != 0) {
+      reply(client.connection, Error{ErrorCode::refused, "one client per connection"});
       continue;
     }
     const auto process = identify(connection->second->socket.peer().pid);

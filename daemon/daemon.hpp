@@ -84,7 +84,6 @@ class Daemon {
   void start_broker(std::vector<std::uint64_t> pools, std::function<void(Result<>)> done);
   void broker_died(const std::string& reason);
   void restart_everything();
-  void start_epoch(RunningDeployment& deployment, std::function<void(Result<>)> done);
   void remove(const std::string& name);
   void stop(RunningDeployment& deployment, std::function<void()> done);
   void serve_waiting_clients();
@@ -99,7 +98,7 @@ class Daemon {
   bool recovering_ = false;  // from the broker's death
   bool shutting_down_ = false;
   std::uint64_t last_epoch_ = 0;
-  std::map<std::string, std::unique_ptr<RunningDeployment>, std::less<>> deployments_;
+  std::map<std::string, std::shared_ptr<RunningDeployment>, std::less<>> deployments_;
   std::set<std::string, std::less<>> preparing_;                         // names
   std::map<std::string, std::vector<std::function<void()>>> cancelled_;  // `down` while preparing
   std::map<ConnectionId, std::unique_ptr<Connection>> connections_;

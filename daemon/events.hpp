@@ -53,13 +53,21 @@ class Watch {
     std::function<void()> callback;
   };
 
+  // Also after a callback that threw.
+  struct Rearm {
+    const std::shared_ptr<State>& state;
+    ~Rearm() {
+      if (state->callback) arm(state);
+    }
+  };
+
   static void arm(const std::shared_ptr<State>& state) {
     state->descriptor.async_wait(state->type, [state](const boost::system::error_code& error) {
       if (error || !state->callback) return;
       // The callback may destroy the watch, and with it itself: run a copy.
       const auto callback = state->callback;
+      const Rearm rearm{state};
       if (is_ready(*state)) callback();
-      if (state->callback) arm(state);
     });
   }
 

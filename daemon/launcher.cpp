@@ -56,7 +56,12 @@ Result<Process> ProcessLauncher::launch(const Command& command) {
   const std::vector<char*> environment = pointers(variables);
   cpu_set_t cpus;
   CPU_ZERO(&cpus);
-  for (const int cpu : command.cpus) CPU_SET(static_cast<std::size_t>(cpu), &cpus);
+  for (const int cpu : command.cpus) {
+    if (cpu >= CPU_SETSIZE)
+      return fail(ErrorCode::limit_exceeded, "CPU {}: only those below {} can be assigned", cpu,
+                  CPU_SETSIZE);
+    CPU_SET(static_cast<std::size_t>(cpu), &cpus);
+  }
 
   // The child reports through a close-on-exec pipe: end of file means that exec succeeded.
   std::array<int, 2> ends{};

@@ -2,6 +2,8 @@
 #include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -31,6 +33,18 @@ int main(int argc, char** argv) {
   spdlog::set_pattern("%Y-%m-%d %H:%M:%S.%e %n %l: %v");
   ::signal(SIGPIPE, SIG_IGN);
 
+  // Each operator and each client takes a few.
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &files);
+  }
+  // What lies in /dev/shm is one opsplitd's, whatever its folder is.
+  auto lock = lock_exclusive(daemon::daemon_lock_path, folder.native());
+  if (!lock) {
+    fmt::print(stderr, "opsplitd: another opsplitd is running here: {}\n", lock.error().message);
+    return 1;
+  }
   auto listener = ipc::MessageListener::bind(daemon::Daemon::socket_path(folder));
   if (!listener) {
     fmt::print(stderr, "opsplitd: {}\n", listener.error().message);
@@ -45,6 +59,15 @@ int main(int argc, char** argv) {
   signals.async_wait([&](const boost::system::error_code& error, int) {
     if (!error) opsplitd.shut_down();
   });
-  io.run();
+  while (true) {
+    try {
+      io.run();
+      break;
+    } catch (const std::exception& error) {  // out of memory or descriptors: the next may go well
+      spdlog::critical("an event was lost: {}", error.what());
+    }
+  }
+  ::unlink(daemon::daemon_lock_path);
+  lock->reset();  // before whoever waits for our end sees the socket close
   return 0;
 }

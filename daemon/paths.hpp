@@ -12,6 +12,9 @@ namespace opsplit::daemon {
 // opsplitd, too.
 inline std::filesystem::path default_folder() { return "/tmp/opsplit-" + std::to_string(getuid()); }
 
+// Held by the opsplitd that everything of opsplit's in /dev/shm belongs to.
+inline constexpr const char* daemon_lock_path = "/dev/shm/opsplitd.lock";
+
 // Of opsplit's programs: where this one is.
 inline std::filesystem::path program_folder() {
   std::error_code ignored;

@@ -41,12 +41,20 @@ Result<Planned> plan_deployment(Deployment deployment) {
 
   std::vector<CoreDemand> demands;
   std::vector<std::string> names;
+  std::size_t processes = 0;
   for (const PlannedOperator& op : planned.plan.operators) {
     const OperatorSettings settings = settings_of(planned.deployment, op.name);
     demands.push_back({op.name, op.cost, settings.instances, settings.cores});
     names.push_back(op.name);
+    processes += static_cast<std::size_t>(settings.instances);
   }
   OPSPLIT_CHECK(planned.deployment.check_operators(names));
+  if (processes > options.max_operators)
+    return fail(
+        ErrorCode::limit_exceeded,
+        "deployment '{}': {} instances of {} operators, at most {} processes (RouDi registers "
+        "300): use fewer `instances`",
+        planned.deployment.name, processes, names.size(), options.max_operators);
   OPSPLIT_TRY(const Topology topology, Topology::of_this_machine());
   OPSPLIT_TRY(planned.cores,
               assign_cores(topology, topology.allowed(), demands, planned.deployment.objective));

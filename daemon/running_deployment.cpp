@@ -78,7 +78,20 @@ RunningDeployment::~RunningDeployment() {
   std::filesystem::remove_all(context_.log_folder / name(), ignored);
 }
 
-Result<> RunningDeployment::start(std::uint64_t epoch, std::function<void(Result<>)> started) {
+void RunningDeployment::start(std::uint64_t epoch, std::function<void(Result<>)> started) {
+  started_ = [before = std::exchange(started_, nullptr),
+              started = std::move(started)](const Result<>& result) {
+    if (before) before(result);
+    started(result);
+  };
+  phase_ = Phase::starting;
+  if (const auto begun = begin_epoch(epoch); !begun)
+    fail_start(begun.error());
+  else
+    tick();
+}
+
+Result<> RunningDeployment::begin_epoch(std::uint64_t epoch) {
   const std::string folder = ipc::folder_path(name(), epoch);
   std::error_code moved;
   if (folder != folder_) std::filesystem::rename(folder_, folder, moved);
@@ -93,13 +106,7 @@ Result<> RunningDeployment::start(std::uint64_t epoch, std::function<void(Result
   handover_ = std::make_unique<ipc::Handover>(*board_, planned_.plan, context_.futex);
   epoch_ = epoch;
   last_launch_ = 0;
-  started_ = [before = std::exchange(started_, nullptr),
-              started = std::move(started)](const Result<>& result) {
-    if (before) before(result);
-    started(result);
-  };
-  phase_ = Phase::starting;
-  own_launch_ = new_launch_number();
+  OPSPLIT_TRY(own_launch_, new_launch_number());
   register_participant(own_launch_, own_identity(), 0, ipc::Mode::active);
   std::error_code error;
   std::filesystem::create_directories(context_.log_folder / name(), error);
@@ -112,21 +119,20 @@ Result<> RunningDeployment::start(std::uint64_t epoch, std::function<void(Result
     for (std::uint32_t seat = 0; seat < instances; ++seat) {
       RunningInstance& instance = instances_.emplace_back(context_.io, op, seat);
       instance.log = context_.log_folder / name() / fmt::format("{}.{}.log", op_name, seat);
-      if (const auto launched = launch(instance); !launched) {
-        fail_start(launched.error());
-        return {};
-      }
+      OPSPLIT_CHECK(launch(instance));
     }
   }
-  tick();
   return {};
 }
 
-LaunchNumber RunningDeployment::new_launch_number() {
-  // The records are as many as the participants that RouDi can register: one is free.
-  do ++last_launch_;
-  while (board_->participant(last_launch_).launch.load() != 0);
-  return last_launch_;
+Result<LaunchNumber> RunningDeployment::new_launch_number() {
+  const std::uint32_t records = board_->layout().participants;
+  for (std::uint32_t i = 0; i < records && last_launch_ < ipc::max_launch_number; ++i)
+    if (board_->participant(++last_launch_).launch.load() == 0) return last_launch_;
+  return fail(ErrorCode::limit_exceeded,
+              "deployment '{}': all {} records of processes are taken, or their numbers used up "
+              "(`opsplit down`, then `up`)",
+              name(), records);
 }
 
 void RunningDeployment::register_participant(LaunchNumber launch, const ProcessIdentity& identity,
@@ -167,9 +173,9 @@ Result<> RunningDeployment::launch(RunningInstance& instance) {
     command.environment.emplace_back("OMP_PROC_BIND=close");
   command.cpus = cores.cpus;
   command.log = instance.log;
+  OPSPLIT_TRY(instance.launch, new_launch_number());
   OPSPLIT_TRY(instance.process, context_.launcher.launch(command));
   instance.running = true;
-  instance.launch = new_launch_number();
   // On the board before its first claim.
   register_participant(instance.launch, instance.process.identity, instance.seat,
                        ipc::Mode::loading);
@@ -290,6 +296,7 @@ void RunningDeployment::fail_start(Error error) {
 
 void RunningDeployment::stop(std::function<void()> stopped) {
   const auto started = std::exchange(started_, nullptr);
+  if (phase_ == Phase::planned) phase_ = Phase::stopped;
   interrupt(std::move(stopped));
   if (started)
     started(fail(ErrorCode::unavailable, "deployment '{}' was stopped while it started", name()));
@@ -301,7 +308,7 @@ void RunningDeployment::interrupt(std::function<void()> stopped) {
     if (before) before();
     if (stopped) stopped();
   };
-  if (phase_ != Phase::stopping && phase_ != Phase::stopped) {
+  if (phase_ == Phase::starting || phase_ == Phase::ready) {
     phase_ = Phase::stopping;
     if (handover_) handover_->end_epoch();
     for (RunningInstance& instance : instances_) {
@@ -323,7 +330,7 @@ void RunningDeployment::finish_stop_if_done() {
                   [](const RunningInstance& instance) { return instance.running; }))
     return;
   end_epoch();
-  phase_ = Phase::stopped;
+  if (phase_ != Phase::planned) phase_ = Phase::stopped;
   // It may destroy this object: last.
   if (const auto stopped = std::exchange(stopped_, nullptr)) stopped();
 }
@@ -343,7 +350,7 @@ Result<ipc::Attachment> RunningDeployment::attach_client(const ProcessIdentity& 
     return fail(ErrorCode::limit_exceeded, "deployment '{}': {} clients are attached already",
                 name(), clients_.size());
   OPSPLIT_TRY(FileDescriptor pidfd, open_pidfd(client));
-  const LaunchNumber launch = new_launch_number();
+  OPSPLIT_TRY(const LaunchNumber launch, new_launch_number());
   register_participant(launch, client, 0, ipc::Mode::active);
   AttachedClient& entry = clients_[launch];
   entry.identity = client;
@@ -412,7 +419,7 @@ void RunningDeployment::refuse_requests_of_failed_operators() {
 }
 
 json RunningDeployment::status() const {
-  static constexpr std::array phases{"starting", "ready", "stopping", "stopped"};
+  static constexpr std::array phases{"planned", "starting", "ready", "stopping", "stopped"};
   json result = {{"name", name()},
                  {"model", planned_.plan.model},
                  {"split", planned_.plan.split},

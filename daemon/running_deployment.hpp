@@ -1,8 +1,9 @@
 // A deployment that runs: its board, its instances and its clients, through one epoch after another.
 //
-//   starting --every instance ready--> ready --stop()--> stopping --last process gone--> stopped
-//      |                                                    ^                              |
-//      +--an instance dies or fails, or stop()--------------+            start(next epoch)-+
+//   planned --start()--> starting --every instance ready--> ready --stop()--> stopping --> stopped
+//      |                    |                                                   ^             |
+//      |                    +--an instance dies or fails, or stop()-------------+             |
+//      +--stop()--> stopped <-- last process gone                          start(next epoch) -+
 //
 // A death in `starting` ends the start: what cannot load will not load better the next time. In
 // `ready` the instance is restarted (daemon/instance.hpp) after its claims were given back.
@@ -44,20 +45,21 @@ struct Context {
 
 class RunningDeployment {
  public:
-  enum class Phase { starting, ready, stopping, stopped };
+  enum class Phase { planned, starting, ready, stopping, stopped };
 
   // What has been planned and written into the folder of its first epoch. The graph is let go.
   RunningDeployment(Context& context, Planned planned, std::string folder);
   ~RunningDeployment();  // kills what still runs, and removes board and folder
 
   // Begins an epoch, whose arena the broker has published; the folder moves to its name. Only when
-  // stopped. `started` is called
-  // once: when every instance is ready, or with the reason why not (it is stopped then).
-  Result<> start(std::uint64_t epoch, std::function<void(Result<>)> started);
+  // planned or stopped. `started` is called once: when every instance is ready, or with the reason
+  // why not (it is stopped then).
+  void start(std::uint64_t epoch, std::function<void(Result<>)> started);
   // Ends the epoch: clients learn it, operators are told to end, and after a grace period killed.
   // `stopped` is called once no process is left. Whoever waits for a start is told that it failed.
   void stop(std::function<void()> stopped);
-  // The same, but another start() follows: whoever waits for this one waits for that.
+  // The same, but another start() follows: whoever waits for this one waits for that. One that is
+  // only planned stays so.
   void interrupt(std::function<void()> stopped);
 
   // An operator's process that we launched, known by its pid, asks for its part.
@@ -79,7 +81,8 @@ class RunningDeployment {
   struct RunningInstance;
   struct AttachedClient;
 
-  ipc::LaunchNumber new_launch_number();
+  Result<> begin_epoch(std::uint64_t epoch);
+  Result<ipc::LaunchNumber> new_launch_number();
   [[nodiscard]] ipc::Attachment attachment_of(ipc::LaunchNumber launch) const;
   void register_participant(ipc::LaunchNumber launch, const ProcessIdentity& identity,
                             std::uint32_t seat, ipc::Mode mode);
@@ -99,7 +102,7 @@ class RunningDeployment {
   Context& context_;
   Planned planned_;
   std::string folder_;
-  Phase phase_ = Phase::stopped;
+  Phase phase_ = Phase::planned;
   std::uint64_t epoch_ = 0;
   std::unique_ptr<ipc::Board> board_;
   std::unique_ptr<ipc::Handover> handover_;

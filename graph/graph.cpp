@@ -9,6 +9,7 @@ namespace opsplit::graph {
 namespace {
 
 constexpr std::align_val_t constant_alignment{64};
+constexpr std::uint64_t max_constant_bytes = std::uint64_t{2} << 30;  // as a protobuf message
 
 // The attribute as T, or nullptr.
 template <class T>
@@ -21,6 +22,10 @@ const T* attribute_as(const Node& node, std::string_view name) {
 
 Result<std::pair<Constant, std::byte*>> Constant::allocate(const TensorType& type) {
   OPSPLIT_TRY(const std::uint64_t size, byte_size(type));
+  // The kernel promises memory that it has not: a few bytes of model must not use up the machine's.
+  if (size > max_constant_bytes)
+    return fail(ErrorCode::limit_exceeded, "a constant of {} bytes ({}): at most {}", size,
+                to_string(type), max_constant_bytes);
   void* memory = ::operator new(size, constant_alignment, std::nothrow);
   if (memory == nullptr)
     return fail(ErrorCode::limit_exceeded, "a constant of {} bytes ({}) does not fit into memory",

@@ -96,7 +96,9 @@ Result<> read_onnx(const std::filesystem::path& file, onnx::ModelProto& model) {
 Result<> write_onnx(const onnx::ModelProto& model, const std::filesystem::path& file) {
   std::ofstream stream(file, std::ios::binary | std::ios::trunc);
   if (!stream) return fail_errno(errno, "cannot write '{}'", file.string());
-  model.SerializeToOstream(&stream);
+  if (!model.SerializeToOstream(&stream) && stream)
+    return fail(ErrorCode::limit_exceeded, "'{}': too large for one protobuf message (2 GiB)",
+                file.string());
   stream.close();
   if (!stream) return fail_errno(errno, "writing '{}'", file.string());
   return {};

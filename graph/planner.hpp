@@ -14,7 +14,7 @@ struct PlanOptions {
   Layout blocked = Layout::row_major;
   std::size_t max_operators = 280;  // RouDi registers at most 300 processes: clients need some
   std::uint32_t depth = 8;
-  std::uint64_t max_arena_bytes = (std::uint64_t{4} << 30) - 4096;  // one iceoryx chunk, see design
+  std::uint64_t max_arena_bytes = opsplit::max_arena_bytes;
 };
 
 // Tensors get places: a place is used again only by a task that is a strict descendant of every

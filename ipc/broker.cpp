@@ -11,6 +11,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/plan.hpp"
 #include "base/system.hpp"
 #include "iceoryx_posh/internal/popo/ports/publisher_port_user.hpp"
 #include "iceoryx_posh/internal/roudi/memory/port_pool_memory_block.hpp"

@@ -23,9 +23,6 @@
 namespace opsplit::ipc {
 
 inline constexpr std::size_t max_pools = 32;
-// iceoryx counts a pool's bytes in 32 bits; beyond that its chunks would overlap silently.
-inline constexpr std::uint64_t max_arena_bytes =
-    (std::uint64_t{1} << 32) - (std::uint64_t{3} << 12);
 
 struct PoolState {
   std::uint64_t bytes = 0;

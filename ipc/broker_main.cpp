@@ -5,9 +5,8 @@
 //   {"op": "publish",  "deployment": "digits", "epoch": 1, "bytes": 4096}       -> {"ok": true}
 //   {"op": "withdraw", "deployment": "digits", "epoch": 1}                      -> {"ok": true}
 //
-// It outlives opsplitd, so that a new one can take over: it leaves its session, and neither a
-// closed terminal nor a closed pipe ends it. SIGTERM does, and then leaves no file behind. It
-// listens before RouDi runs: a request that is sent meanwhile is answered as soon as it does.
+// Neither a closed terminal nor a closed pipe ends it. SIGTERM does, and then leaves no file behind.
+// It listens before RouDi runs: a request that is sent meanwhile is answered as soon as it does.
 #include <poll.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -126,7 +125,6 @@ int fail_with(const Error& error) {
 
 int broker_main(const std::string& socket, const std::vector<std::uint64_t>& pools) {
   const FileDescriptor signals = catch_signals();
-  ::setsid();
   auto listener = MessageListener::bind(socket);
   if (!listener) return fail_with(listener.error());
   auto broker = Broker::start(pools, [](const char* error) {

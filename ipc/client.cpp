@@ -50,8 +50,8 @@ Request::~Request() { give_back(); }
 
 void Request::give_back() {
   if (!session_) return;
+  in_flight_->fetch_sub(1);  // first: whom the close wakes may take the slot at once
   session_->handover().close(hold_, session_->attachment().launch);
-  in_flight_->fetch_sub(1);
   session_.reset();
 }
 

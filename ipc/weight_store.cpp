@@ -117,7 +117,7 @@ Result<std::optional<Packed>> map_packed(const std::filesystem::path& path, std:
 
 Result<> write_packed(const std::filesystem::path& folder, const std::filesystem::path& path,
                       std::string_view key, std::uint64_t bytes, const PackedLayout& layout,
-                      const std::function<void(std::byte*)>& fill) {
+                      const std::function<Result<>(std::byte*)>& fill) {
   FileDescriptor file(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0400));
   if (!file) return fail_errno(errno, "{}: cannot make a file without a name", folder.native());
   // All pages now: later a full tmpfs would answer with SIGBUS.
@@ -131,7 +131,7 @@ Result<> write_packed(const std::filesystem::path& folder, const std::filesystem
     const PackedHeader header{PackedHeader::expected_magic, key.size(), layout.data_offset, bytes};
     std::memcpy(mapping.data(), &header, sizeof(header));
     std::memcpy(mapping.data() + sizeof(header), key.data(), key.size());
-    fill(mapping.data() + layout.data_offset);
+    OPSPLIT_CHECK(fill(mapping.data() + layout.data_offset));
   }
   const auto source = fmt::format("/proc/self/fd/{}", file.get());
   if (::linkat(AT_FDCWD, source.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) != 0 &&
@@ -141,7 +141,7 @@ Result<> write_packed(const std::filesystem::path& folder, const std::filesystem
 }
 
 Result<Packed> map_or_write(const std::filesystem::path& folder, std::string_view key,
-                            std::uint64_t bytes, const std::function<void(std::byte*)>& fill) {
+                            std::uint64_t bytes, const std::function<Result<>(std::byte*)>& fill) {
   const auto layout = PackedLayout::of(key.size(), bytes);
   if (!layout) return fail(ErrorCode::limit_exceeded, "packed weights of {} bytes", bytes);
   const auto path = folder / file_name(key);
@@ -200,7 +200,7 @@ Result<WeightStore> WeightStore::open(const std::filesystem::path& path) {
 Result<> WeightStore::remove(const std::filesystem::path& path) { return remove_folder(path); }
 
 Result<std::span<const std::byte>> WeightStore::packed(
-    std::string_view key, std::uint64_t bytes, const std::function<void(std::byte*)>& fill) {
+    std::string_view key, std::uint64_t bytes, const std::function<Result<>(std::byte*)>& fill) {
   if (key.size() > max_key_bytes)
     return fail(ErrorCode::limit_exceeded, "a key of {} bytes: at most {}", key.size(),
                 max_key_bytes);

@@ -4,7 +4,7 @@
 // by whichever operator comes first, they lie once in memory, however many operators, instances
 // and restarts there are.
 //
-//   lock          held by opsplitd while the deployment lives
+//   lock          held by opsplitd while it writes the folder
 //   packed-HASH   header (below), the key, padding to 64 bytes, the data; read-only
 //
 // HASH is FNV-1a over 128 bits of the key. It needs to be the same in all processes and libraries
@@ -59,11 +59,11 @@ class WeightStore {
   // The data that was packed under this key: if nobody has yet, `fill` writes it, to `bytes` bytes
   // of zeros at a 64-byte boundary. The span stays valid as long as this object; a second call
   // with the same key gives the same span. Thread safe, one call at a time; `fill` must not call
-  // the store. What `fill` throws passes through, and nothing is kept.
+  // the store. Its error is passed on, and nothing is kept.
   // Errors: limit_exceeded (no room: bytes needed and found; key too long), refused (a file that
   // holds another key or size, or is damaged), system.
   Result<std::span<const std::byte>> packed(std::string_view key, std::uint64_t bytes,
-                                            const std::function<void(std::byte*)>& fill);
+                                            const std::function<Result<>(std::byte*)>& fill);
 
   [[nodiscard]] const std::filesystem::path& path() const;
 

@@ -18,7 +18,7 @@ class SharedWeights final : public PackedWeights {
  public:
   explicit SharedWeights(ipc::WeightStore& store) : store_(store) {}
   Result<std::span<const std::byte>> get(std::string_view key, std::uint64_t bytes,
-                                         const std::function<void(std::byte*)>& fill) override {
+                                         const std::function<Result<>(std::byte*)>& fill) override {
     return store_.packed(key, bytes, fill);
   }
 

@@ -16,13 +16,13 @@ struct HeapWeights::Impl {
 HeapWeights::HeapWeights() : impl_(std::make_unique<Impl>()) {}
 HeapWeights::~HeapWeights() = default;
 
-Result<std::span<const std::byte>> HeapWeights::get(std::string_view key, std::uint64_t bytes,
-                                                    const std::function<void(std::byte*)>& fill) {
+Result<std::span<const std::byte>> HeapWeights::get(
+    std::string_view key, std::uint64_t bytes, const std::function<Result<>(std::byte*)>& fill) {
   const std::lock_guard lock(impl_->mutex);
   auto found = impl_->entries.find(key);
   if (found == impl_->entries.end()) {
     AlignedMemory memory(bytes);
-    fill(memory.data());
+    OPSPLIT_CHECK(fill(memory.data()));
     found = impl_->entries.emplace(std::string(key), std::move(memory)).first;
   }
   if (found->second.size() != bytes)

@@ -22,8 +22,9 @@ class PackedWeights {
   virtual ~PackedWeights() = default;
   // The bytes under `key`: as an earlier call, here or in another process, filled them, or as
   // `fill` writes them now. 64-byte aligned, read-only, valid as long as this object.
-  virtual Result<std::span<const std::byte>> get(std::string_view key, std::uint64_t bytes,
-                                                 const std::function<void(std::byte*)>& fill) = 0;
+  virtual Result<std::span<const std::byte>> get(
+      std::string_view key, std::uint64_t bytes,
+      const std::function<Result<>(std::byte*)>& fill) = 0;
 };
 
 class HeapWeights final : public PackedWeights {
@@ -31,7 +32,7 @@ class HeapWeights final : public PackedWeights {
   HeapWeights();
   ~HeapWeights() override;
   Result<std::span<const std::byte>> get(std::string_view key, std::uint64_t bytes,
-                                         const std::function<void(std::byte*)>& fill) override;
+                                         const std::function<Result<>(std::byte*)>& fill) override;
 
  private:
   struct Impl;

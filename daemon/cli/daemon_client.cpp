@@ -100,9 +100,11 @@ Result<DaemonClient> DaemonClient::connect_or_start(const std::filesystem::path&
     }
   }
   if (ended) {
-    const auto words = read_file(log);
+    std::string words = read_file(log).value_or("see " + log.string());
+    if (constexpr std::string_view name = "opsplitd: "; words.starts_with(name))
+      words.erase(0, name.size());
     return fail(ErrorCode::unavailable, "opsplitd did not start: {}",
-                words ? words->substr(0, words->find('\n')) : "see " + log.string());
+                words.substr(0, words.find('\n')));
   }
   return fail(ErrorCode::timed_out, "opsplitd did not answer within {} s: see {}",
               start_timeout.count(), log.string());

@@ -76,6 +76,7 @@ Result<> follow(const std::filesystem::path& log, bool for_ever) {
   while (true) {
     std::cout << stream.rdbuf() << std::flush;
     stream.clear();
+    std::cout.clear();  // nothing to copy counts as a failure of the output
     if (!for_ever) return {};
     std::error_code gone;
     if (!std::filesystem::exists(log, gone)) return {};

@@ -68,7 +68,7 @@ class RunningDeploymentTest : public testing::Test {
   ~RunningDeploymentTest() override { std::filesystem::remove_all(folder); }
 
   void start() {
-    ASSERT_TRUE(deployment->start(epoch, [this](const Result<>& result) { started = result; }));
+    deployment->start(epoch, [this](const Result<>& result) { started = result; });
     ASSERT_EQ(launcher.all.size(), 2u);
   }
   void make_ready(FakeLauncher::Launched& instance) {
@@ -217,7 +217,7 @@ TEST_F(RunningDeploymentTest, AnInterruptedStartIsAnsweredByTheNextEpoch) {
   for (auto& instance : launcher.all) FakeLauncher::die(instance);
   ASSERT_TRUE(until([&] { return interrupted; }));
   EXPECT_FALSE(started);
-  ASSERT_TRUE(deployment->start(epoch + 1, [](const Result<>&) {}));
+  deployment->start(epoch + 1, [](const Result<>&) {});
   EXPECT_FALSE(std::filesystem::exists(folder)) << "it has moved to the new epoch's name";
   ASSERT_EQ(launcher.all.size(), 4u);
   make_ready(launcher.all[2]);

@@ -17,6 +17,7 @@
 #include <optional>
 #include <sstream>
 
+#include "base/plan.hpp"
 #include "base/system.hpp"
 #include "ipc/message_socket.hpp"
 #include "tests/ipc/other_process.hpp"

@@ -34,8 +34,9 @@ struct WeightStoreTest : testing::Test {
 };
 
 // Bytes that follow from the key, so that a mix-up shows.
-void fill_with(std::byte* data, std::uint64_t bytes, std::uint64_t seed) {
+Result<> fill_with(std::byte* data, std::uint64_t bytes, std::uint64_t seed) {
   for (std::uint64_t i = 0; i < bytes; ++i) data[i] = static_cast<std::byte>(seed * 31 + i * 7);
+  return {};
 }
 
 bool is_filled_with(std::span<const std::byte> data, std::uint64_t seed) {
@@ -98,8 +99,8 @@ TEST_F(WeightStoreTest, PacksOnceForAll) {
   const auto fill = [&filled](std::byte* data) {
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(data) % 64, 0u);
     EXPECT_EQ(data[0], std::byte{0});
-    fill_with(data, 100'000, 7);
     ++filled;
+    return fill_with(data, 100'000, 7);
   };
   const auto first = owner->packed("conv1/weights nchw16c", 100'000, fill);
   ASSERT_TRUE(first) << first.error().message;
@@ -115,13 +116,13 @@ TEST_F(WeightStoreTest, PacksOnceForAll) {
   EXPECT_EQ(again->data(), second->data());
   EXPECT_THAT(names_in(path), ElementsAre("lock", StartsWith("packed-")));
   // FNV-1a of 128 bits, as published: other programs may look a key up.
-  ASSERT_TRUE(owner->packed("a", 1, [](std::byte*) {}));
+  ASSERT_TRUE(owner->packed("a", 1, [](std::byte*) -> Result<> { return {}; }));
   EXPECT_TRUE(std::filesystem::exists(path / "packed-d228cb696f1a8caf78912b704e4a8964"));
 }
 
 TEST_F(WeightStoreTest, StaysMappedAfterItWasRemoved) {
   auto store = WeightStore::create(path);
-  const auto data = store->packed("k", 5000, [](std::byte* to) { fill_with(to, 5000, 1); });
+  const auto data = store->packed("k", 5000, [](std::byte* to) { return fill_with(to, 5000, 1); });
   ASSERT_TRUE(data);
   ASSERT_TRUE(WeightStore::remove(path));
   EXPECT_TRUE(is_filled_with(*data, 1));
@@ -129,7 +130,7 @@ TEST_F(WeightStoreTest, StaysMappedAfterItWasRemoved) {
 
 TEST_F(WeightStoreTest, IsReadOnly) {
   auto store = WeightStore::create(path);
-  const auto data = store->packed("k", 64, [](std::byte* to) { fill_with(to, 64, 1); });
+  const auto data = store->packed("k", 64, [](std::byte* to) { return fill_with(to, 64, 1); });
   ASSERT_TRUE(data);
   const pid_t child = ::fork();
   if (child == 0) {
@@ -148,7 +149,7 @@ TEST_F(WeightStoreTest, OddSizesAndKeys) {
     for (const std::size_t length : {0, 1, 31, 32, 33, 4096}) {
       const auto key = std::to_string(bytes).append(length, 'k').substr(0, max_key_bytes);
       const auto data =
-          store->packed(key, bytes, [bytes](std::byte* to) { fill_with(to, bytes, bytes); });
+          store->packed(key, bytes, [bytes](std::byte* to) { return fill_with(to, bytes, bytes); });
       ASSERT_TRUE(data) << data.error().message;
       EXPECT_EQ(data->size(), bytes);
       EXPECT_TRUE(is_filled_with(*data, bytes));
@@ -157,7 +158,10 @@ TEST_F(WeightStoreTest, OddSizesAndKeys) {
 
 TEST_F(WeightStoreTest, ImpossibleSizesAreRefused) {
   auto store = WeightStore::create(path);
-  const auto never = [](std::byte*) { FAIL() << "must not be called"; };
+  const auto never = [](std::byte*) -> Result<> {
+    ADD_FAILURE() << "must not be called";
+    return {};
+  };
   for (const std::uint64_t bytes :
        {std::numeric_limits<std::uint64_t>::max(), std::numeric_limits<std::uint64_t>::max() - 64,
         std::uint64_t{1} << 63, std::uint64_t{1} << 62, std::uint64_t{1} << 61}) {
@@ -176,7 +180,7 @@ TEST_F(WeightStoreTest, FullFileSystemIsRefusedInBytes) {
   Result<std::span<const std::byte>> refused, fits;
   {
     auto store = WeightStore::create(path);
-    const auto nothing = [](std::byte*) {};
+    const auto nothing = [](std::byte*) -> Result<> { return {}; };
     refused = store->packed("k", 2u << 20, nothing);
     fits = store->packed("k", 1u << 19, nothing);
   }
@@ -190,7 +194,7 @@ TEST_F(WeightStoreTest, FullFileSystemIsRefusedInBytes) {
 
 TEST_F(WeightStoreTest, AnotherSizeUnderTheSameKeyIsRefused) {
   auto store = WeightStore::create(path);
-  const auto nothing = [](std::byte*) {};
+  const auto nothing = [](std::byte*) -> Result<> { return {}; };
   ASSERT_TRUE(store->packed("k", 100, nothing));
   EXPECT_EQ(store->packed("k", 101, nothing).error().code, ErrorCode::refused);
   auto other = WeightStore::open(path);
@@ -200,7 +204,7 @@ TEST_F(WeightStoreTest, AnotherSizeUnderTheSameKeyIsRefused) {
 
 TEST_F(WeightStoreTest, DamagedFilesAreRefused) {
   auto owner = WeightStore::create(path);
-  const auto nothing = [](std::byte*) {};
+  const auto nothing = [](std::byte*) -> Result<> { return {}; };
   ASSERT_TRUE(owner->packed("key", 100, nothing));
   const auto file = packed_file(path);
   std::string good = read_file(file).value();
@@ -241,8 +245,9 @@ TEST_F(WeightStoreTest, RacingProcessesShareOneFile) {
     auto store = WeightStore::open(path);
     bool good = store.has_value();
     for (std::uint64_t key = 0; key < 40 && good; ++key) {
-      const auto data = store->packed(std::to_string(key), 20'000 + key,
-                                      [key](std::byte* to) { fill_with(to, 20'000 + key, key); });
+      const auto data = store->packed(std::to_string(key), 20'000 + key, [key](std::byte* to) {
+        return fill_with(to, 20'000 + key, key);
+      });
       good = data && is_filled_with(*data, key);
     }
     ::_exit(good ? 0 : 1);
@@ -263,8 +268,8 @@ TEST_F(WeightStoreTest, ThreadsShareOneStore) {
     threads.emplace_back([&] {
       for (std::uint64_t key = 0; key < 50; ++key) {
         const auto data = store->packed(std::to_string(key), 1000, [&filled, key](std::byte* to) {
-          fill_with(to, 1000, key);
           ++filled;
+          return fill_with(to, 1000, key);
         });
         if (data && is_filled_with(*data, key)) ++good;
       }
@@ -274,7 +279,7 @@ TEST_F(WeightStoreTest, ThreadsShareOneStore) {
   EXPECT_EQ(good, 200);
 }
 
-TEST_F(WeightStoreTest, WriterThatIsKilledOrThrowsLeavesNothing) {
+TEST_F(WeightStoreTest, WriterThatIsKilledOrFailsLeavesNothing) {
   auto owner = WeightStore::create(path);
   const auto free_before = free_bytes(path).value();
   for (int i = 0; i < 20; ++i) {
@@ -284,6 +289,7 @@ TEST_F(WeightStoreTest, WriterThatIsKilledOrThrowsLeavesNothing) {
       static_cast<void>(store->packed("k", 1u << 20, [](std::byte* to) {
         to[0] = std::byte{1};
         ::kill(::getpid(), SIGKILL);
+        return Result<>();
       }));
       ::_exit(0);
     }
@@ -291,12 +297,15 @@ TEST_F(WeightStoreTest, WriterThatIsKilledOrThrowsLeavesNothing) {
     ::waitpid(child, &status, 0);
     ASSERT_EQ(WTERMSIG(status), SIGKILL);
   }
-  EXPECT_THROW(
-      static_cast<void>(owner->packed("k", 1u << 20, [](std::byte*) { throw std::bad_alloc(); })),
-      std::bad_alloc);
+  const auto failed = owner->packed("k", 1u << 20, [](std::byte*) -> Result<> {
+    return fail(ErrorCode::invalid_input, "no such format");
+  });
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().message, "no such format");
   EXPECT_THAT(names_in(path), ElementsAre("lock"));
   EXPECT_TRUE(!test::in_private_namespace() || free_bytes(path).value() == free_before);
-  const auto data = owner->packed("k", 1u << 20, [](std::byte* to) { fill_with(to, 1u << 20, 3); });
+  const auto data =
+      owner->packed("k", 1u << 20, [](std::byte* to) { return fill_with(to, 1u << 20, 3); });
   ASSERT_TRUE(data);
   EXPECT_TRUE(is_filled_with(*data, 3));
 }

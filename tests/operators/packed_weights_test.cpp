@@ -13,6 +13,7 @@ TEST(HeapWeights, FillsOnceAndKeepsTheBytes) {
   const auto fill = [&](std::byte* data) {
     ++fills;
     std::memset(data, 42, 100);
+    return Result<>();
   };
   const auto first = weights.get("key", 100, fill);
   const auto again = weights.get("key", 100, fill);
@@ -25,8 +26,8 @@ TEST(HeapWeights, FillsOnceAndKeepsTheBytes) {
 
 TEST(HeapWeights, ANameStandsForOneSize) {
   HeapWeights weights;
-  ASSERT_TRUE(weights.get("key", 100, [](std::byte*) {}));
-  EXPECT_FALSE(weights.get("key", 200, [](std::byte*) {}));
+  ASSERT_TRUE(weights.get("key", 100, [](std::byte*) -> Result<> { return {}; }));
+  EXPECT_FALSE(weights.get("key", 200, [](std::byte*) -> Result<> { return {}; }));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <cstring>
+#include <fstream>
 
 #include "daemon/npy.hpp"
 #include "tests/system/load.hpp"
@@ -163,6 +164,48 @@ TEST_F(Cli, TwoDeploymentsAtOnceAndAThirdThatDoesNotFit) {
   down();
 }
 
+TEST_F(Cli, LogsFollowWhatIsWrittenLater) {
+  up({digits_model});
+  const std::string log = instance("digits", "conv")["log"];
+  Process logs = start_opsplit({"logs", "digits/conv", "-f"});
+  for (const std::string line : {"first line\n", "second line\n"}) {
+    std::ofstream(log, std::ios::app) << line;
+    EXPECT_TRUE(eventually([&] { return logs.out().ends_with(line); })) << logs.out();
+  }
+  down();
+  EXPECT_EQ(logs.wait().status, 0);
+}
+
+TEST_F(Cli, BenchComparesSplitsAndLeavesNothing) {
+  const auto file = folder() / "bench.json";
+  const Outcome bench = opsplit({"bench", digits_model, "--splits", "fused,by-type", "--requests",
+                                 "20", "--concurrency", "2", "--json", file});
+  ASSERT_EQ(bench.status, 0) << bench.err;
+  EXPECT_THAT(bench.out, HasSubstr("by-type"));
+  const json report = json::parse(std::ifstream(file));
+  ASSERT_EQ(report["splits"].size(), 2u);
+  for (const json& split : report["splits"]) {
+    EXPECT_EQ(split["bytes_copied"], 0);
+    EXPECT_LT(split["worst_error"], 1e-3);
+  }
+}
+
+TEST_F(Cli, DoctorAndCompletionAnswer) {
+  const Outcome doctor = opsplit({"doctor"});
+  EXPECT_THAT(doctor.out, HasSubstr("/dev/shm"));
+  EXPECT_THAT(opsplit({"completion"}).out, HasSubstr("bench"));
+}
+
+TEST_F(Cli, TheDigitsExampleClassifiesWhatItWasNeverTrainedOn) {
+  up({OPSPLIT_SOURCE_DIR "/examples/digits/digits.yaml"});
+  const Outcome classify = Process({program("digits-classify")}).wait();
+  EXPECT_EQ(classify.status, 0) << classify.err;
+  const auto found = classify.out.find("accuracy ");
+  ASSERT_NE(found, std::string::npos) << classify.out;
+  EXPECT_GE(std::stod(classify.out.substr(found + 9)), 97.0);
+  down();
+}
+
 TEST_F(Cli, ASecondDaemonIsRefusedByName) {
   up({digits_model});
   const auto pid = std::to_string(ps()["pid"].get<pid_t>());
@@ -173,8 +216,8 @@ TEST_F(Cli, ASecondDaemonIsRefusedByName) {
   const Outcome other =
       opsplit({"--folder", folder() / "second", "up", digits_model, "--name", "second"});
   const std::string refused = error_line(other);
-  EXPECT_THAT(refused, HasSubstr("another broker is running"));
-  EXPECT_THAT(refused, HasSubstr(std::to_string(ps()["broker"].get<pid_t>())));
+  EXPECT_THAT(refused, HasSubstr("another opsplitd is running"));
+  EXPECT_THAT(refused, HasSubstr(pid));
   find_answers("digits", 20, folder() / "answers");  // the first one does not care
   down();
 }

@@ -114,6 +114,23 @@ TEST_F(StartAndStop, OfTwoUpsAtOnceOneWins) {
   }
 }
 
+// The broker fills its pools when the first is given up; the second waits for the same broker.
+TEST_F(StartAndStop, UpRightAfterAnotherWasGivenUp) {
+  for (int round = 0; round < 5; ++round) {
+    Process first = start_opsplit({"up", digits_model});
+    wait_for_progress(first, "starting");
+    first.signal(SIGKILL);
+    Outcome second;
+    // Until the first is gone, the name is taken.
+    ASSERT_TRUE(eventually([&] {
+      return (second = opsplit({"up", digits_model})).status == 0;
+    })) << second.err;
+    EXPECT_EQ(deployment("digits")["phase"], "ready");
+    EXPECT_EQ(our_processes().size(), 2u + 5u) << "opsplitd, the broker, an operator per type";
+    down();
+  }
+}
+
 TEST_F(StartAndStop, UpRightAfterDown) {
   for (int round = 0; round < 3; ++round) {
     up({digits_model});
