@@ -11,6 +11,7 @@
 
 #include "daemon/preparation.hpp"
 #include "tests/daemon/temporary_folder.hpp"
+#include "tests/private_namespace.hpp"
 
 namespace opsplit::daemon {
 namespace {
@@ -57,6 +58,8 @@ class RunningDeploymentTest : public testing::Test {
  protected:
   static constexpr std::uint64_t epoch = 1;
 
+  // An opsplitd that starts elsewhere would take our board for one that was left over.
+  static void SetUpTestSuite() { test::enter_private_namespace(); }
   RunningDeploymentTest() {
     Deployment digits = Deployment::open(OPSPLIT_SOURCE_DIR "/examples/digits/digits.onnx").value();
     EXPECT_TRUE(digits.set_split("stages:2") && digits.set_name(name));
