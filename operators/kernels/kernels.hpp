@@ -52,6 +52,7 @@ Result<std::unique_ptr<Kernel>> make_binary(const KernelSpec&, const KernelResou
 Result<std::unique_ptr<Kernel>> make_activation(const KernelSpec&, const KernelResources&);
 Result<std::unique_ptr<Kernel>> make_concat(const KernelSpec&, const KernelResources&);
 Result<std::unique_ptr<Kernel>> make_transpose(const KernelSpec&, const KernelResources&);
+Result<std::unique_ptr<Kernel>> make_reduction(const KernelSpec&, const KernelResources&);
 
 // Computes the node with the reference (reference.hpp), slowly: for what the kernels above have no
 // fast way. Its tensors are row-major, and it takes no post-ops.

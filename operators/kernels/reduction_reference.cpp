@@ -4,39 +4,23 @@
 #include <vector>
 
 #include "operators/kernels/index_space.hpp"
+#include "operators/kernels/reduction.hpp"
 #include "operators/kernels/reference.hpp"
 
 namespace opsplit::operators::reference {
-namespace {
 
-// The axes to reduce: an attribute until opset 17, an input since; all if there are none.
-Result<std::vector<bool>> reduced_axes(const Call& call) {
-  const std::size_t rank = call.inputs[0].type.shape.rank();
-  std::vector<std::int64_t> axes = call.node.integers("axes");
+Result<> reduce(const Call& call) {
+  const TensorView& x = call.inputs[0];
+  const MutableTensorView& y = call.outputs[0];
+  std::optional<std::span<const std::int64_t>> axes;
   if (call.has_input(1)) {
     const TensorView& view = call.inputs[1];
     if (view.type.dtype != int64)
       return fail(ErrorCode::invalid_input, "axes of type {}", to_string(view.type.dtype));
     OPSPLIT_TRY(const std::int64_t count, view.type.shape.elements());
-    axes.assign(view.as<std::int64_t>(), view.as<std::int64_t>() + count);
+    axes.emplace(view.as<std::int64_t>(), static_cast<std::size_t>(count));
   }
-  const bool none = axes.empty();
-  std::vector<bool> reduced(rank, none && call.node.integer("noop_with_empty_axes", 0) == 0);
-  for (const std::int64_t axis : axes) {
-    const std::int64_t at = axis < 0 ? axis + static_cast<std::int64_t>(rank) : axis;
-    if (at < 0 || at >= static_cast<std::int64_t>(rank))
-      return fail(ErrorCode::invalid_input, "{} along axis {}", call.node.op_type, axis);
-    reduced[static_cast<std::size_t>(at)] = true;
-  }
-  return reduced;
-}
-
-}  // namespace
-
-Result<> reduce(const Call& call) {
-  const TensorView& x = call.inputs[0];
-  const MutableTensorView& y = call.outputs[0];
-  OPSPLIT_TRY(const auto reduced, reduced_axes(call));
+  OPSPLIT_TRY(const auto reduced, reduced_axes(call.node, x.type.shape.rank(), axes));
   // Strides of the output, walked by the input's coordinates: 0 along reduced axes.
   Coordinates strides{};
   std::int64_t kept = 1;
