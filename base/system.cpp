@@ -183,10 +183,14 @@ Result<std::uint64_t> free_bytes(const std::filesystem::path& path) {
 }
 
 Result<std::string> read_file(const std::filesystem::path& path, std::size_t limit) {
-  FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // Never waits for the writer of a FIFO.
+  FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file && errno == ENOENT)
     return fail(ErrorCode::not_found, "{}: no such file", path.native());
-  if (!file) return fail_errno(errno, "{}", path.native());
+  struct stat info {};
+  if (!file || ::fstat(file.get(), &info) != 0) return fail_errno(errno, "{}", path.native());
+  if (!S_ISREG(info.st_mode))
+    return fail(ErrorCode::invalid_input, "{}: not a plain file", path.native());
   std::string content;
   std::array<char, 4096> block;
   while (true) {

@@ -79,7 +79,10 @@ Daemon::Daemon(boost::asio::io_context& io, Launcher& launcher, ipc::Futex& fute
               [this](const std::string& reason) { broker_died(reason); }),
       listener_(std::move(listener)),
       listening_(io, listener_.fd(), Watch::readable, [this] { accept(); }),
-      accept_again_(io) {}
+      accept_again_(io),
+      idle_(io) {
+  finish_if_idle_for(10s);
+}
 
 Daemon::~Daemon() { planner_.join(); }
 
@@ -134,6 +137,15 @@ void Daemon::disconnect(ConnectionId id) {
   for (const std::string& name : owned)
     if (const auto running = deployments_.find(name); running != deployments_.end())
       stop(*running->second, [] {});
+  finish_if_idle_for(2s);
+}
+
+// Whoever started us may have died before it could say what for. Others may look in before it does.
+void Daemon::finish_if_idle_for(std::chrono::seconds time) {
+  if (!options_.exit_when_empty || !connections_.empty()) return;
+  idle_.at(Clock::now() + time, [this] {
+    if (connections_.empty()) finish_if_empty();
+  });
 }
 
 void Daemon::reply(ConnectionId id, const json& message) {

@@ -88,6 +88,7 @@ class Daemon {
   void stop(RunningDeployment& deployment, std::function<void()> done);
   void serve_waiting_clients();
   void finish_if_empty();
+  void finish_if_idle_for(std::chrono::seconds time);
 
   boost::asio::io_context& io_;
   Options options_;
@@ -108,6 +109,7 @@ class Daemon {
   ipc::MessageListener listener_;  // closed before the connections: their end says that it is
   Watch listening_;
   Timer accept_again_;
+  Timer idle_;
   boost::asio::thread_pool planner_{1};
 };
 

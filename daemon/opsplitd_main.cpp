@@ -55,7 +55,8 @@ int main(int argc, char** argv) {
   ipc::SystemFutex futex;
   daemon::Daemon opsplitd(io, launcher, futex, std::move(*listener),
                           {folder, daemon::program_folder(), reserve, exit_when_empty});
-  boost::asio::signal_set signals(io, SIGTERM, SIGINT);
+  boost::asio::signal_set signals(io, SIGTERM, SIGINT, SIGHUP);
+  signals.add(SIGQUIT);
   signals.async_wait([&](const boost::system::error_code& error, int) {
     if (!error) opsplitd.shut_down();
   });

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -56,22 +57,50 @@ Result<std::vector<std::string>> components(const std::string& location) {
   return parts;
 }
 
-}  // namespace
+constexpr std::align_val_t alignment{64};
 
-Result<MappedFile> map_file(int fd) {
+Result<std::size_t> size_of(int fd) {
   struct stat status {};
   if (::fstat(fd, &status) != 0) return fail_errno(errno, "fstat");
   if (!S_ISREG(status.st_mode)) return fail(ErrorCode::invalid_input, "not a regular file");
-  const auto size = static_cast<std::size_t>(status.st_size);
-  if (size == 0) return MappedFile{};
+  return static_cast<std::size_t>(status.st_size);
+}
+
+}  // namespace
+
+Result<FileBytes> read_whole(int fd) {
+  OPSPLIT_TRY(const std::size_t size, size_of(fd));
+  void* memory = ::operator new(size, alignment, std::nothrow);
+  if (memory == nullptr)
+    return fail(ErrorCode::limit_exceeded, "{} bytes do not fit into memory", size);
+  std::shared_ptr<const void> owner(memory,
+                                    [](void* block) { ::operator delete(block, alignment); });
+  auto* bytes = static_cast<std::byte*>(memory);
+  for (std::size_t at = 0; at < size;) {
+    const ssize_t count = ::pread(fd, bytes + at, size - at, static_cast<off_t>(at));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno(errno, "reading {} bytes", size);
+    if (count == 0) return fail(ErrorCode::invalid_input, "became shorter while it was read");
+    at += static_cast<std::size_t>(count);
+  }
+  return FileBytes{{bytes, size}, std::move(owner)};
+}
+
+namespace {
+
+Result<FileBytes> map_file(int fd) {
+  OPSPLIT_TRY(const std::size_t size, size_of(fd));
+  if (size == 0) return FileBytes{};
   void* memory = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
   if (memory == MAP_FAILED) return fail_errno(errno, "mapping {} bytes", size);
   std::shared_ptr<const void> owner(memory, [size](void* block) { ::munmap(block, size); });
-  return MappedFile{{static_cast<const std::byte*>(memory), size}, std::move(owner)};
+  return FileBytes{{static_cast<const std::byte*>(memory), size}, std::move(owner)};
 }
 
-Result<MappedFile> ExternalData::file(const std::string& location) {
-  if (const auto known = mapped_.find(location); known != mapped_.end()) return known->second;
+}  // namespace
+
+Result<FileBytes> ExternalData::file(const std::string& location) {
+  if (const auto known = files_.find(location); known != files_.end()) return known->second;
   OPSPLIT_TRY(const auto parts, components(location));
 
   const std::string start = folder_.empty() ? "." : folder_.string();
@@ -90,11 +119,10 @@ Result<MappedFile> ExternalData::file(const std::string& location) {
     if (next.get() < 0) return fail_errno(errno, "external data '{}'", location);
     at = std::move(next);
   }
-  auto mapped = map_file(at.get());
-  if (!mapped)
-    return within(fmt::format("external data '{}'", location), std::move(mapped).error());
-  mapped_.emplace(location, *mapped);
-  return mapped;
+  auto bytes = weights_ == Weights::mapped ? map_file(at.get()) : read_whole(at.get());
+  if (!bytes) return within(fmt::format("external data '{}'", location), std::move(bytes).error());
+  files_.emplace(location, *bytes);
+  return bytes;
 }
 
 }  // namespace opsplit::graph

@@ -13,25 +13,31 @@
 
 namespace opsplit::graph {
 
-// A file mapped read-only; unmapped with its last owner.
-struct MappedFile {
+// The bytes of a file, as long as somebody owns them.
+struct FileBytes {
   std::span<const std::byte> bytes;
   std::shared_ptr<const void> owner;
 };
 
-Result<MappedFile> map_file(int fd);
+// A plain file, whole. Error: it became shorter meanwhile.
+Result<FileBytes> read_whole(int fd);
+
+// Read into memory, or mapped: shared with all who map them, where nobody cuts the files off.
+enum class Weights { read, mapped };
 
 class ExternalData {
  public:
-  explicit ExternalData(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  explicit ExternalData(std::filesystem::path folder, Weights weights = Weights::read)
+      : folder_(std::move(folder)), weights_(weights) {}
 
-  // The file at `location`, relative to the folder; mapped once however often it is asked for.
+  // The file at `location`, relative to the folder; one copy however often it is asked for.
   // Refused: absolute paths, "..", symbolic links on the way, and what is not a plain file.
-  Result<MappedFile> file(const std::string& location);
+  Result<FileBytes> file(const std::string& location);
 
  private:
   std::filesystem::path folder_;
-  std::map<std::string, MappedFile> mapped_;
+  Weights weights_;
+  std::map<std::string, FileBytes> files_;
 };
 
 }  // namespace opsplit::graph

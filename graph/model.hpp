@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "graph/external_data.hpp"
 #include "graph/graph.hpp"
 
 namespace opsplit::graph {
@@ -16,7 +17,7 @@ using InputShapes = std::map<std::string, Shape, std::less<>>;
 // Reads an ONNX file (opset 7 to 21). Weights may lie beside it; their paths must stay within the
 // model's folder. Errors name the file and what is wrong with it: cut off, not ONNX, an unknown op,
 // a cycle, a name defined twice, a tensor whose bytes do not match its shape.
-Result<Graph> import_model(const std::filesystem::path& file);
+Result<Graph> import_model(const std::filesystem::path& file, Weights weights = Weights::read);
 
 // Gives every value a type and folds what does not depend on an input: after it no node has only
 // constant inputs, every symbolic size is bound, and shapes that overflow are refused. Padding

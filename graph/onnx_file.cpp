@@ -69,17 +69,17 @@ Result<> read_onnx(const std::filesystem::path& file, onnx::ModelProto& model) {
   const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0 && errno == ENOENT) return fail(ErrorCode::not_found, "no such file");
   if (fd < 0) return fail_errno(errno, "cannot open");
-  const auto mapped = map_file(fd);
+  const auto content = read_whole(fd);
   ::close(fd);
-  if (!mapped) return tl::unexpected(mapped.error());
-  if (mapped->bytes.empty()) return fail(ErrorCode::invalid_input, "empty: not an ONNX model");
-  if (mapped->bytes.size() > INT_MAX)
+  if (!content) return tl::unexpected(content.error());
+  if (content->bytes.empty()) return fail(ErrorCode::invalid_input, "empty: not an ONNX model");
+  if (content->bytes.size() > INT_MAX)
     return fail(ErrorCode::limit_exceeded,
                 "{} bytes: protobuf reads at most 2 GiB; keep the weights in a file beside the "
                 "model (ONNX external data)",
-                mapped->bytes.size());
-  const auto* bytes = reinterpret_cast<const std::uint8_t*>(mapped->bytes.data());
-  const int size = static_cast<int>(mapped->bytes.size());
+                content->bytes.size());
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(content->bytes.data());
+  const int size = static_cast<int>(content->bytes.size());
   CodedInputStream stream(bytes, size);
   if (!model.ParseFromCodedStream(&stream) || !stream.ConsumedEntireMessage())
     return diagnose(bytes, size);

@@ -261,19 +261,19 @@ class Importer {
   std::vector<std::string> definers_;             // of the values, for messages
 };
 
-Result<Graph> import(const std::filesystem::path& file) {
+Result<Graph> import(const std::filesystem::path& file, Weights weights) {
   onnx::ModelProto model;
   OPSPLIT_CHECK(read_onnx(file, model));
   OPSPLIT_TRY(const std::int64_t opset, opset_of(model));
-  ExternalData external(file.parent_path());
+  ExternalData external(file.parent_path(), weights);
   return Importer(*model.mutable_graph(), external).run(opset);
 }
 
 }  // namespace
 
-Result<Graph> import_model(const std::filesystem::path& file) {
+Result<Graph> import_model(const std::filesystem::path& file, Weights weights) {
   const std::string name = file.filename().string();
-  auto graph = import(file);
+  auto graph = import(file, weights);
   if (!graph) return within(file.string(), std::move(graph).error());
   graph->name = is_printable(name) ? name : "model";
   return graph;

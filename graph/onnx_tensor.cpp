@@ -82,7 +82,7 @@ Result<Constant> from_file(const TensorType& type, std::uint64_t bytes,
       OPSPLIT_TRY(length, parse_size("length", entry.value()));
     }
   }
-  OPSPLIT_TRY(const MappedFile file, external.file(location));
+  OPSPLIT_TRY(const FileBytes file, external.file(location));
   if (length != bytes)
     return fail(ErrorCode::invalid_input, "external data '{}': length {}, {} needs {} bytes",
                 location, length, to_string(type), bytes);

@@ -14,6 +14,17 @@ namespace {
 // oneDNN 2.6 takes 32, and each costs registers.
 constexpr std::size_t most_post_ops = 12;
 
+// A whole tensor, one number, or one per channel. oneDNN 2.6's convolutions take others as well, and
+// then compute something else.
+bool is_usual_operand(const Shape& operand, const Shape& result) {
+  if (operand == result) return true;
+  for (std::size_t axis = 0; axis < operand.rank(); ++axis) {
+    const std::size_t of_result = axis + result.rank() - operand.rank();
+    if (operand[axis] != 1 && of_result != 1) return false;
+  }
+  return true;
+}
+
 class Fusion {
  public:
   explicit Fusion(TaskGraph& task) : task_(task) {}
@@ -42,7 +53,9 @@ class Fusion {
     if (next.kind != Step::Kind::node || next.outputs.size() != 1 || !next.post_ops.empty() ||
         task_.tensor(next.outputs[0]).type != tensor.type)
       return false;
-    if (!take_activation(step, next) && !take_binary(step, next, result)) return false;
+    const bool by_convolution = kind->rule == LayoutRule::convolution;
+    if (!take_activation(step, next) && !take_binary(step, next, result, by_convolution))
+      return false;
     step.outputs = next.outputs;
     auto first = task_.steps.begin() + static_cast<std::ptrdiff_t>(at);
     auto second = task_.steps.begin() + static_cast<std::ptrdiff_t>(*reader);
@@ -74,14 +87,15 @@ class Fusion {
   }
 
   // `result` is what the step gives to `next`.
-  bool take_binary(Step& step, const Step& next, TensorId result) const {
+  bool take_binary(Step& step, const Step& next, TensorId result, bool by_convolution) const {
     const auto function = binary_function_of(next.node->op_type);
     if (!function || step.post_ops.size() + next.inputs.size() > most_post_ops) return false;
     if (!is_commutative(*function) && next.inputs[0] != result) return false;
     const TensorType& type = task_.tensor(result).type;
     for (const TensorId input : next.inputs)
       if (input == no_tensor || task_.tensor(input).type.dtype != float32 ||
-          !is_broadcastable(task_.tensor(input).type.shape, type.shape))
+          !is_broadcastable(task_.tensor(input).type.shape, type.shape) ||
+          (by_convolution && !is_usual_operand(task_.tensor(input).type.shape, type.shape)))
         return false;
     for (const TensorId input : next.inputs) {
       if (input == result) continue;

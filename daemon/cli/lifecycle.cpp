@@ -89,7 +89,8 @@ Result<> follow(const std::filesystem::path& log, bool for_ever) {
 
 }  // namespace
 
-void print_progress(const std::string& text) { fmt::print(stderr, "{} ...\n", text); }
+// Whether anybody reads it does not matter.
+void print_progress(const std::string& text) { std::fputs((text + " ...\n").c_str(), stderr); }
 
 void add_target(CLI::App& command, Target& target, TargetOptions which) {
   command.add_option("target", target.path, "A deployment file (.yaml) or a model (.onnx)")

@@ -1,13 +1,39 @@
 // opsplit: the command line.
+#include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <iostream>
 
 #include "daemon/cli/commands.hpp"
 #include "daemon/paths.hpp"
+
+namespace opsplit::daemon::cli {
+namespace {
+
+// With what was printed on its way to whoever reads it.
+Result<> run(const Invocation& invocation) try {
+  OPSPLIT_CHECK(invocation.run());
+  std::cout.flush();
+  if (!std::cout || std::fflush(stdout) != 0) return fail_errno(errno, "standard output");
+  return {};
+} catch (const std::exception& error) {  // of fmt::print, above all
+  return fail(ErrorCode::system, "{}", error.what());
+}
+
+}  // namespace
+}  // namespace opsplit::daemon::cli
 
 int main(int argc, char** argv) {
   using namespace opsplit;
   using namespace opsplit::daemon;
 
+  // A file of ours must not become the standard output that the caller has closed.
+  int fd = 0;
+  do fd = open("/dev/null", O_RDWR);
+  while (fd >= 0 && fd <= STDERR_FILENO);
+  close(fd);
   CLI::App app(
       "Splits a neural network into operators that each run in a process of their own and hand "
       "each "
@@ -43,9 +69,7 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : 2;
   }
   signal(SIGPIPE, SIG_IGN);
-  if (const auto result = invocation.run(); !result) {
-    fmt::print(stderr, "opsplit: {}\n", result.error().message);
-    return 1;
-  }
-  return 0;
+  const auto result = cli::run(invocation);
+  if (!result) std::fputs(fmt::format("opsplit: {}\n", result.error().message).c_str(), stderr);
+  return result ? 0 : 1;
 }

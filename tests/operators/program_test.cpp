@@ -170,6 +170,27 @@ TEST(Program, ASingleChannelIsNoMatterOfLayout) {
   expect_right_in_all_layouts(graph);
 }
 
+// Every way to broadcast an operand over a convolution's output, known beforehand or not.
+TEST(Program, BinariesAfterConvolutionsBroadcastAsTheReferenceDoes) {
+  for (const Shape& weights : {Shape{8, 8, 1, 1}, Shape{8, 8, 3, 3}})
+    for (const Shape& operand :
+         {Shape{}, Shape{1}, Shape{8}, Shape{6, 8}, Shape{8, 1, 1}, Shape{1, 8, 1, 1},
+          Shape{1, 1, 6, 8}, Shape{6, 1}, Shape{1, 8, 6, 1}, Shape{2, 8, 1, 1}, Shape{2, 1, 1, 1},
+          Shape{2, 1, 6, 8}, Shape{1, 8, 6, 8}, Shape{2, 8, 6, 8}})
+      for (const bool known : {false, true}) {
+        SmallGraph graph;
+        const auto x =
+            conv(graph, graph.input("x", {2, 8, 6, 8}), "a", weights, weights[2] == 3 ? 1 : 0);
+        const auto other = known ? graph.random("b", operand) : graph.input("b", operand);
+        graph.output(graph.node("Mul", {x, other}, "out"));
+        for (const Layout inside : layouts) {
+          SCOPED_TRACE(fmt::format("times {} in {}", to_string(operand), to_string(inside)));
+          FusedRun run{.image_layout = inside};
+          expect_fused_equals_reference(graph, run);
+        }
+      }
+}
+
 TEST(Program, AViewOfWhatIsComputedIsAnOutput) {
   SmallGraph graph;
   const auto x = conv(graph, graph.input("x", {1, 3, 6, 6}), "a", {10, 3, 3, 3});

@@ -206,6 +206,24 @@ TEST_F(Cli, TheDigitsExampleClassifiesWhatItWasNeverTrainedOn) {
   down();
 }
 
+TEST_F(Cli, WhoeverReadsItsOutputMayGoAway) {
+  const auto shell = [](const std::string& arguments) {
+    return Process({"/bin/sh", "-c", program("opsplit") + " " + arguments}).wait();
+  };
+  EXPECT_EQ(shell(std::string("up ") + digits_model + " 2>/dev/full").status, 0);
+  EXPECT_EQ(deployment("digits")["phase"], "ready");
+  const Outcome full = shell("ps >/dev/full");
+  EXPECT_THAT(error_line(full), HasSubstr("standard output"));
+  EXPECT_EQ(shell("ps >&- 2>&- <&-").status, 0);
+  down();
+}
+
+TEST_F(Cli, ADaemonThatWasStartedForNothingEndsWithItsLastCaller) {
+  Process daemon({program("opsplitd"), "--exit-when-empty"});
+  ASSERT_TRUE(eventually([] { return ps().is_object(); }));
+  EXPECT_EQ(daemon.wait(10s).status, 0);
+}
+
 TEST_F(Cli, ASecondDaemonIsRefusedByName) {
   up({digits_model});
   const auto pid = std::to_string(ps()["pid"].get<pid_t>());
