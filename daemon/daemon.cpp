@@ -1,5 +1,6 @@
 #include "daemon/daemon.hpp"
 
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "daemon/stale_files.hpp"
+#include "ipc/iceoryx_runtime.hpp"
 
 namespace opsplit::daemon {
 namespace {
@@ -195,7 +197,14 @@ void Daemon::handle(ConnectionId id, const json& request) {
       const auto ready = found->second->operator_ready(pid);
       return ready ? reply(id, json{{"ok", true}}) : reply(id, ready.error());
     }
-    const auto attachment = found->second->attach_operator(pid);
+    const auto wanted = text(request, "operator");
+    const auto iceoryx = text(request, "iceoryx");
+    if (!wanted || !iceoryx) return reply(id, (wanted ? iceoryx : wanted).error());
+    if (*iceoryx != ipc::iceoryx_version())
+      return reply(id, Error{ErrorCode::refused,
+                             fmt::format("opsplitd has iceoryx {}, operator '{}' has {}: use one",
+                                         ipc::iceoryx_version(), *wanted, *iceoryx)});
+    const auto attachment = found->second->attach_operator(pid, *wanted);
     return attachment ? reply(id, ipc::to_json(*attachment)) : reply(id, attachment.error());
   }
   reply(id, Error{ErrorCode::invalid_input, fmt::format("request: unknown op '{}'", *op)});
@@ -278,6 +287,9 @@ void Daemon::prepared(ConnectionId id, std::string name, std::uint64_t epoch, bo
             };
             if (!published) return finish(published);
             waiting->start(epoch, finish);
+            if (const auto awaited = waiting->awaited(); !awaited.empty())
+              reply(id, json{{"progress",
+                              fmt::format("waiting for {} to attach", fmt::join(awaited, ", "))}});
           });
 }
 

@@ -9,7 +9,9 @@
 //                                                                 stopped when the connection ends
 //   {"op": "down", "deployment"?}                              once nothing of it is left
 //   {"op": "ps"}                                               -> all deployments, the broker
-//   {"op": "attach_operator", "deployment": N}                 -> Attachment; from a process of ours
+//   {"op": "attach_operator", "deployment": N, "operator": O,
+//    "iceoryx": V}                                             -> Attachment; from a process that we
+//                                                                 launched, or that attaches as O
 //   {"op": "ready", "deployment": N}                           on the same connection
 //   {"op": "attach_client", "deployment": N}                   -> Attachment; lasts as the connection
 #pragma once

@@ -22,7 +22,8 @@ namespace opsplit::daemon {
 struct OperatorSettings {
   std::optional<CoreRequest> cores;
   int instances = 1;
-  int line = 0;  // in the deployment file
+  bool attach = false;  // somebody else starts them; opsplitd waits until they attach
+  int line = 0;         // in the deployment file
 };
 
 struct Deployment {

@@ -47,6 +47,7 @@ objective: latency
 #     cores: "0-1"        # these CPUs; or a number of cores, such as 2
 #     instances: 2        # processes that share the operator's work
 #   pool: {cores: 1}
+#   gemm: {attach: true}  # you start it: opsplit-operator --deployment NAME --operator gemm
 #
 # Split by hand (instead of `split`): every node must be in one operator.
 # operators:

@@ -116,6 +116,7 @@ class Reader {
   static std::vector<Key> operator_keys() {
     return {{"cores", &Reader::cores},
             {"instances", &Reader::instances},
+            {"attach", &Reader::attach},
             {"nodes", &Reader::nodes},
             {"ops", &Reader::ops}};
   }
@@ -314,6 +315,14 @@ class Reader {
 
   Result<> instances(const YAML::Node& node) {
     OPSPLIT_TRY(settings_->instances, number(node, Deployment::max_instances));
+    return {};
+  }
+
+  Result<> attach(const YAML::Node& node) {
+    const bool plain = node.IsScalar() && !is_quoted(node);
+    if (!plain || (node.Scalar() != "true" && node.Scalar() != "false"))
+      return wrong(node, fmt::format("{}: must be true or false", where_), node);
+    settings_->attach = node.Scalar() == "true";
     return {};
   }
 

@@ -5,7 +5,17 @@
 namespace opsplit::daemon {
 
 void Instance::told_to_stop() {
-  state_ = state_ == State::backing_off || state_ == State::failed ? State::gone : State::stopping;
+  const bool has_process = state_ == State::starting || state_ == State::ready;
+  state_ = has_process ? State::stopping : State::gone;
+}
+
+void Instance::left() {
+  if (state_ == State::stopping || state_ == State::gone) {
+    state_ = State::gone;
+    return;
+  }
+  state_ = State::awaited;
+  ++restarts_;
 }
 
 std::optional<Deadline> Instance::died(Deadline now) {
@@ -28,6 +38,8 @@ std::optional<Deadline> Instance::died(Deadline now) {
 
 std::string_view to_string(Instance::State state) {
   switch (state) {
+    case Instance::State::awaited:
+      return "awaited";
     case Instance::State::starting:
       return "starting";
     case Instance::State::ready:

@@ -1,12 +1,15 @@
 // The life of an instance, as its supervisor sees it.
 //
+//   awaited --attaches--> starting           (one that somebody else starts; its death leads back)
+//
 //   starting --ready--> ready --death--> backing off --time--> starting
 //      |  \                                  ^
 //      |   +---------------death-------------+
 //      |
 //      +--death or too slow, too often--> failed          (so does ready)
 //
-//   starting    Launched; loads its part. It has a launch number but claims nothing. A process that is
+//   awaited     Nobody has attached as this instance, or who had is dead.
+//   starting    Launched, or attached; loads its part. It has a launch number but claims nothing. A process that is
 //               not ready in time is killed, which ends in a death like any other.
 //   ready       Claims tasks.
 //   backing off Dead, and its claims given back; launched again after a pause that doubles with each
@@ -38,13 +41,16 @@ struct RestartPolicy {
 // Pure: it is told what happened and when, and says what is to be done. Not thread safe.
 class Instance {
  public:
-  enum class State { starting, ready, backing_off, failed, stopping, gone };
+  enum class State { awaited, starting, ready, backing_off, failed, stopping, gone };
 
   explicit Instance(RestartPolicy policy) : policy_(policy) {}
 
+  void awaited() { state_ = State::awaited; }
   void launched() { state_ = State::starting; }
   void became_ready() { state_ = State::ready; }
   void told_to_stop();
+  // Dead, and somebody else's to start again.
+  void left();
   // What follows: a time to launch it again, or nothing (failed, gone).
   std::optional<Deadline> died(Deadline now);
 

@@ -1,6 +1,7 @@
 #include "daemon/launcher.hpp"
 
 #include <fcntl.h>
+#include <fmt/ranges.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -10,6 +11,8 @@
 #include <unistd.h>
 
 #include <array>
+#include <filesystem>
+#include <set>
 
 namespace opsplit::daemon {
 namespace {
@@ -41,6 +44,18 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
   return result;
 }
 
+Result<cpu_set_t> cpu_set_of(const std::vector<int>& cpus) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int cpu : cpus) {
+    if (cpu >= CPU_SETSIZE)
+      return fail(ErrorCode::limit_exceeded, "CPU {}: only those below {} can be assigned", cpu,
+                  CPU_SETSIZE);
+    CPU_SET(static_cast<std::size_t>(cpu), &set);
+  }
+  return set;
+}
+
 }  // namespace
 
 Result<Process> ProcessLauncher::launch(const Command& command) {
@@ -54,14 +69,7 @@ Result<Process> ProcessLauncher::launch(const Command& command) {
   }
   const std::vector<char*> arguments = pointers(command.arguments);
   const std::vector<char*> environment = pointers(variables);
-  cpu_set_t cpus;
-  CPU_ZERO(&cpus);
-  for (const int cpu : command.cpus) {
-    if (cpu >= CPU_SETSIZE)
-      return fail(ErrorCode::limit_exceeded, "CPU {}: only those below {} can be assigned", cpu,
-                  CPU_SETSIZE);
-    CPU_SET(static_cast<std::size_t>(cpu), &cpus);
-  }
+  OPSPLIT_TRY(const cpu_set_t cpus, cpu_set_of(command.cpus));
 
   // The child reports through a close-on-exec pipe: end of file means that exec succeeded.
   std::array<int, 2> ends{};
@@ -98,6 +106,27 @@ Result<Process> ProcessLauncher::launch(const Command& command) {
 
 void ProcessLauncher::signal(const Process& process, int signal_number) {
   syscall(SYS_pidfd_send_signal, process.pidfd.get(), signal_number, nullptr, 0);
+}
+
+Result<> ProcessLauncher::set_cpus(const Process& process, const std::vector<int>& cpus) {
+  OPSPLIT_TRY(const cpu_set_t set, cpu_set_of(cpus));
+  // Once more as long as threads appear that were not there before: they may have inherited the old.
+  std::set<pid_t> done;
+  for (bool found = true; found;) {
+    found = false;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(
+             fmt::format("/proc/{}/task", process.identity.pid), error)) {
+      const auto thread = static_cast<pid_t>(std::stol(entry.path().filename()));
+      if (!done.insert(thread).second) continue;
+      found = true;
+      if (sched_setaffinity(thread, sizeof set, &set) != 0 && errno != ESRCH)
+        return fail_errno(errno, "process {} may not run on CPUs {}", process.identity.pid,
+                          fmt::join(cpus, ","));
+    }
+    if (error) return fail_errno(error.value(), "process {}", process.identity.pid);
+  }
+  return {};
 }
 
 std::string ProcessLauncher::reap(const Process& process) {

@@ -28,16 +28,20 @@ class Launcher {
   virtual Result<Process> launch(const Command& command) = 0;
   // Sends a signal to exactly this process; none if it has ended.
   virtual void signal(const Process& process, int signal_number) = 0;
+  // All of its threads. Error: which CPU it may not use.
+  virtual Result<> set_cpus(const Process& process, const std::vector<int>& cpus) = 0;
   // After its pidfd became readable: reaps it and says how it ended ("exit code 1", "signal 9
   // (Killed)").
   virtual std::string reap(const Process& process) = 0;
 };
 
 // Children of this process. They are killed when it dies: nothing outlives its supervisor unnoticed.
+// Processes that somebody else started can be signalled, confined and reaped like them.
 class ProcessLauncher final : public Launcher {
  public:
   Result<Process> launch(const Command& command) override;
   void signal(const Process& process, int signal_number) override;
+  Result<> set_cpus(const Process& process, const std::vector<int>& cpus) override;
   std::string reap(const Process& process) override;
 };
 

@@ -43,7 +43,8 @@ struct RunningDeployment::RunningInstance {
   std::uint32_t seat;  // at its operator's doorbell, and its index among the instances
   Instance life;
   Process process;
-  bool running = false;  // `process` has not been reaped
+  bool attaches = false;  // somebody else starts it
+  bool running = false;   // `process` has not been reaped
   LaunchNumber launch = 0;
   std::filesystem::path log;
   std::string last_end;  // how it ended last
@@ -114,12 +115,15 @@ Result<> RunningDeployment::begin_epoch(std::uint64_t epoch) {
   instances_.clear();
   for (std::uint32_t op = 0; op < planned_.plan.operators.size(); ++op) {
     const std::string& op_name = planned_.plan.operators[op].name;
-    const auto instances =
-        static_cast<std::uint32_t>(settings_of(planned_.deployment, op_name).instances);
-    for (std::uint32_t seat = 0; seat < instances; ++seat) {
+    const OperatorSettings settings = settings_of(planned_.deployment, op_name);
+    for (std::uint32_t seat = 0; seat < static_cast<std::uint32_t>(settings.instances); ++seat) {
       RunningInstance& instance = instances_.emplace_back(context_.io, op, seat);
       instance.log = context_.log_folder / name() / fmt::format("{}.{}.log", op_name, seat);
-      OPSPLIT_CHECK(launch(instance));
+      instance.attaches = settings.attach;
+      if (instance.attaches)
+        instance.life.awaited();
+      else
+        OPSPLIT_CHECK(launch(instance));
     }
   }
   return {};
@@ -175,6 +179,46 @@ Result<> RunningDeployment::launch(RunningInstance& instance) {
   command.log = instance.log;
   OPSPLIT_TRY(instance.launch, new_launch_number());
   OPSPLIT_TRY(instance.process, context_.launcher.launch(command));
+  supervise(instance);
+  return {};
+}
+
+Result<> RunningDeployment::adopt(pid_t pid, std::string_view op) {
+  RunningInstance* place = nullptr;
+  const RunningInstance* taken = nullptr;
+  for (RunningInstance& instance : instances_) {
+    if (planned_.plan.operators[instance.op].name != op) continue;
+    if (instance.life.state() == Instance::State::awaited && place == nullptr) place = &instance;
+    taken = &instance;
+  }
+  if (taken == nullptr)
+    return fail(ErrorCode::not_found, "deployment '{}' has no operator '{}': see `opsplit ps`",
+                name(), op);
+  if (!taken->attaches)
+    return fail(ErrorCode::refused,
+                "opsplitd itself starts operator '{}' of '{}' (attach: true in "
+                "the deployment file leaves it to others)",
+                op, name());
+  if (place == nullptr)
+    return fail(ErrorCode::already_exists, "operator '{}' of '{}' is there already: {}", op, name(),
+                describe(*taken));
+  const auto identity = identify(pid);
+  if (!identity)
+    return fail(ErrorCode::refused,
+                "operator '{}': its process cannot be seen from here: opsplitd "
+                "and operators must share a PID namespace",
+                op);
+  OPSPLIT_TRY(FileDescriptor pidfd, open_pidfd(*identity));
+  Process process{*identity, std::move(pidfd)};
+  OPSPLIT_CHECK(context_.launcher.set_cpus(process, planned_.cores[place->op].cpus));
+  OPSPLIT_TRY(place->launch, new_launch_number());
+  place->process = std::move(process);
+  supervise(*place);
+  return {};
+}
+
+// Of a process that has just been launched or adopted.
+void RunningDeployment::supervise(RunningInstance& instance) {
   instance.running = true;
   // On the board before its first claim.
   register_participant(instance.launch, instance.process.identity, instance.seat,
@@ -186,7 +230,6 @@ Result<> RunningDeployment::launch(RunningInstance& instance) {
     spdlog::error("{}: not ready within {} s: killed", describe(instance), start_timeout.count());
     context_.launcher.signal(instance.process, SIGKILL);
   });
-  return {};
 }
 
 std::string RunningDeployment::describe(const RunningInstance& instance) const {
@@ -213,7 +256,17 @@ ipc::Attachment RunningDeployment::attachment_of(LaunchNumber launch) const {
   return attachment;
 }
 
-Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid) {
+std::vector<std::string> RunningDeployment::awaited() const {
+  std::vector<std::string> names;
+  for (const RunningInstance& instance : instances_)
+    if (instance.life.state() == Instance::State::awaited)
+      names.push_back(planned_.plan.operators[instance.op].name);
+  return names;
+}
+
+Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::string_view op) {
+  if (find(pid) == nullptr && (phase_ == Phase::starting || phase_ == Phase::ready))
+    OPSPLIT_CHECK(adopt(pid, op));
   const RunningInstance* instance = find(pid);
   if (instance == nullptr || instance->life.state() != Instance::State::starting)
     return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(),
@@ -259,13 +312,18 @@ void RunningDeployment::on_death(RunningInstance& instance) {
                                          instance.last_end, words.empty() ? "" : ": ", words);
   const auto given_back = handover_->give_back(instance.launch, reason);
   release_participant(instance.launch);
-  const auto restart_at = instance.life.died(Clock::now());
+  std::optional<Deadline> restart_at;
+  if (instance.attaches)
+    instance.life.left();
+  else
+    restart_at = instance.life.died(Clock::now());
   if (phase_ == Phase::stopping) {
     finish_stop_if_done();
     return;
   }
   spdlog::warn("{} ({} claims given back, {} requests failed by it)", reason, given_back.tasks,
                given_back.poisoned);
+  if (instance.attaches) return;  // whoever started it does so again
   if (phase_ == Phase::starting) {
     fail_start({ErrorCode::operator_failed, reason});
     return;
@@ -442,7 +500,7 @@ json RunningDeployment::status() const {
                   {"threads", cores.threads},
                   {"restarts", instance.life.restarts()},
                   {"last_end", instance.last_end},
-                  {"log", instance.log.string()}};
+                  {"log", instance.attaches ? "" : instance.log.string()}};
     if (board_ && instance.running) {
       const ipc::Participant& record = board_->participant(instance.launch);
       entry["tasks_done"] = record.tasks_done.load();

@@ -62,8 +62,9 @@ class RunningDeployment {
   // only planned stays so.
   void interrupt(std::function<void()> stopped);
 
-  // An operator's process that we launched, known by its pid, asks for its part.
-  Result<ipc::Attachment> attach_operator(pid_t pid);
+  // An operator's process asks for its part: one that we launched, known by its pid, or one that
+  // somebody else started, which names the operator whose instance it wants to be.
+  Result<ipc::Attachment> attach_operator(pid_t pid, std::string_view op);
   // It has loaded its part.
   Result<> operator_ready(pid_t pid);
   // A client. Its slots are given back once the kernel confirms its death.
@@ -71,6 +72,8 @@ class RunningDeployment {
   // Its connection ended. It may live on with requests in flight, and keeps its slots until then.
   void client_disconnected(ipc::LaunchNumber client);
 
+  // Operators with instances that nobody has attached as.
+  [[nodiscard]] std::vector<std::string> awaited() const;
   [[nodiscard]] Phase phase() const { return phase_; }
   [[nodiscard]] const std::string& name() const { return planned_.deployment.name; }
   [[nodiscard]] std::uint64_t epoch() const { return epoch_; }
@@ -88,6 +91,8 @@ class RunningDeployment {
                             std::uint32_t seat, ipc::Mode mode);
   void release_participant(ipc::LaunchNumber launch);
   Result<> launch(RunningInstance& instance);
+  Result<> adopt(pid_t pid, std::string_view op);
+  void supervise(RunningInstance& instance);
   void on_death(RunningInstance& instance);
   void restart_at_or_give_up(RunningInstance& instance, std::optional<Deadline> restart_at);
   void on_client_death(ipc::LaunchNumber launch);

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "ipc/iceoryx_runtime.hpp"
 #include "ipc/message_socket.hpp"
 #include "ipc/session.hpp"
 #include "ipc/weight_store.hpp"
@@ -84,8 +85,11 @@ Result<> run_host(const HostOptions& options, const OperatorFactory& make_operat
   Deadline deadline = Clock::now() + attach_timeout;
   OPSPLIT_TRY(auto socket, ipc::MessageSocket::connect(options.socket, deadline));
   const auto request = [&](const char* op) {
-    return nlohmann::json{
-        {"op", op}, {"version", OPSPLIT_VERSION}, {"deployment", options.deployment}};
+    return nlohmann::json{{"op", op},
+                          {"version", OPSPLIT_VERSION},
+                          {"iceoryx", ipc::iceoryx_version()},
+                          {"deployment", options.deployment},
+                          {"operator", options.op}};
   };
   OPSPLIT_TRY(const nlohmann::json reply, socket.call(request("attach_operator"), deadline));
   OPSPLIT_TRY(const ipc::Attachment attachment, ipc::attachment_from_json(reply));

@@ -16,6 +16,7 @@ namespace opsplit::operators {
 struct HostOptions {
   std::filesystem::path socket;  // opsplitd's
   std::string deployment;
+  std::string op;  // whose instance to be
 };
 
 using OperatorFactory = std::function<Result<std::unique_ptr<Operator>>(const OperatorSpec&)>;

@@ -15,13 +15,19 @@ static_assert(std::atomic<bool>::is_always_lock_free);  // for the signal handle
 int main(int argc, char** argv) {
   using namespace opsplit;
 
-  CLI::App app("Runs one operator of a split deployment. Started by opsplitd.");
+  CLI::App app(
+      "Runs one operator of a split deployment. Started by opsplitd, or by whoever likes to where "
+      "the\n"
+      "deployment file says `attach: true` for it.");
   app.set_version_flag("--version", OPSPLIT_VERSION);
   operators::HostOptions options;
-  std::string name;
-  app.add_option("--socket", options.socket, "opsplitd's socket")->required();
+  app.add_option("--socket", options.socket, "opsplitd's socket, opsplitd.sock in its folder")
+      ->required();
   app.add_option("--deployment", options.deployment, "Name of the deployment")->required();
-  app.add_option("--operator", name, "Name of the operator, for whoever looks at the process list");
+  app.add_option("--operator", options.op, "Name of the operator")->required();
+  app.footer(
+      "Example: opsplit-operator --socket /tmp/opsplit-$(id -u)/opsplitd.sock --deployment digits "
+      "--operator conv");
   CLI11_PARSE(app, argc, argv);
 
   struct sigaction action {};

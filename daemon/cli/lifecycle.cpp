@@ -71,6 +71,8 @@ Result<json> find_instance(const json& deployments, const std::string& name) {
 }
 
 Result<> follow(const std::filesystem::path& log, bool for_ever) {
+  if (log.empty())
+    return fail(ErrorCode::not_found, "opsplitd did not start it: its log is with whoever did");
   std::ifstream stream(log);
   if (!stream) return fail_errno(errno, "{}", log.string());
   while (true) {

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "daemon/preparation.hpp"
@@ -36,7 +38,12 @@ class FakeLauncher final : public Launcher {
     all.push_back({command, pid, FileDescriptor(::eventfd(0, EFD_CLOEXEC)), {}});
     return Process{{pid, 1, 1}, FileDescriptor(::dup(all.back().end.get()))};
   }
+  Result<> set_cpus(const Process& process, const std::vector<int>& cpus) override {
+    confined[process.identity.pid] = cpus;
+    return {};
+  }
   void signal(const Process& process, int number) override {
+    if (process.identity.pid < 1'000'000'000) return;  // a real one, of somebody else's
     Launched& launched = find(process.identity.pid);
     launched.signals.push_back(number);
     if (number == SIGKILL) die(launched);
@@ -52,6 +59,7 @@ class FakeLauncher final : public Launcher {
   Launched& find(pid_t pid) { return all.at(static_cast<std::size_t>(pid - 1'000'000'000)); }
 
   std::vector<Launched> all;
+  std::map<pid_t, std::vector<int>> confined;
 };
 
 class RunningDeploymentTest : public testing::Test {
@@ -61,8 +69,13 @@ class RunningDeploymentTest : public testing::Test {
   // An opsplitd that starts elsewhere would take our board for one that was left over.
   static void SetUpTestSuite() { test::enter_private_namespace(); }
   RunningDeploymentTest() {
+    make([](Deployment&) {});
+  }
+  void make(const std::function<void(Deployment&)>& change) {
+    deployment.reset();
     Deployment digits = Deployment::open(OPSPLIT_SOURCE_DIR "/examples/digits/digits.onnx").value();
     EXPECT_TRUE(digits.set_split("stages:2") && digits.set_name(name));
+    change(digits);
     Planned planned = plan_deployment(std::move(digits)).value();
     plan = planned.plan;
     std::filesystem::create_directory(folder);
@@ -75,7 +88,7 @@ class RunningDeploymentTest : public testing::Test {
     ASSERT_EQ(launcher.all.size(), 2u);
   }
   void make_ready(FakeLauncher::Launched& instance) {
-    ASSERT_TRUE(deployment->attach_operator(instance.pid));
+    ASSERT_TRUE(deployment->attach_operator(instance.pid, ""));
     ASSERT_TRUE(deployment->operator_ready(instance.pid));
   }
   void start_and_make_ready() {
@@ -135,10 +148,10 @@ TEST_F(RunningDeploymentTest, IsReadyOnceEveryInstanceIs) {
 
 TEST_F(RunningDeploymentTest, OnlyWhoItLaunchedMayAttachAndOnlyOnce) {
   start();
-  EXPECT_FALSE(deployment->attach_operator(::getpid()));
+  EXPECT_FALSE(deployment->attach_operator(::getpid(), ""));
   EXPECT_FALSE(deployment->operator_ready(::getpid()));
   make_ready(launcher.all[0]);
-  EXPECT_FALSE(deployment->attach_operator(launcher.all[0].pid));
+  EXPECT_FALSE(deployment->attach_operator(launcher.all[0].pid, ""));
   EXPECT_FALSE(deployment->operator_ready(launcher.all[0].pid));
 }
 
@@ -159,12 +172,13 @@ TEST_F(RunningDeploymentTest, ADeathWhileItStartsEndsTheStartWithItsLastWords) {
 
 TEST_F(RunningDeploymentTest, ADeathLaterIsFollowedByARestartUnderANewLaunchNumber) {
   start();
-  const ipc::LaunchNumber before = deployment->attach_operator(launcher.all[0].pid).value().launch;
+  const ipc::LaunchNumber before =
+      deployment->attach_operator(launcher.all[0].pid, "").value().launch;
   for (auto& instance : launcher.all) make_ready(instance);
   FakeLauncher::die(launcher.all[0]);
   ASSERT_TRUE(until([&] { return launcher.all.size() == 3; }));
   EXPECT_EQ(launcher.all[2].command.arguments, launcher.all[0].command.arguments);
-  const auto attachment = deployment->attach_operator(launcher.all[2].pid);
+  const auto attachment = deployment->attach_operator(launcher.all[2].pid, "");
   ASSERT_TRUE(attachment);
   EXPECT_GT(attachment->launch, before);
   EXPECT_EQ(attachment->seat, 0u);
@@ -194,7 +208,7 @@ TEST_F(RunningDeploymentTest, IsStoppedOnceTheLastProcessHasEnded) {
   bool stopped = false;
   deployment->stop([&] { stopped = true; });
   for (auto& instance : launcher.all) EXPECT_THAT(instance.signals, ElementsAre(SIGTERM));
-  EXPECT_FALSE(deployment->attach_operator(launcher.all[0].pid));
+  EXPECT_FALSE(deployment->attach_operator(launcher.all[0].pid, ""));
   FakeLauncher::die(launcher.all[0]);
   io.poll();
   EXPECT_FALSE(stopped);
@@ -244,6 +258,33 @@ TEST_F(RunningDeploymentTest, AClientIsForgottenOnceItHasLeftAndHoldsNothing) {
   handover.close(*hold, client->launch);
   EXPECT_TRUE(until([&] { return deployment->status()["clients"] == 0; }));
   EXPECT_EQ(board.participant(client->launch).launch, 0u);
+}
+
+TEST_F(RunningDeploymentTest, WhoAttachesIsConfinedAndItsPlaceIsTaken) {
+  const std::string attached = plan.operators[1].name;
+  make([&](Deployment& digits) { digits.operators[attached].attach = true; });
+  deployment->start(epoch, [this](const Result<>& result) { started = result; });
+  ASSERT_EQ(launcher.all.size(), 1u);
+  make_ready(launcher.all[0]);
+  EXPECT_THAT(deployment->awaited(), ElementsAre(attached));
+  EXPECT_FALSE(started);
+
+  EXPECT_THAT(deployment->attach_operator(::getpid(), "nobody").error().message,
+              HasSubstr("no operator 'nobody'"));
+  EXPECT_THAT(deployment->attach_operator(::getpid(), plan.operators[0].name).error().message,
+              HasSubstr("opsplitd itself starts"));
+  EXPECT_THAT(deployment->attach_operator(1'000'000'999, attached).error().message,
+              HasSubstr("PID namespace"));
+  const auto attachment = deployment->attach_operator(::getpid(), attached);
+  ASSERT_TRUE(attachment) << attachment.error().message;
+  EXPECT_EQ(attachment->op, 1);
+  EXPECT_FALSE(launcher.confined[::getpid()].empty());
+  EXPECT_THAT(
+      deployment->attach_operator(::getppid(), attached).error().message,
+      HasSubstr(fmt::format("is there already: {}/{}.0 (pid {})", name, attached, ::getpid())));
+  ASSERT_TRUE(deployment->operator_ready(::getpid()));
+  ASSERT_TRUE(started);
+  EXPECT_TRUE(*started);
 }
 
 TEST_F(RunningDeploymentTest, ItsEndKillsWhatRunsAndRemovesBoardAndFolder) {
