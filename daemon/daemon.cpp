@@ -84,6 +84,10 @@ Daemon::Daemon(boost::asio::io_context& io, Launcher& launcher, ipc::Futex& fute
       accept_again_(io),
       idle_(io) {
   finish_if_idle_for(10s);
+  for (const std::filesystem::path& path : options_.up)
+    boost::asio::post(io_, [this, path] {
+      up(nobody, {{"path", std::filesystem::absolute(path).string()}});
+    });
 }
 
 Daemon::~Daemon() { planner_.join(); }
@@ -169,7 +173,10 @@ void Daemon::reply(ConnectionId id, const json& message) {
   });
 }
 
-void Daemon::reply(ConnectionId id, const Error& error) { reply(id, ipc::error_reply(error)); }
+void Daemon::reply(ConnectionId id, const Error& error) {
+  if (id == nobody) spdlog::error("{}", error.message);
+  reply(id, ipc::error_reply(error));
+}
 
 void Daemon::handle(ConnectionId id, const json& request) {
   if (!request.is_object())
@@ -253,7 +260,8 @@ void Daemon::prepared(ConnectionId id, std::string name, std::uint64_t epoch, bo
   }
   const auto connection = connections_.find(id);
   const auto cancelled = cancelled_.extract(name);
-  if (connection == connections_.end() || cancelled || shutting_down_) {
+  const bool given_up = id != nobody && connection == connections_.end();
+  if (given_up || cancelled || shutting_down_) {
     std::error_code ignored;
     std::filesystem::remove_all(ipc::folder_path(name, epoch), ignored);
     reply(id, Error{ErrorCode::unavailable,
@@ -263,7 +271,7 @@ void Daemon::prepared(ConnectionId id, std::string name, std::uint64_t epoch, bo
     return finish_if_empty();
   }
   // Until it is ready, whoever waits for it may give it up.
-  connection->second->owned.push_back(name);
+  if (id != nobody) connection->second->owned.push_back(name);
   const std::uint64_t bytes = planned->arena_bytes;
   const std::size_t operators = planned->plan.operators.size();
   const auto deployment = std::make_shared<RunningDeployment>(context_, std::move(*planned),

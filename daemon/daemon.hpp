@@ -39,10 +39,11 @@ namespace opsplit::daemon {
 class Daemon {
  public:
   struct Options {
-    std::filesystem::path folder;        // of the socket and the logs
-    std::filesystem::path programs;      // where opsplit-operator and opsplit-broker are
-    std::vector<std::uint64_t> reserve;  // bytes of further arenas that the broker sets aside
-    bool exit_when_empty = false;        // after the last `down`
+    std::filesystem::path folder;           // of the socket and the logs
+    std::filesystem::path programs;         // where opsplit-operator and opsplit-broker are
+    std::vector<std::uint64_t> reserve;     // bytes of further arenas that the broker sets aside
+    bool exit_when_empty = false;           // after the last `down`
+    std::vector<std::filesystem::path> up;  // models or deployment files, to be started at once
   };
 
   // Everything but the listener outlives the daemon.
@@ -59,6 +60,7 @@ class Daemon {
 
  private:
   using ConnectionId = std::uint64_t;
+  static constexpr ConnectionId nobody = 0;  // who waits for what we were told at the start
   struct Connection;
   struct WaitingClient {
     ConnectionId connection;

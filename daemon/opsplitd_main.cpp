@@ -26,6 +26,9 @@ int main(int argc, char** argv) {
       ->transform(CLI::AsSizeValue(false))
       ->capture_default_str();
   app.add_flag("--exit-when-empty", exit_when_empty, "End after the last deployment was stopped");
+  std::vector<std::filesystem::path> up;
+  app.add_option("--up", up, "A deployment file or a model to start at once; may be repeated")
+      ->check(CLI::ExistingFile);
   app.footer("Example: opsplitd --reserve 256MB --reserve 64MB");
   CLI11_PARSE(app, argc, argv);
 
@@ -54,7 +57,7 @@ int main(int argc, char** argv) {
   daemon::ProcessLauncher launcher;
   ipc::SystemFutex futex;
   daemon::Daemon opsplitd(io, launcher, futex, std::move(*listener),
-                          {folder, daemon::program_folder(), reserve, exit_when_empty});
+                          {folder, daemon::program_folder(), reserve, exit_when_empty, up});
   boost::asio::signal_set signals(io, SIGTERM, SIGINT, SIGHUP);
   signals.add(SIGQUIT);
   signals.async_wait([&](const boost::system::error_code& error, int) {

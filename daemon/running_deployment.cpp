@@ -265,8 +265,9 @@ std::vector<std::string> RunningDeployment::awaited() const {
 }
 
 Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::string_view op) {
-  if (find(pid) == nullptr && (phase_ == Phase::starting || phase_ == Phase::ready))
-    OPSPLIT_CHECK(adopt(pid, op));
+  if (phase_ != Phase::starting && phase_ != Phase::ready)
+    return fail(ErrorCode::unavailable, "deployment '{}' does not run just now", name());
+  if (find(pid) == nullptr) OPSPLIT_CHECK(adopt(pid, op));
   const RunningInstance* instance = find(pid);
   if (instance == nullptr || instance->life.state() != Instance::State::starting)
     return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(),

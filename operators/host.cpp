@@ -1,6 +1,7 @@
 #include "operators/host.hpp"
 
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "ipc/iceoryx_runtime.hpp"
 #include "ipc/message_socket.hpp"
@@ -13,6 +14,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto attach_timeout = 10s;
+constexpr auto look_again = 100ms;
 
 // The weight store as kernels see it.
 class SharedWeights final : public PackedWeights {
@@ -78,22 +80,50 @@ class TaskRunner {
   std::vector<MutableTensorView> outputs_;
 };
 
+struct Attached {
+  ipc::MessageSocket socket;
+  ipc::Attachment attachment;
+};
+
+nlohmann::json request_of(const char* op, const HostOptions& options) {
+  return {{"op", op},
+          {"version", OPSPLIT_VERSION},
+          {"iceoryx", ipc::iceoryx_version()},
+          {"deployment", options.deployment},
+          {"operator", options.op}};
+}
+
+Result<Attached> attach(const HostOptions& options) {
+  const Deadline deadline = Clock::now() + attach_timeout;
+  OPSPLIT_TRY(auto socket, ipc::MessageSocket::connect(options.socket, deadline));
+  OPSPLIT_TRY(const nlohmann::json reply,
+              socket.call(request_of("attach_operator", options), deadline));
+  OPSPLIT_TRY(ipc::Attachment attachment, ipc::attachment_from_json(reply));
+  if (attachment.op < 0) return fail(ErrorCode::refused, "opsplitd took us for a client");
+  return Attached{std::move(socket), std::move(attachment)};
+}
+
+// Where somebody else starts us, opsplitd and the deployment may come later.
+Result<Attached> attach_in_time(const HostOptions& options, const std::atomic<bool>& stop) {
+  const Deadline give_up = Clock::now() + options.wait;
+  while (true) {
+    auto attached = attach(options);
+    if (attached || stop || Clock::now() >= give_up) return attached;
+    const ErrorCode code = attached.error().code;
+    if (code != ErrorCode::unavailable && code != ErrorCode::not_found &&
+        code != ErrorCode::already_exists)
+      return attached;
+    std::this_thread::sleep_for(look_again);
+  }
+}
+
 }  // namespace
 
 Result<> run_host(const HostOptions& options, const OperatorFactory& make_operator,
                   const std::atomic<bool>& stop) {
+  OPSPLIT_TRY(Attached attached, attach_in_time(options, stop));
+  const ipc::Attachment& attachment = attached.attachment;
   Deadline deadline = Clock::now() + attach_timeout;
-  OPSPLIT_TRY(auto socket, ipc::MessageSocket::connect(options.socket, deadline));
-  const auto request = [&](const char* op) {
-    return nlohmann::json{{"op", op},
-                          {"version", OPSPLIT_VERSION},
-                          {"iceoryx", ipc::iceoryx_version()},
-                          {"deployment", options.deployment},
-                          {"operator", options.op}};
-  };
-  OPSPLIT_TRY(const nlohmann::json reply, socket.call(request("attach_operator"), deadline));
-  OPSPLIT_TRY(const ipc::Attachment attachment, ipc::attachment_from_json(reply));
-  if (attachment.op < 0) return fail(ErrorCode::refused, "opsplitd took us for a client");
   OPSPLIT_TRY(const auto session,
               ipc::Session::open(attachment, std::make_shared<ipc::SystemFutex>(), deadline));
   OPSPLIT_TRY(ipc::WeightStore store, ipc::WeightStore::open(attachment.folder));
@@ -104,13 +134,16 @@ Result<> run_host(const HostOptions& options, const OperatorFactory& make_operat
                                             std::filesystem::path(attachment.folder) / planned.part,
                                             attachment.threads, packed_weights}));
   deadline = Clock::now() + attach_timeout;
-  OPSPLIT_CHECK(socket.call(request("ready"), deadline));
+  OPSPLIT_CHECK(attached.socket.call(request_of("ready", options), deadline));
 
+  session->keep(std::make_unique<ipc::MessageSocket>(std::move(attached.socket)));
   ipc::Handover& handover = session->handover();
   ipc::Worker worker(handover, index, attachment.launch, attachment.seat, attachment.worker);
   TaskRunner runner(*session, *op);
   while (!stop.load(std::memory_order_relaxed) && !session->over()) {
     const auto claim = worker.next();
+    if (!claim && !session->supervised())
+      return fail(ErrorCode::unavailable, "opsplitd has ended");  // and is not our parent
     if (!claim) continue;
     RunContext context;
     context.last_step_begins = [&] { worker.ring_ahead(*claim); };

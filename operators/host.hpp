@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -16,7 +17,8 @@ namespace opsplit::operators {
 struct HostOptions {
   std::filesystem::path socket;  // opsplitd's
   std::string deployment;
-  std::string op;  // whose instance to be
+  std::string op;                // whose instance to be
+  std::chrono::seconds wait{0};  // at most, for opsplitd, the deployment and the instance's place
 };
 
 using OperatorFactory = std::function<Result<std::unique_ptr<Operator>>(const OperatorSpec&)>;

@@ -25,10 +25,16 @@ int main(int argc, char** argv) {
       ->required();
   app.add_option("--deployment", options.deployment, "Name of the deployment")->required();
   app.add_option("--operator", options.op, "Name of the operator")->required();
+  std::int64_t wait = 0;
+  app.add_option("--wait", wait,
+                 "Seconds to wait at most for opsplitd and a place in the deployment")
+      ->check(CLI::Range(0, 86400))
+      ->capture_default_str();
   app.footer(
       "Example: opsplit-operator --socket /tmp/opsplit-$(id -u)/opsplitd.sock --deployment digits "
       "--operator conv");
   CLI11_PARSE(app, argc, argv);
+  options.wait = std::chrono::seconds(wait);
 
   struct sigaction action {};
   action.sa_handler = [](int) { stop = true; };

@@ -57,6 +57,21 @@ TEST_F(Attach, UpWaitsForItAndItsDeathIsMendedByWhoeverStartsItAgain) {
   EXPECT_EQ(again.wait().status, 0) << "it ends with the deployment";
 }
 
+TEST_F(Attach, AnOperatorEndsWithItsOpsplitdAndWaitsForTheNext) {
+  const auto waiting = [] {
+    return Process({program("opsplit-operator"), "--socket", socket_path().string(), "--deployment",
+                    "digits", "--operator", "conv", "--wait", "60"});
+  };
+  Process first = waiting();
+  up({deployment_file()});
+  ::kill(ps()["pid"].get<pid_t>(), SIGKILL);
+  EXPECT_EQ(first.wait(20s).status, 1);
+  Process second = waiting();
+  up({deployment_file()});
+  find_answers("digits", 20, folder() / "answers");
+  down();
+}
+
 TEST_F(Attach, WhoHasNoPlaceIsRefusedByName) {
   Process up = start_opsplit({"up", deployment_file()});
   ASSERT_TRUE(eventually([&] { return conv_state() == "awaited" || up.has_ended(); }));

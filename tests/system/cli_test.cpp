@@ -224,6 +224,17 @@ TEST_F(Cli, ADaemonThatWasStartedForNothingEndsWithItsLastCaller) {
   EXPECT_EQ(daemon.wait(10s).status, 0);
 }
 
+TEST_F(Cli, ADaemonStartsWhatItIsToldToAndStopsItAtItsEnd) {
+  Process daemon({program("opsplitd"), "--up", digits_model});
+  ASSERT_TRUE(eventually([] {
+    const json digits = ps().is_object() ? deployment("digits") : json();
+    return !digits.is_null() && digits["phase"] == "ready";
+  }));
+  find_answers("digits", 20, folder() / "answers");
+  daemon.signal(SIGTERM);
+  EXPECT_EQ(daemon.wait(20s).status, 0);
+}
+
 TEST_F(Cli, ASecondDaemonIsRefusedByName) {
   up({digits_model});
   const auto pid = std::to_string(ps()["pid"].get<pid_t>());
