@@ -43,6 +43,16 @@ struct alignas(64) Word {
 };
 using WordPerMember = std::array<Word, 64>;
 
+// A member's word, and that of the next in the ring.
+struct WordPair {
+  WordPair(const Setting& setting, int index, WordPerMember& memory)
+      : own(memory[static_cast<std::size_t>(index)].tokens),
+        next(memory[static_cast<std::size_t>((index + 1) % setting.processes)].tokens) {}
+
+  std::atomic<std::uint32_t>& own;
+  std::atomic<std::uint32_t>& next;
+};
+
 // Each member spins on a word of its own, as whoever can be rung by several must: the line goes to the
 // ringer, and back.
 class OwnWordLink {
@@ -50,22 +60,19 @@ class OwnWordLink {
   using Memory = WordPerMember;
   static Result<std::unique_ptr<OwnWordLink>> open(const Setting& setting, int index,
                                                    Memory& memory) {
-    return std::make_unique<OwnWordLink>(setting, static_cast<std::size_t>(index), memory);
+    return std::make_unique<OwnWordLink>(WordPair(setting, index, memory));
   }
-  OwnWordLink(const Setting& setting, std::size_t index, Memory& memory)
-      : own_(memory[index].tokens),
-        next_(memory[(index + 1) % static_cast<std::size_t>(setting.processes)].tokens) {}
+  explicit OwnWordLink(WordPair words) : words_(words) {}
 
-  void send() { next_.store(++sent_, std::memory_order_release); }
+  void send() { words_.next.store(++sent_, std::memory_order_release); }
   void receive() {
-    while (own_.load(std::memory_order_acquire) == seen_) {
+    while (words_.own.load(std::memory_order_acquire) == seen_) {
     }
     ++seen_;
   }
 
  private:
-  std::atomic<std::uint32_t>& own_;
-  std::atomic<std::uint32_t>& next_;
+  WordPair words_;
   std::uint32_t seen_ = 0, sent_ = 0;
 };
 
@@ -75,24 +82,22 @@ class FutexLink {
   using Memory = WordPerMember;
   static Result<std::unique_ptr<FutexLink>> open(const Setting& setting, int index,
                                                  Memory& memory) {
-    return std::make_unique<FutexLink>(setting, static_cast<std::size_t>(index), memory);
+    return std::make_unique<FutexLink>(WordPair(setting, index, memory));
   }
-  FutexLink(const Setting& setting, std::size_t index, Memory& memory)
-      : own_(memory[index].tokens),
-        next_(memory[(index + 1) % static_cast<std::size_t>(setting.processes)].tokens) {}
+  explicit FutexLink(WordPair words) : words_(words) {}
 
   void send() {
-    next_.fetch_add(1);
-    syscall(SYS_futex, &next_, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+    words_.next.fetch_add(1);
+    syscall(SYS_futex, &words_.next, FUTEX_WAKE, 1, nullptr, nullptr, 0);
   }
   void receive() {
-    while (own_.load() == seen_) syscall(SYS_futex, &own_, FUTEX_WAIT, seen_, nullptr, nullptr, 0);
+    while (words_.own.load() == seen_)
+      syscall(SYS_futex, &words_.own, FUTEX_WAIT, seen_, nullptr, nullptr, 0);
     ++seen_;
   }
 
  private:
-  std::atomic<std::uint32_t>& own_;
-  std::atomic<std::uint32_t>& next_;
+  WordPair words_;
   std::uint32_t seen_ = 0;
 };
 

@@ -25,19 +25,17 @@ Result<std::string> text(const json& request, const char* key) {
   return found->get<std::string>();
 }
 
-Result<Deployment> deployment_of(const json& request) {
-  OPSPLIT_TRY(const std::string path, text(request, "path"));
-  OPSPLIT_TRY(Deployment deployment, Deployment::open(path));
-  OPSPLIT_TRY(const std::string split, text(request, "split"));
-  if (!split.empty()) OPSPLIT_CHECK(deployment.set_split(split));
-  OPSPLIT_TRY(const std::string name, text(request, "name"));
-  if (!name.empty()) OPSPLIT_CHECK(deployment.set_name(name));
+Result<Target> target_of(const json& request) {
+  Target target;
+  OPSPLIT_TRY(target.path, text(request, "path"));
+  OPSPLIT_TRY(target.split, text(request, "split"));
+  OPSPLIT_TRY(target.name, text(request, "name"));
   for (const json& shape : request.value("shapes", json::array())) {
     if (!shape.is_string())
       return fail(ErrorCode::invalid_input, "request: 'shapes' must hold strings");
-    OPSPLIT_CHECK(deployment.set_shape(shape.get<std::string>()));
+    target.shapes.push_back(shape.get<std::string>());
   }
-  return deployment;
+  return target;
 }
 
 // Runs on a thread whose exceptions nobody catches.
@@ -218,7 +216,8 @@ void Daemon::handle(ConnectionId id, const json& request) {
 }
 
 void Daemon::up(ConnectionId id, const json& request) {
-  auto deployment = deployment_of(request);
+  const auto target = target_of(request);
+  auto deployment = target ? Deployment::open(*target) : tl::unexpected(target.error());
   if (!deployment) {
     reply(id, deployment.error());
     return finish_if_empty();

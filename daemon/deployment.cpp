@@ -66,6 +66,14 @@ Result<Deployment> Deployment::open(const std::filesystem::path& path) {
   return deployment;
 }
 
+Result<Deployment> Deployment::open(const Target& target) {
+  OPSPLIT_TRY(Deployment deployment, open(target.path));
+  if (!target.split.empty()) OPSPLIT_CHECK(deployment.set_split(target.split));
+  if (!target.name.empty()) OPSPLIT_CHECK(deployment.set_name(target.name));
+  for (const std::string& shape : target.shapes) OPSPLIT_CHECK(deployment.set_shape(shape));
+  return deployment;
+}
+
 Result<> Deployment::set_split(std::string_view text) {
   OPSPLIT_TRY(graph::SplitSpec wanted, graph::parse_split(text));
   if (graph::to_string(wanted) != graph::to_string(split)) operators.clear();

@@ -26,6 +26,14 @@ struct OperatorSettings {
   int line = 0;         // in the deployment file
 };
 
+// What is to be started: a deployment file or a model, and what a command line says against it.
+struct Target {
+  std::filesystem::path path;
+  std::string split;                // empty: the file's
+  std::string name;                 // empty: the file's
+  std::vector<std::string> shapes;  // INPUT=1,3,736,736
+};
+
 struct Deployment {
   static constexpr int max_depth = 64;
   static constexpr int max_instances = 32;
@@ -43,6 +51,7 @@ struct Deployment {
   // A deployment file (.yaml, .yml) or a model (.onnx). Errors are one line, "FILE:LINE: ...", and
   // say what is allowed. The model's file must exist; whether it is a model is the importer's to say.
   static Result<Deployment> open(const std::filesystem::path& path);
+  static Result<Deployment> open(const Target& target);
   // The text of a deployment file; `file` gives the folder that `model` is relative to, and the
   // name for messages. Looks at no file.
   static Result<Deployment> parse(std::string_view text, const std::filesystem::path& file);

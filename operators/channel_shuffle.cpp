@@ -7,19 +7,6 @@
 namespace opsplit::operators {
 namespace {
 
-// The step that alone reads a tensor that lies at no edge.
-std::optional<std::size_t> only_reader(const TaskGraph& task, TensorId tensor) {
-  if (task.tensor(tensor).output >= 0) return std::nullopt;
-  std::optional<std::size_t> reader;
-  for (std::size_t i = 0; i < task.steps.size(); ++i)
-    for (const TensorId input : task.steps[i].inputs) {
-      if (input != tensor) continue;
-      if (reader) return std::nullopt;
-      reader = i;
-    }
-  return reader;
-}
-
 // The last of the three steps, if `first` is the first of them.
 std::optional<std::size_t> shuffle_from(const TaskGraph& task, std::size_t first) {
   const Step& split = task.steps[first];
@@ -32,13 +19,13 @@ std::optional<std::size_t> shuffle_from(const TaskGraph& task, std::size_t first
   const Shape& g = grouped.shape;
   if (g[0] != x[0] || g[1] * g[2] != x[1] || g[3] != x[2] || g[4] != x[3]) return std::nullopt;
 
-  const auto second = only_reader(task, split.outputs[0]);
+  const auto second = task.only_reader(split.outputs[0]);
   if (!second) return std::nullopt;
   const Step& transpose = task.steps[*second];
   if (transpose.kind != Step::Kind::node || transpose.node->op_type != "Transpose" ||
       transpose.node->integers("perm") != std::vector<std::int64_t>{0, 2, 1, 3, 4})
     return std::nullopt;
-  const auto third = only_reader(task, transpose.outputs[0]);
+  const auto third = task.only_reader(transpose.outputs[0]);
   if (!third) return std::nullopt;
   const Step& join = task.steps[*third];
   if (join.kind != Step::Kind::view || join.inputs[0] != transpose.outputs[0] ||
@@ -58,7 +45,7 @@ void join_channel_shuffles(TaskGraph& task) {
                  .groups = task.tensor(split.outputs[0]).type.shape[1],
                  .inputs = {split.inputs[0]},
                  .outputs = {task.steps[*last].outputs[0]}};
-    const std::size_t middle = *only_reader(task, split.outputs[0]);
+    const std::size_t middle = *task.only_reader(split.outputs[0]);
     task.steps[*last] = std::move(shuffle);
     for (const std::size_t gone : {middle, first})
       task.steps.erase(task.steps.begin() + static_cast<std::ptrdiff_t>(gone));

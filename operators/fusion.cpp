@@ -46,8 +46,8 @@ class Fusion {
       return false;
     const TensorId result = step.outputs[0];
     const TaskTensor& tensor = task_.tensor(result);
-    if (tensor.output >= 0 || tensor.type.dtype != float32) return false;
-    const auto reader = only_reader(result);
+    if (tensor.type.dtype != float32) return false;
+    const auto reader = task_.only_reader(result);
     if (!reader) return false;
     Step& next = task_.steps[*reader];
     if (next.kind != Step::Kind::node || next.outputs.size() != 1 || !next.post_ops.empty() ||
@@ -62,18 +62,6 @@ class Fusion {
     *second = std::move(*first);
     task_.steps.erase(first);
     return true;
-  }
-
-  // The step that alone reads a tensor, and reads it once.
-  std::optional<std::size_t> only_reader(TensorId tensor) const {
-    std::optional<std::size_t> reader;
-    for (std::size_t i = 0; i < task_.steps.size(); ++i)
-      for (const TensorId input : task_.steps[i].inputs) {
-        if (input != tensor) continue;
-        if (reader) return std::nullopt;
-        reader = i;
-      }
-    return reader;
   }
 
   bool take_activation(Step& step, const Step& next) const {

@@ -171,6 +171,18 @@ TaskGraph::Whole TaskGraph::whole(TensorId id) const {
   return whole;
 }
 
+std::optional<std::size_t> TaskGraph::only_reader(TensorId id) const {
+  if (tensor(id).output >= 0) return std::nullopt;
+  std::optional<std::size_t> reader;
+  for (std::size_t i = 0; i < steps.size(); ++i)
+    for (const TensorId input : steps[i].inputs) {
+      if (input != id) continue;
+      if (reader) return std::nullopt;
+      reader = i;
+    }
+  return reader;
+}
+
 Result<TaskGraph> extract_task(const graph::Graph& part, std::span<const std::string> nodes,
                                std::span<const EdgeTensor> inputs,
                                std::span<const EdgeTensor> outputs) {

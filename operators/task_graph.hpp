@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -68,6 +69,8 @@ struct TaskGraph {
     std::uint64_t offset;
   };
   [[nodiscard]] Whole whole(TensorId id) const;
+  // The step that alone reads a tensor, once, that lies at no edge.
+  [[nodiscard]] std::optional<std::size_t> only_reader(TensorId id) const;
 };
 
 // The nodes of the part that make up the task. Each reads what an edge, a constant or a node before

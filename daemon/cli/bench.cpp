@@ -150,10 +150,9 @@ Result<std::string> deployment_name(const BenchOptions& options, const std::stri
 Result<std::vector<std::uint64_t>> arena_sizes(const BenchOptions& options) {
   std::vector<std::uint64_t> sizes;
   for (const std::string& split : options.splits) {
-    OPSPLIT_TRY(Deployment deployment, Deployment::open(options.target.path));
-    OPSPLIT_CHECK(deployment.set_split(split));
-    for (const std::string& shape : options.target.shapes)
-      OPSPLIT_CHECK(deployment.set_shape(shape));
+    Target target = options.target;
+    target.split = split;
+    OPSPLIT_TRY(Deployment deployment, Deployment::open(target));
     if (options.concurrency > deployment.depth)
       return fail(ErrorCode::invalid_input, "--concurrency {}: the deployment has {} slots (depth)",
                   options.concurrency, deployment.depth);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "daemon/deployment.hpp"
 
 namespace opsplit::daemon::cli {
 
@@ -29,15 +30,7 @@ void add_run(CLI::App& app, Invocation& invocation);
 void add_bench(CLI::App& app, Invocation& invocation);
 void add_completion(CLI::App& app, Invocation& invocation);
 
-// What `plan`, `up`, `run` and `bench` take: a deployment file or a model, and what the command line
-// says against it.
-struct Target {
-  std::filesystem::path path;
-  std::string split;
-  std::string name;
-  std::vector<std::string> shapes;
-};
-
+// What `plan`, `up`, `run` and `bench` take.
 enum class TargetOptions { all, without_split };
 void add_target(CLI::App& command, Target& target, TargetOptions which = TargetOptions::all);
 

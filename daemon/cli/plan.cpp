@@ -78,10 +78,7 @@ void add_plan(CLI::App& app, Invocation& invocation) {
       "  opsplit plan digits.yaml --dot | dot -Tsvg > digits.svg");
   command->callback([&, target, as_dot] {
     invocation.run = [target, as_dot]() -> Result<> {
-      OPSPLIT_TRY(Deployment deployment, Deployment::open(target->path));
-      if (!target->split.empty()) OPSPLIT_CHECK(deployment.set_split(target->split));
-      if (!target->name.empty()) OPSPLIT_CHECK(deployment.set_name(target->name));
-      for (const std::string& shape : target->shapes) OPSPLIT_CHECK(deployment.set_shape(shape));
+      OPSPLIT_TRY(Deployment deployment, Deployment::open(*target));
       OPSPLIT_TRY(const Planned planned, plan_deployment(std::move(deployment)));
       if (*as_dot)
         fmt::print("{}", graph::to_dot(planned.plan));
