@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "ipc/iceoryx_runtime.hpp"
 #include "ipc/message_socket.hpp"
 
 namespace opsplit::daemon {
@@ -21,6 +22,11 @@ constexpr auto stop_grace = 2s;
 
 }  // namespace
 
+struct BrokerProcess::Answer {
+  pid_t pid;  // of who answers
+  json reply;
+};
+
 BrokerProcess::BrokerProcess(boost::asio::io_context& io, Launcher& launcher, Paths paths,
                              std::function<void(std::string)> on_death)
     : io_(io),
@@ -30,7 +36,7 @@ BrokerProcess::BrokerProcess(boost::asio::io_context& io, Launcher& launcher, Pa
       timer_(io) {}
 
 BrokerProcess::~BrokerProcess() {
-  if (!running_) return;
+  if (!running_ || !ours()) return;
   launcher_.signal(process_, SIGTERM);
   if (!has_ended(process_.pidfd, Clock::now() + stop_grace)) launcher_.signal(process_, SIGKILL);
   launcher_.reap(process_);
@@ -38,6 +44,12 @@ BrokerProcess::~BrokerProcess() {
 
 void BrokerProcess::start(const std::vector<std::uint64_t>& pool_bytes,
                           std::function<void(Result<>)> started) {
+  start_deadline_ = Clock::now() + start_timeout;
+  if (!ours()) {
+    started_ = std::move(started);
+    poll_until_ready();
+    return;
+  }
   Command command;
   command.arguments = {paths_.program.string(), "--socket", paths_.socket.string()};
   for (const std::uint64_t bytes : pool_bytes) {
@@ -52,24 +64,56 @@ void BrokerProcess::start(const std::vector<std::uint64_t>& pool_bytes,
     started(tl::unexpected(process.error()));
     return;
   }
-  process_ = std::move(*process);
-  running_ = true;
+  supervise(std::move(*process));
   started_ = std::move(started);
-  start_deadline_ = Clock::now() + start_timeout;
-  death_ = Watch(io_, process_.pidfd.get(), Watch::readable, [this] { died(); });
   poll_until_ready();
 }
 
+void BrokerProcess::supervise(Process process) {
+  process_ = std::move(process);
+  running_ = true;
+  death_ = Watch(io_, process_.pidfd.get(), Watch::readable, [this] { died(); });
+}
+
 void BrokerProcess::poll_until_ready() {
-  if (ask({{"op", "ping"}}, ping_timeout)) {
+  const auto answer = ask({{"op", "ping"}}, ping_timeout);
+  const auto ready = !answer    ? Result<>(tl::unexpected(answer.error()))
+                     : running_ ? Result<>()
+                                : take_over(*answer);
+  if (ready) {
     if (const auto started = std::exchange(started_, nullptr)) started({});
     return;
   }
   if (Clock::now() > start_deadline_) {
-    launcher_.signal(process_, SIGKILL);  // died() reports it
+    if (running_) {
+      launcher_.signal(process_, SIGKILL);  // died() reports it
+      return;
+    }
+    if (const auto started = std::exchange(started_, nullptr))
+      started(fail(ErrorCode::unavailable, "no broker within {} s: {}", start_timeout.count(),
+                   ready.error().message));
     return;
   }
   timer_.at(Clock::now() + poll_period, [this] { poll_until_ready(); });
+}
+
+Result<> BrokerProcess::take_over(const Answer& answer) {
+  const auto identity = identify(answer.pid);
+  if (!identity)
+    return fail(ErrorCode::refused,
+                "the broker's process cannot be seen from here: opsplitd and the broker must share "
+                "a PID namespace");
+  OPSPLIT_TRY(FileDescriptor pidfd, open_pidfd(*identity));
+  Process process{*identity, std::move(pidfd)};
+  if (answer.reply.value("arenas", 0) != 0) {
+    launcher_.signal(process, SIGKILL);
+    return fail(ErrorCode::unavailable, "the broker served an earlier opsplitd and was killed");
+  }
+  if (const auto iceoryx = answer.reply.value("iceoryx", ""); iceoryx != ipc::iceoryx_version())
+    return fail(ErrorCode::refused, "opsplitd has iceoryx {}, the broker has {}: use one",
+                ipc::iceoryx_version(), iceoryx);
+  supervise(std::move(process));
+  return {};
 }
 
 void BrokerProcess::died() {
@@ -77,6 +121,7 @@ void BrokerProcess::died() {
   timer_.cancel();
   const std::string how = launcher_.reap(process_);
   running_ = false;
+  if (!ours()) return on_death_("the broker has ended");
   if (const auto stopped = std::exchange(stopped_, nullptr)) {
     stopped();
     return;
@@ -95,27 +140,36 @@ void BrokerProcess::died() {
     on_death_(reason);
 }
 
-Result<> BrokerProcess::ask(const json& request, std::chrono::milliseconds timeout) {
+Result<BrokerProcess::Answer> BrokerProcess::ask(const json& request,
+                                                 std::chrono::milliseconds timeout) {
   const Deadline deadline = Clock::now() + timeout;
   OPSPLIT_TRY(ipc::MessageSocket socket, ipc::MessageSocket::connect(paths_.socket, deadline));
-  OPSPLIT_CHECK(socket.call(request, deadline));
-  return {};
+  OPSPLIT_TRY(json reply, socket.call(request, deadline));
+  return Answer{socket.peer().pid, std::move(reply)};
 }
 
 Result<> BrokerProcess::publish(const ipc::ArenaId& arena, std::uint64_t bytes) {
-  return ask({{"op", "publish"},
-              {"deployment", arena.deployment},
-              {"epoch", arena.epoch},
-              {"bytes", bytes}},
-             call_timeout);
+  OPSPLIT_CHECK(ask({{"op", "publish"},
+                     {"deployment", arena.deployment},
+                     {"epoch", arena.epoch},
+                     {"bytes", bytes}},
+                    call_timeout));
+  return {};
 }
 
 Result<> BrokerProcess::withdraw(const ipc::ArenaId& arena) {
-  return ask({{"op", "withdraw"}, {"deployment", arena.deployment}, {"epoch", arena.epoch}},
-             call_timeout);
+  OPSPLIT_CHECK(ask({{"op", "withdraw"}, {"deployment", arena.deployment}, {"epoch", arena.epoch}},
+                    call_timeout));
+  return {};
 }
 
 void BrokerProcess::stop(std::function<void()> stopped) {
+  if (!ours()) {  // also one that is still waited for
+    running_ = false;
+    death_.reset();
+    timer_.cancel();
+    started_ = nullptr;
+  }
   if (!running_) {
     stopped();
     return;

@@ -1,5 +1,10 @@
-// The broker as opsplitd sees it: a child process that owns the arenas' memory, and what is asked of
-// it. Runs on the event loop's thread.
+// The broker as opsplitd sees it: the process that owns the arenas' memory, and what is asked of it.
+// Runs on the event loop's thread.
+//
+// It is a child of opsplitd, or one that somebody else starts, and starts again when it ends: the
+// engine, in a container. Such a one has its pools from its own command line. It is taken over when
+// it answers and has published nothing; one that still serves an earlier opsplitd is killed, since
+// whoever attached to it may hold its pools for ever.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -20,18 +25,21 @@ namespace opsplit::daemon {
 class BrokerProcess {
  public:
   struct Paths {
-    std::filesystem::path program;  // opsplit-broker
+    std::filesystem::path program;  // opsplit-broker; empty: somebody else starts it
     std::filesystem::path socket;
     std::filesystem::path log;
   };
   BrokerProcess(boost::asio::io_context& io, Launcher& launcher, Paths paths,
                 std::function<void(std::string)> on_death);
-  ~BrokerProcess();  // kills it
+  ~BrokerProcess();  // kills it, if it is ours
 
-  // `started` is called once it answers, or with the reason why it does not.
+  // `started` is called once it answers, or with the reason why it does not. Somebody else's has the
+  // pools that it has.
   void start(const std::vector<std::uint64_t>& pool_bytes, std::function<void(Result<>)> started);
   [[nodiscard]] bool running() const { return running_; }
   [[nodiscard]] bool stopping() const { return stopped_ != nullptr; }
+  // Whether opsplitd starts it.
+  [[nodiscard]] bool ours() const { return !paths_.program.empty(); }
   [[nodiscard]] pid_t pid() const { return running_ ? process_.identity.pid : 0; }
 
   // Milliseconds each: the broker only loans a chunk that is there. Errors: limit_exceeded (no pool
@@ -39,13 +47,17 @@ class BrokerProcess {
   Result<> publish(const ipc::ArenaId& arena, std::uint64_t bytes);
   Result<> withdraw(const ipc::ArenaId& arena);
 
-  // `stopped` is called once it has ended; on_death is not. Asked twice, both are called.
+  // `stopped` is called once it has ended; on_death is not. Asked twice, both are called. Somebody
+  // else's goes on, and is only let go.
   void stop(std::function<void()> stopped);
 
  private:
+  struct Answer;
   void poll_until_ready();
+  Result<> take_over(const Answer& answer);
+  void supervise(Process process);
   void died();
-  Result<> ask(const nlohmann::json& request, std::chrono::milliseconds timeout);
+  Result<Answer> ask(const nlohmann::json& request, std::chrono::milliseconds timeout);
 
   boost::asio::io_context& io_;
   Launcher& launcher_;

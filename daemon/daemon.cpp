@@ -35,6 +35,7 @@ Result<Target> target_of(const json& request) {
       return fail(ErrorCode::invalid_input, "request: 'shapes' must hold strings");
     target.shapes.push_back(shape.get<std::string>());
   }
+  target.attach = request.value("attach", false);
   return target;
 }
 
@@ -74,18 +75,26 @@ Daemon::Daemon(boost::asio::io_context& io, Launcher& launcher, ipc::Futex& fute
                options_.programs / "opsplit-operator",
                options_.folder / "logs"},
       broker_(io, launcher,
-              {options_.programs / "opsplit-broker", options_.folder / "broker.sock",
-               options_.folder / "broker.log"},
+              options_.broker_socket.empty()
+                  ? BrokerProcess::Paths{options_.programs / "opsplit-broker",
+                                         options_.folder / "broker.sock",
+                                         options_.folder / "broker.log"}
+                  : BrokerProcess::Paths{"", options_.broker_socket, ""},
               [this](const std::string& reason) { broker_died(reason); }),
       listener_(std::move(listener)),
       listening_(io, listener_.fd(), Watch::readable, [this] { accept(); }),
       accept_again_(io),
       idle_(io) {
   finish_if_idle_for(10s);
-  for (const std::filesystem::path& path : options_.up)
-    boost::asio::post(io_, [this, path] {
-      up(nobody, {{"path", std::filesystem::absolute(path).string()}});
-    });
+  if (options_.up) boost::asio::post(io_, [this] { up(nobody, to_json(*options_.up)); });
+}
+
+nlohmann::json to_json(const Target& target) {
+  return {{"path", std::filesystem::absolute(target.path).string()},
+          {"split", target.split},
+          {"name", target.name},
+          {"shapes", target.shapes},
+          {"attach", target.attach}};
 }
 
 Daemon::~Daemon() { planner_.join(); }
@@ -229,7 +238,7 @@ void Daemon::up(ConnectionId id, const json& request) {
                                        "`opsplit down {}` first",
                                        name, name)});
   if (deployments_.empty() && preparing_.empty() && !broker_.running()) {
-    if (const auto removed = remove_stale_files(); !removed) {
+    if (const auto removed = remove_what_is_stale(); !removed) {
       reply(id, removed.error());
       return finish_if_empty();
     }
@@ -319,8 +328,12 @@ void Daemon::publish(const std::string& name, std::uint64_t epoch, std::uint64_t
   const auto ask = [this, name, epoch, bytes, done](const Result<>& running) {
     auto published = running ? broker_.publish({name, epoch}, bytes) : running;
     if (!published && published.error().code == ErrorCode::limit_exceeded)
-      published.error().message += fmt::format(
-          " (`opsplit down`, then `opsplit up ... --reserve {}` for the first deployment)", bytes);
+      published.error().message += broker_.ours()
+                                       ? fmt::format(
+                                             " (`opsplit down`, then `opsplit up ... --reserve {}` "
+                                             "for the first deployment)",
+                                             bytes)
+                                       : fmt::format(" (start the broker with --pool {})", bytes);
     done(published);
   };
   if (broker_.stopping())  // the last deployment has just ended
@@ -428,6 +441,11 @@ void Daemon::remove(const std::string& name) {
   serve_waiting_clients();
 }
 
+Result<> Daemon::remove_what_is_stale() const {
+  if (broker_.ours()) OPSPLIT_CHECK(remove_stale_broker());
+  return remove_stale_files();
+}
+
 void Daemon::finish_if_empty() {
   if (!deployments_.empty() || !preparing_.empty() || recovering_ || !waiting_for_broker_.empty())
     return;
@@ -435,12 +453,14 @@ void Daemon::finish_if_empty() {
     // Nothing after a broker that ended as it should; what it left otherwise.
     // An `up` may have come meanwhile: what it writes is not stale.
     if (deployments_.empty() && preparing_.empty())
-      if (const auto removed = remove_stale_files(); !removed)
+      if (const auto removed = remove_what_is_stale(); !removed)
         spdlog::warn("{}", removed.error().message);
     std::error_code ignored;
     std::filesystem::remove_all(context_.log_folder, ignored);
-    std::filesystem::remove(options_.folder / "broker.sock", ignored);
-    std::filesystem::remove(options_.folder / "broker.sock.lock", ignored);
+    if (broker_.ours()) {
+      std::filesystem::remove(options_.folder / "broker.sock", ignored);
+      std::filesystem::remove(options_.folder / "broker.sock.lock", ignored);
+    }
     for (const auto& callback : std::exchange(when_empty_, {})) callback();
     if (!shutting_down_ && !options_.exit_when_empty) return;
     if (!deployments_.empty() || !preparing_.empty()) return;

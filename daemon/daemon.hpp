@@ -5,7 +5,7 @@
 // `up` any number of {"progress": "..."} before it.
 //
 //   {"op": "up", "path": P, "split"?, "name"?, "shapes"?,
-//    "temporary"?}                                             -> its status; a temporary one is
+//    "attach"?, "temporary"?}                                  -> its status; a temporary one is
 //                                                                 stopped when the connection ends
 //   {"op": "down", "deployment"?}                              once nothing of it is left
 //   {"op": "ps"}                                               -> all deployments, the broker
@@ -25,6 +25,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -39,11 +40,12 @@ namespace opsplit::daemon {
 class Daemon {
  public:
   struct Options {
-    std::filesystem::path folder;           // of the socket and the logs
-    std::filesystem::path programs;         // where opsplit-operator and opsplit-broker are
-    std::vector<std::uint64_t> reserve;     // bytes of further arenas that the broker sets aside
-    bool exit_when_empty = false;           // after the last `down`
-    std::vector<std::filesystem::path> up;  // models or deployment files, to be started at once
+    std::filesystem::path folder;         // of the socket and the logs
+    std::filesystem::path programs;       // where opsplit-operator and opsplit-broker are
+    std::vector<std::uint64_t> reserve;   // bytes of further arenas that the broker sets aside
+    bool exit_when_empty = false;         // after the last `down`
+    std::optional<Target> up;             // to be started at once
+    std::filesystem::path broker_socket;  // of a broker that somebody else starts; empty: none
   };
 
   // Everything but the listener outlives the daemon.
@@ -91,6 +93,7 @@ class Daemon {
   void remove(const std::string& name);
   void stop(RunningDeployment& deployment, std::function<void()> done);
   void serve_waiting_clients();
+  [[nodiscard]] Result<> remove_what_is_stale() const;
   void finish_if_empty();
   void finish_if_idle_for(std::chrono::seconds time);
 
@@ -116,5 +119,8 @@ class Daemon {
   Timer idle_;
   boost::asio::thread_pool planner_{1};
 };
+
+// An `up` request, without "op" and "version".
+nlohmann::json to_json(const Target& target);
 
 }  // namespace opsplit::daemon

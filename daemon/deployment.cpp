@@ -71,6 +71,7 @@ Result<Deployment> Deployment::open(const Target& target) {
   if (!target.split.empty()) OPSPLIT_CHECK(deployment.set_split(target.split));
   if (!target.name.empty()) OPSPLIT_CHECK(deployment.set_name(target.name));
   for (const std::string& shape : target.shapes) OPSPLIT_CHECK(deployment.set_shape(shape));
+  deployment.attach = target.attach;
   return deployment;
 }
 

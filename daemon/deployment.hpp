@@ -32,6 +32,7 @@ struct Target {
   std::string split;                // empty: the file's
   std::string name;                 // empty: the file's
   std::vector<std::string> shapes;  // INPUT=1,3,736,736
+  bool attach = false;              // all operators
 };
 
 struct Deployment {
@@ -45,6 +46,7 @@ struct Deployment {
   int depth = 8;              // requests in flight: slots
   int slots_per_client = 8;
   Objective objective = Objective::latency;
+  bool attach = false;  // as of every operator
   std::map<std::string, OperatorSettings, std::less<>> operators;
   std::filesystem::path file;  // that this was read from; empty: none
 

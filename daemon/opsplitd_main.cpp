@@ -10,6 +10,7 @@
 
 #include "daemon/daemon.hpp"
 #include "daemon/paths.hpp"
+#include "daemon/target_options.hpp"
 
 int main(int argc, char** argv) {
   using namespace opsplit;
@@ -26,9 +27,17 @@ int main(int argc, char** argv) {
       ->transform(CLI::AsSizeValue(false))
       ->capture_default_str();
   app.add_flag("--exit-when-empty", exit_when_empty, "End after the last deployment was stopped");
-  std::vector<std::filesystem::path> up;
-  app.add_option("--up", up, "A deployment file or a model to start at once; may be repeated")
-      ->check(CLI::ExistingFile);
+  daemon::Target target;
+  auto* up = app.add_option("--up", target.path, "A deployment file or a model to start at once");
+  daemon::add_split_option(app, target);
+  daemon::add_name_and_shapes(app, target);
+  app.add_flag("--attach", target.attach,
+               "Whoever starts opsplitd starts the operators of --up, too: containers");
+  for (const char* option : {"--split", "--name", "--shape", "--attach"})
+    app.get_option(option)->needs(up);
+  std::filesystem::path broker;
+  app.add_option("--broker", broker,
+                 "Socket of a broker that somebody else starts (default: opsplitd starts one)");
   app.footer("Example: opsplitd --reserve 256MB --reserve 64MB");
   CLI11_PARSE(app, argc, argv);
 
@@ -57,7 +66,8 @@ int main(int argc, char** argv) {
   daemon::ProcessLauncher launcher;
   ipc::SystemFutex futex;
   daemon::Daemon opsplitd(io, launcher, futex, std::move(*listener),
-                          {folder, daemon::program_folder(), reserve, exit_when_empty, up});
+                          {folder, daemon::program_folder(), reserve, exit_when_empty,
+                           target.path.empty() ? std::nullopt : std::optional(target), broker});
   boost::asio::signal_set signals(io, SIGTERM, SIGINT, SIGHUP);
   signals.add(SIGQUIT);
   signals.async_wait([&](const boost::system::error_code& error, int) {

@@ -24,7 +24,10 @@ std::uint64_t weight_bytes(const graph::Graph& graph) {
 
 OperatorSettings settings_of(const Deployment& deployment, std::string_view op) {
   const auto found = deployment.operators.find(op);
-  return found == deployment.operators.end() ? OperatorSettings{} : found->second;
+  OperatorSettings settings =
+      found == deployment.operators.end() ? OperatorSettings{} : found->second;
+  settings.attach = settings.attach || deployment.attach;
+  return settings;
 }
 
 Result<Planned> plan_deployment(Deployment deployment) {

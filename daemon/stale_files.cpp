@@ -17,14 +17,17 @@ std::vector<std::filesystem::path> stale_files() {
 }
 
 Result<> remove_stale_files() {
-  // Whoever holds the broker's lock is the only one who may touch what is here.
-  OPSPLIT_TRY(const FileDescriptor lock, ipc::take_over_from_dead_broker());
   for (const auto& path : stale_files()) {
     std::error_code error;
     std::filesystem::remove_all(path, error);
     if (error)
       return fail_errno(error.value(), "left over and not to be removed: {}", path.string());
   }
+  return {};
+}
+
+Result<> remove_stale_broker() {
+  OPSPLIT_TRY(const FileDescriptor lock, ipc::take_over_from_dead_broker());
   std::error_code ignored;
   std::filesystem::remove(ipc::broker_lock_path, ignored);
   return {};

@@ -313,4 +313,6 @@ std::vector<PoolState> Broker::pools() const {
 // The broker itself is registered, too.
 std::size_t Broker::processes() const { return state_->roudi->processes() - 1; }
 
+std::size_t Broker::arenas() const { return state_->published.size(); }
+
 }  // namespace opsplit::ipc

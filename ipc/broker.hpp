@@ -64,6 +64,7 @@ class Broker {
 
   [[nodiscard]] std::vector<PoolState> pools() const;
   [[nodiscard]] std::size_t processes() const;  // registered now
+  [[nodiscard]] std::size_t arenas() const;     // published now
 
  private:
   struct State;

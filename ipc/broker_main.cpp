@@ -1,7 +1,8 @@
 // opsplit-broker: owns the arenas of this host (ipc/broker.hpp) and serves opsplitd's requests on
 // a socket. One JSON object per message (ipc/message_socket.hpp), answered in order:
 //
-//   {"op": "ping"}       -> {"ok": true, "pid", "iceoryx", "processes", "pools": [{"bytes", "free"}]}
+//   {"op": "ping"}       -> {"ok": true, "pid", "iceoryx", "processes", "arenas",
+//                            "pools": [{"bytes", "free"}]}
 //   {"op": "publish",  "deployment": "digits", "epoch": 1, "bytes": 4096}       -> {"ok": true}
 //   {"op": "withdraw", "deployment": "digits", "epoch": 1}                      -> {"ok": true}
 //
@@ -46,6 +47,7 @@ Result<nlohmann::json> serve(Broker& broker, const nlohmann::json& request) {
     reply["pid"] = ::getpid();
     reply["iceoryx"] = iceoryx_version();
     reply["processes"] = broker.processes();
+    reply["arenas"] = broker.arenas();
     for (const auto& pool : broker.pools())
       reply["pools"].push_back({{"bytes", pool.bytes}, {"free", pool.free}});
   } else if (op == "publish") {
@@ -147,7 +149,7 @@ int main(int argc, char** argv) {
   spdlog::set_pattern("%Y-%m-%d %H:%M:%S.%e broker[%P] %l: %v");
   CLI::App app(
       "opsplit-broker: owns the shared memory of this host's opsplit deployments.\n"
-      "Started by opsplitd; there is no need to start it by hand.");
+      "Started by opsplitd; in a container of its own, by the engine (opsplitd --broker).");
   std::string socket;
   std::vector<std::uint64_t> pools;
   app.add_option("--socket", socket, "where it listens; the folder belongs to this user alone")

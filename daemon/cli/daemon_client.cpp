@@ -118,13 +118,10 @@ Result<json> DaemonClient::call(json request, std::chrono::seconds timeout) {
 Result<json> DaemonClient::up(const Target& target,
                               const std::function<void(std::string)>& progress, Lifetime lifetime) {
   const Deadline deadline = Clock::now() + up_timeout;
-  json request = {{"op", "up"},
-                  {"version", OPSPLIT_VERSION},
-                  {"path", std::filesystem::absolute(target.path).string()},
-                  {"shapes", target.shapes},
-                  {"temporary", lifetime == Lifetime::temporary}};
-  if (!target.split.empty()) request["split"] = target.split;
-  if (!target.name.empty()) request["name"] = target.name;
+  json request = to_json(target);
+  request["op"] = "up";
+  request["version"] = OPSPLIT_VERSION;
+  request["temporary"] = lifetime == Lifetime::temporary;
   auto reply = socket_.call(request, deadline);
   while (reply && reply->contains("progress")) {
     progress(reply->value("progress", ""));

@@ -10,6 +10,7 @@
 #include "daemon/cli/daemon_client.hpp"
 #include "daemon/deployment.hpp"
 #include "daemon/table.hpp"
+#include "daemon/target_options.hpp"
 
 namespace opsplit::daemon::cli {
 namespace {
@@ -98,13 +99,8 @@ void add_target(CLI::App& command, Target& target, TargetOptions which) {
   command.add_option("target", target.path, "A deployment file (.yaml) or a model (.onnx)")
       ->required()
       ->type_name("MODEL|DEPLOYMENT");
-  if (which == TargetOptions::all)
-    command.add_option("--split", target.split,
-                       "fused, by-type, per-node or stages:N (instead of the file's)");
-  command.add_option("--name", target.name, "Name of the deployment (default: the file's)");
-  command
-      .add_option("--shape", target.shapes, "Shape of an input whose size the model leaves open")
-      ->type_name("INPUT=1,3,736,736");
+  if (which == TargetOptions::all) add_split_option(command, target);
+  add_name_and_shapes(command, target);
 }
 
 void add_init(CLI::App& app, Invocation& invocation) {

@@ -87,5 +87,77 @@ TEST_F(BrokerDeath, NothingRunsOnWithoutOpsplitdAndTheNextUpCleansUp) {
   down();
 }
 
+// As in containers: somebody else starts the broker, and starts it again.
+class ForeignBroker : public SystemTest {
+ protected:
+  static std::string socket() { return socket_path().parent_path() / "broker.sock"; }
+  static Process start_broker() {
+    return Process({program("opsplit-broker"), "--socket", socket(), "--pool", "1MiB"});
+  }
+  static Process start_opsplitd() {
+    return Process({program("opsplitd"), "--broker", socket(), "--up", digits_model});
+  }
+  static bool ready() {
+    const json digits = deployment("digits");
+    return digits.is_object() && digits["phase"] == "ready";
+  }
+};
+
+TEST_F(ForeignBroker, ItsDeathIsMendedByWhoeverStartsItAgain) {
+  Process opsplitd = start_opsplitd();  // waits for it
+  std::uint64_t epoch = 0;
+  for (int life = 0; life < 3; ++life) {
+    Process first = start_broker();
+    ASSERT_TRUE(eventually([&] {
+      return ready() && deployment("digits")["epoch"] > epoch && broker() == first.pid();
+    })) << ps().dump(2)
+        << opsplitd.err();
+    epoch = deployment("digits")["epoch"];
+    find_answers("digits", 50, folder() / "answers");
+    first.signal(SIGKILL);
+    first.wait();
+  }
+  Process last = start_broker();
+  ASSERT_TRUE(eventually([&] { return ready() && broker() == last.pid(); }));
+  opsplitd.signal(SIGTERM);
+  EXPECT_EQ(opsplitd.wait(20s).status, 0);
+  EXPECT_FALSE(last.has_ended()) << "it is not opsplitd's to end";
+  last.signal(SIGTERM);
+  EXPECT_EQ(last.wait(20s).status, 0);
+}
+
+TEST_F(ForeignBroker, OneThatServedAnEarlierOpsplitdIsEnded) {
+  Process old = start_broker();
+  {
+    Process opsplitd = start_opsplitd();
+    ASSERT_TRUE(eventually(ready));
+    opsplitd.signal(SIGKILL);
+    opsplitd.wait();
+  }
+  Process opsplitd = start_opsplitd();
+  EXPECT_EQ(old.wait(20s).status, -SIGKILL);
+  Process next = start_broker();
+  ASSERT_TRUE(eventually([&] { return ready() && broker() == next.pid(); })) << opsplitd.err();
+  find_answers("digits", 50, folder() / "answers");
+  opsplitd.signal(SIGTERM);
+  EXPECT_EQ(opsplitd.wait(20s).status, 0);
+  next.signal(SIGTERM);
+  EXPECT_EQ(next.wait(20s).status, 0);
+}
+
+TEST_F(ForeignBroker, ADeploymentThatItsPoolsDoNotHoldIsRefused) {
+  Process broker = start_broker();
+  const auto file = folder() / "deep.yaml";
+  write_file(file, std::string("model: ") + digits_model + "\nname: deep\ndepth: 64\n");
+  Process opsplitd({program("opsplitd"), "--broker", socket()});
+  ASSERT_TRUE(eventually([] { return !ps().is_null(); }));
+  up({digits_model});
+  EXPECT_NE(error_line(opsplit({"up", file})).find("bytes are missing"), std::string::npos);
+  opsplitd.signal(SIGTERM);
+  EXPECT_EQ(opsplitd.wait(20s).status, 0);
+  broker.signal(SIGTERM);
+  EXPECT_EQ(broker.wait(20s).status, 0);
+}
+
 }  // namespace
 }  // namespace opsplit::test
