@@ -28,11 +28,11 @@ struct OperatorSettings {
 
 // What is to be started: a deployment file or a model, and what a command line says against it.
 struct Target {
-  std::filesystem::path path;
-  std::string split;                // empty: the file's
-  std::string name;                 // empty: the file's
-  std::vector<std::string> shapes;  // INPUT=1,3,736,736
-  bool attach = false;              // all operators
+  std::filesystem::path path = {};
+  std::string split = {};                // empty: the file's
+  std::string name = {};                 // empty: the file's
+  std::vector<std::string> shapes = {};  // INPUT=1,3,736,736
+  bool attach = false;                   // all operators
 };
 
 struct Deployment {
@@ -48,6 +48,8 @@ struct Deployment {
   Objective objective = Objective::latency;
   bool attach = false;  // as of every operator
   std::map<std::string, OperatorSettings, std::less<>> operators;
+  // A program and its arguments that run once beside the deployment in containers; empty: none.
+  std::vector<std::string> client;
   std::filesystem::path file;  // that this was read from; empty: none
 
   // A deployment file (.yaml, .yml) or a model (.onnx). Errors are one line, "FILE:LINE: ...", and

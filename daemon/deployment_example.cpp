@@ -41,6 +41,9 @@ depth: 8
 #   throughput   all operators work at the same time: the cores are divided by cost
 objective: latency
 
+# In containers: a program of the image opsplit/opsplitd that runs once beside the operators.
+# client: [digits-classify, --data, .]
+
 # Settings for operators, by the names that `opsplit plan` shows.
 # operators:
 #   conv:

@@ -111,7 +111,8 @@ class Reader {
     return {{"name", &Reader::name},           {"model", &Reader::model},
             {"split", &Reader::split},         {"shapes", &Reader::shapes},
             {"depth", &Reader::depth},         {"slots_per_client", &Reader::slots_per_client},
-            {"objective", &Reader::objective}, {"operators", &Reader::operators}};
+            {"objective", &Reader::objective}, {"client", &Reader::client},
+            {"operators", &Reader::operators}};
   }
   static std::vector<Key> operator_keys() {
     return {{"cores", &Reader::cores},
@@ -273,6 +274,12 @@ class Reader {
     const auto found = node.IsScalar() ? objective_from_string(node.Scalar()) : std::nullopt;
     if (!found) return wrong(node, "objective: must be latency or throughput", node);
     out_.objective = *found;
+    return {};
+  }
+
+  Result<> client(const YAML::Node& node) {
+    OPSPLIT_TRY(out_.client,
+                texts(node, "a program and its arguments, such as [digits-classify, --data, .]"));
     return {};
   }
 

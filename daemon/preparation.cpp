@@ -11,7 +11,6 @@
 #include "ipc/weight_store.hpp"
 
 namespace opsplit::daemon {
-namespace {
 
 std::uint64_t weight_bytes(const graph::Graph& graph) {
   std::uint64_t sum = 0;
@@ -19,8 +18,6 @@ std::uint64_t weight_bytes(const graph::Graph& graph) {
     if (value.constant) sum += value.constant->bytes.size();
   return sum;
 }
-
-}  // namespace
 
 OperatorSettings settings_of(const Deployment& deployment, std::string_view op) {
   const auto found = deployment.operators.find(op);

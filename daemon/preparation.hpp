@@ -27,6 +27,9 @@ struct Planned {
 
 Result<Planned> plan_deployment(Deployment deployment);
 
+// Of all constants.
+std::uint64_t weight_bytes(const graph::Graph& graph);
+
 // Writes the folder of the weight store: plan.json, the parts, the weights. Checks first that
 // /dev/shm has room for it, and for `arena_bytes` beside it: the error says how much is needed and
 // found. The folder is removed again on any error.

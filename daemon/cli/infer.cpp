@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "daemon/cli/commands.hpp"
+#include "daemon/cli/containers.hpp"
 #include "daemon/cli/daemon_client.hpp"
 #include "daemon/cli/inference.hpp"
 #include "daemon/cli/temporary_deployment.hpp"
@@ -50,6 +51,8 @@ void add_infer(CLI::App& app, Invocation& invocation) {
   command->footer("Example: opsplit infer digits --input image=digit.npy --output-dir out");
   command->callback([&, name, files] {
     invocation.run = [&invocation, name, files]() -> Result<> {
+      if (const auto found = ContainerDeployment::find(invocation.folder, *name))
+        return found->infer(files->inputs, files->output_folder);
       OPSPLIT_TRY(auto inputs, read_inputs(files->inputs));
       OPSPLIT_TRY(const auto opsplitd, DaemonClient::connect(invocation.folder));
       return infer(opsplitd.socket_path(), *name, std::move(inputs), files->output_folder);

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "daemon/cli/commands.hpp"
+#include "daemon/cli/containers.hpp"
 #include "daemon/cli/daemon_client.hpp"
 #include "daemon/deployment.hpp"
 #include "daemon/table.hpp"
@@ -24,15 +25,15 @@ std::string milliseconds(std::uint64_t ns) {
 
 void print_deployments(const json& deployments) {
   for (const json& deployment : deployments) {
-    if (deployment.value("phase", "") == "planning") {
-      fmt::print("{}: planning\n", deployment.value("name", ""));
+    if (!deployment.contains("instances")) {
+      fmt::print("{}: {}\n", deployment.value("name", ""), deployment.value("phase", ""));
       continue;
     }
-    fmt::print("{}: {}, {} split {}, {} of {} slots in use, {} clients\n",
-               deployment.value("name", ""), deployment.value("phase", ""),
-               deployment.value("model", ""), deployment.value("split", ""),
-               deployment.value("in_use", 0), deployment.value("depth", 0),
-               deployment.value("clients", 0));
+    fmt::print(
+        "{}: {}{}, {} split {}, {} of {} slots in use, {} clients\n", deployment.value("name", ""),
+        deployment.value("phase", ""), deployment.contains("runtime") ? " in containers" : "",
+        deployment.value("model", ""), deployment.value("split", ""), deployment.value("in_use", 0),
+        deployment.value("depth", 0), deployment.value("clients", 0));
     std::vector<std::vector<std::string>> rows = {{"operator", "pid", "cores", "threads", "state",
                                                    "tasks", "done", "busy ms", "copied B",
                                                    "restarts"}};
@@ -90,6 +91,26 @@ Result<> follow(const std::filesystem::path& log, bool for_ever) {
   }
 }
 
+// Of processes and containers. Error unavailable: there are none.
+Result<json> status_of_all(const Invocation& invocation) {
+  const std::vector<ContainerDeployment> in_containers =
+      ContainerDeployment::all(invocation.folder);
+  auto opsplitd = DaemonClient::connect(invocation.folder);
+  if (!opsplitd && in_containers.empty()) return tl::unexpected(opsplitd.error());
+  json status = {{"deployments", json::array()}};
+  if (opsplitd) {
+    OPSPLIT_TRY(status, opsplitd->ps());
+  }
+  for (const ContainerDeployment& deployment : in_containers) {
+    const auto found = deployment.status();
+    status["deployments"].push_back(found ? *found
+                                          : json{{"name", deployment.name()},
+                                                 {"runtime", "docker"},
+                                                 {"phase", found.error().message}});
+  }
+  return status;
+}
+
 }  // namespace
 
 // Whether anybody reads it does not matter.
@@ -118,16 +139,31 @@ void add_up(CLI::App& app, Invocation& invocation) {
   auto* command = app.add_subcommand("up", "Start a deployment and wait until it is ready");
   auto target = std::make_shared<Target>();
   auto reserve = std::make_shared<std::vector<std::uint64_t>>();
+  auto runtime = std::make_shared<std::string>("process");
   add_target(*command, *target);
+  command
+      ->add_option("--runtime", *runtime,
+                   "docker: each operator in a container, through docker-compose")
+      ->check(CLI::IsMember({"process", "docker"}))
+      ->capture_default_str();
   command
       ->add_option("--reserve", *reserve,
                    "Memory for deployments that join later, one size each (only if opsplitd does "
                    "not run yet)")
       ->transform(CLI::AsSizeValue(false));
   command->footer(
-      "Examples:\n  opsplit up digits.yaml\n  opsplit up model.onnx --split stages:4 --name m4");
-  command->callback([&, target, reserve] {
-    invocation.run = [&invocation, target, reserve]() -> Result<> {
+      "Examples:\n  opsplit up digits.yaml\n  opsplit up model.onnx --split stages:4 --name m4\n"
+      "  opsplit up digits.yaml --runtime docker");
+  command->callback([&, target, reserve, runtime] {
+    invocation.run = [&invocation, target, reserve, runtime]() -> Result<> {
+      if (*runtime == "docker") {
+        OPSPLIT_TRY(const json deployment,
+                    ContainerDeployment::up(invocation.folder, *target, print_progress));
+        print_deployments(json::array({deployment}));
+        return {};
+      }
+      OPSPLIT_TRY(const Deployment read, Deployment::open(*target));
+      OPSPLIT_CHECK(ContainerDeployment::check_name_is_free(invocation.folder, read.name));
       OPSPLIT_TRY(auto opsplitd, DaemonClient::connect_or_start(invocation.folder, {*reserve, {}}));
       OPSPLIT_TRY(const json deployment, opsplitd.up(*target, print_progress));
       print_deployments(json::array({deployment}));
@@ -142,8 +178,7 @@ void add_ps(CLI::App& app, Invocation& invocation) {
   command->add_flag("--json", *as_json, "As JSON, with everything that opsplitd knows");
   command->callback([&, as_json] {
     invocation.run = [&invocation, as_json]() -> Result<> {
-      OPSPLIT_TRY(auto opsplitd, DaemonClient::connect(invocation.folder));
-      OPSPLIT_TRY(const json status, opsplitd.ps());
+      OPSPLIT_TRY(const json status, status_of_all(invocation));
       if (*as_json)
         fmt::print("{}\n", status.dump(2));
       else
@@ -162,6 +197,9 @@ void add_logs(CLI::App& app, Invocation& invocation) {
   command->footer("Example: opsplit logs digits/conv -f");
   command->callback([&, name, for_ever] {
     invocation.run = [&invocation, name, for_ever]() -> Result<> {
+      if (const auto slash = name->find('/'); slash != std::string::npos)
+        if (const auto found = ContainerDeployment::find(invocation.folder, name->substr(0, slash)))
+          return found->logs(name->substr(slash + 1), *for_ever);
       OPSPLIT_TRY(auto opsplitd, DaemonClient::connect(invocation.folder));
       OPSPLIT_TRY(const json status, opsplitd.ps());
       OPSPLIT_TRY(const json instance,
@@ -177,8 +215,18 @@ void add_down(CLI::App& app, Invocation& invocation) {
   command->add_option("deployment", *name, "Name of the deployment (default: all)");
   command->callback([&, name] {
     invocation.run = [&invocation, name]() -> Result<> {
-      OPSPLIT_TRY(auto opsplitd, DaemonClient::connect(invocation.folder));
-      OPSPLIT_TRY(const std::size_t stopped, opsplitd.down(*name));
+      std::size_t stopped = 0;
+      for (ContainerDeployment& deployment : ContainerDeployment::all(invocation.folder)) {
+        if (!name->empty() && deployment.name() != *name) continue;
+        OPSPLIT_CHECK(deployment.down());
+        ++stopped;
+      }
+      auto opsplitd = DaemonClient::connect(invocation.folder);
+      if (stopped == 0 || (name->empty() && opsplitd)) {
+        if (!opsplitd) return tl::unexpected(opsplitd.error());
+        OPSPLIT_TRY(const std::size_t processes, opsplitd->down(*name));
+        stopped += processes;
+      }
       fmt::print("{} stopped\n",
                  stopped == 1 ? "1 deployment" : fmt::format("{} deployments", stopped));
       return {};

@@ -60,6 +60,7 @@ int main(int argc, char** argv) {
   cli::add_doctor(app, invocation);
   cli::add_infer(app, invocation);
   cli::add_run(app, invocation);
+  cli::add_export(app, invocation);
   cli::add_bench(app, invocation);
   cli::add_completion(app, invocation);
   try {

@@ -1,0 +1,53 @@
+// Deployments in containers: `up --runtime docker`. Each has a folder, containers/NAME beside opsplitd's
+// socket, that holds its compose file from `up` to `down`. What the other commands do on the host for
+// processes, they have done in its opsplitd's container: all parties share a PID namespace there.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "daemon/deployment.hpp"
+
+namespace opsplit::daemon::cli {
+
+class ContainerDeployment {
+ public:
+  // `folder` is opsplitd's, as everywhere.
+  static std::vector<ContainerDeployment> all(const std::filesystem::path& folder);
+  static std::optional<ContainerDeployment> find(const std::filesystem::path& folder,
+                                                 const std::string& name);
+  // Error already_exists: one of that name runs in containers.
+  static Result<> check_name_is_free(const std::filesystem::path& folder, const std::string& name);
+  // Its status once it is ready. On any error nothing is left of it. Errors: no engine, no images
+  // (how to build them), what compose or opsplitd said.
+  static Result<nlohmann::json> up(const std::filesystem::path& folder, Target target,
+                                   const std::function<void(std::string)>& progress);
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  // As `opsplit ps --json` shows a deployment, with "runtime". Error unavailable: its opsplitd does
+  // not answer just now.
+  [[nodiscard]] Result<nlohmann::json> status() const;
+  // To our output, from the engine.
+  [[nodiscard]] Result<> logs(const std::string& op, bool follow) const;
+  // `inputs` as `opsplit infer --input` takes them: TENSOR=FILE.
+  [[nodiscard]] Result<> infer(const std::vector<std::string>& inputs,
+                               const std::filesystem::path& output_folder) const;
+  // Containers and volumes are gone afterwards, and so is what lay in /dev/shm.
+  Result<> down();
+
+ private:
+  ContainerDeployment(const std::filesystem::path& folder, std::string name);
+  [[nodiscard]] Result<std::vector<std::string>> compose(std::vector<std::string> arguments) const;
+  [[nodiscard]] Result<std::string> container(const std::string& service) const;
+  [[nodiscard]] Result<> wait_until_ready() const;
+
+  std::filesystem::path folder_;  // its own
+  std::string name_;
+};
+
+}  // namespace opsplit::daemon::cli

@@ -1,0 +1,26 @@
+// Runs other programs: docker, docker-compose.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.hpp"
+
+namespace opsplit::daemon::cli {
+
+struct ProgramEnd {
+  int exit_code = 0;
+  std::string out;
+  std::string err;
+};
+
+// `arguments[0]` is looked up in PATH; no shell is involved. Waits for its end; `input` is its standard
+// input. Error not_found: there is no such program.
+Result<ProgramEnd> run_program(const std::vector<std::string>& arguments,
+                               std::string_view input = {});
+
+// The same, but what it writes goes where our output goes.
+Result<int> run_program_in_view(const std::vector<std::string>& arguments);
+
+}  // namespace opsplit::daemon::cli

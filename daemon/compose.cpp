@@ -1,0 +1,233 @@
+#include "daemon/compose.hpp"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+namespace opsplit::daemon {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t mib = 1 << 20;
+constexpr std::array<std::string_view, 4> own_services{"anchor", "broker", "opsplitd", "client"};
+
+// Where the containers see the deployment file, or the model if there is none.
+const fs::path inside = "/deployment";
+
+std::uint64_t round_up(std::uint64_t bytes, std::uint64_t unit) {
+  return (bytes + unit - 1) / unit * unit;
+}
+
+// A YAML scalar that compose does not substitute variables in. JSON's strings are YAML's, too.
+std::string quoted(std::string text) {
+  for (std::size_t at = 0; (at = text.find('$', at)) != std::string::npos; at += 2)
+    text.insert(at, 1, '$');
+  return nlohmann::json(text).dump();
+}
+
+// Quotes only where a reader needs them.
+std::string scalar(const std::string& text) {
+  const bool plain = !text.empty() && text.find_first_not_of(
+                                          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                          "0123456789_-./") == std::string::npos;
+  const bool number = text.find_first_not_of("0123456789.-") == std::string::npos;
+  return plain && !number ? text : quoted(text);
+}
+
+std::string list(const std::vector<std::string>& texts) {
+  std::vector<std::string> scalars;
+  for (const std::string& text : texts) scalars.push_back(scalar(text));
+  return fmt::format("[{}]", fmt::join(scalars, ", "));
+}
+
+std::string shown_from(const fs::path& folder, const fs::path& path) {
+  const fs::path absolute = fs::absolute(path).lexically_normal();
+  const fs::path relative = absolute.lexically_relative(fs::absolute(folder).lexically_normal());
+  if (relative.empty() || *relative.begin() == "..") return absolute.string();
+  return relative == "." ? "." : "./" + relative.string();
+}
+
+struct Mount {
+  fs::path host;
+  fs::path container;
+};
+
+// Folders, since a model's weights may lie beside it.
+Result<std::vector<Mount>> mounts_of(const Deployment& deployment, const Target& target) {
+  std::vector<Mount> mounts = {{fs::absolute(target.path).parent_path(), inside}};
+  if (deployment.file.empty()) return mounts;
+  const fs::path model = deployment.model.is_absolute()
+                             ? deployment.model
+                             : deployment.model.lexically_relative(target.path.parent_path());
+  const fs::path seen = (inside / model).lexically_normal().parent_path();
+  if (seen == "/")
+    return fail(ErrorCode::invalid_input,
+                "{}: model: in a container it would lie at the root: put it beside the deployment "
+                "file",
+                target.path.native());
+  if (*seen.lexically_relative(inside).begin() == "..")
+    mounts.push_back({fs::absolute(deployment.model).parent_path(), seen});
+  return mounts;
+}
+
+// The command that writes the file, for its first lines.
+std::string command_line(const Target& target, const ComposeOptions& options) {
+  std::string line = "opsplit export compose " + target.path.string();
+  const auto add = [&line](std::string_view option, const std::string& value) {
+    if (!value.empty()) line += fmt::format(" {} {}", option, value);
+  };
+  add("--split", target.split);
+  add("--name", target.name);
+  for (const std::string& shape : target.shapes) add("--shape", shape);
+  add("--build", options.build_context.string());
+  add("--ipc", options.ipc == IpcNamespace::own ? "own" : "");
+  std::replace(line.begin(), line.end(), '\n', '?');
+  return line;
+}
+
+}  // namespace
+
+std::string compose_service(std::string_view op) {
+  const bool taken = std::find(own_services.begin(), own_services.end(), op) != own_services.end();
+  return fmt::format("{}{}", taken ? "operator-" : "", op);
+}
+
+Result<std::string> compose_file(const Planned& planned, const Target& target,
+                                 const ComposeOptions& options) {
+  const Deployment& deployment = planned.deployment;
+  OPSPLIT_TRY(const std::vector<Mount> mounts, mounts_of(deployment, target));
+  const bool own_ipc = options.ipc == IpcNamespace::own;
+  const std::uint64_t weights = weight_bytes(planned.graph);
+  const std::uint64_t pool = round_up(planned.arena_bytes, mib);
+  // What a container touches first in /dev/shm counts as its memory: the broker's are the arenas and
+  // iceoryx's management segment (67 MB), opsplitd's are the weights, besides the model while it is
+  // planned, an operator's are its packed weights.
+  const auto limit = [](std::uint64_t bytes) {
+    return fmt::format("{}m", round_up(bytes, 64 * mib) / mib);
+  };
+  const std::uint64_t broker = pool + 112 * mib;
+  const std::uint64_t opsplitd = 8 * weights + 192 * mib;
+  const std::uint64_t op = 4 * weights + 4 * planned.plan.slot_bytes + 192 * mib;
+
+  std::vector<std::string> volumes = {"tmp:/tmp"};
+  for (const Mount& mount : mounts)
+    volumes.push_back(
+        fmt::format("{}:{}:ro", shown_from(options.folder, mount.host), mount.container.string()));
+  std::vector<std::string> start = {"opsplitd",
+                                    "--broker",
+                                    "/tmp/opsplit-10001/broker.sock",
+                                    "--up",
+                                    (inside / target.path.filename()).string(),
+                                    "--attach"};
+  const auto add = [&start](const char* option, const std::string& value) {
+    if (!value.empty()) start.insert(start.end(), {option, value});
+  };
+  add("--split", target.split);
+  add("--name", target.name);
+  for (const std::string& shape : target.shapes) add("--shape", shape);
+
+  const auto build = [&](std::string_view image) {
+    if (options.build_context.empty()) return std::string();
+    return fmt::format(
+        "    build: {{context: {}, dockerfile: docker/Dockerfile, target: {}, network: host}}\n",
+        scalar(shown_from(options.folder, options.build_context)), image);
+  };
+
+  std::string out = fmt::format(
+      R"(# The deployment {0} in containers: each operator is one, and they share {1}.
+# Written by: {2}
+# docs/containers.md explains it. Nothing runs as root, has a capability, a network or a writable root,
+# or sees the engine's socket.
+version: "2.4"
+
+x-hardened: &hardened
+  network_mode: none
+  cap_drop: [ALL]
+  security_opt: ["no-new-privileges:true"]
+  read_only: true
+
+x-joined: &joined
+  <<: *hardened
+  pid: "service:anchor"  # opsplitd watches, confines and ends operators by their pids
+  ipc: {3}  # /dev/shm: boards, weights, the arenas
+
+x-operator: &operator
+  <<: *joined
+  image: opsplit/operator
+{4}  volumes: ["tmp:/tmp"]
+  depends_on: [opsplitd]
+  restart: always
+  mem_limit: {5}
+
+services:
+  # PID 1 of the namespace that all share. It does nothing, so that it never ends: if the broker were
+  # PID 1, its restart would lose all the others for good.
+  anchor:
+    <<: *hardened
+    image: opsplit/opsplitd
+{6}    ipc: {7}
+    init: true
+    command: [sleep, infinity]
+    restart: always
+    mem_limit: 64m
+
+  broker:
+    <<: *joined
+    image: opsplit/opsplitd
+    command: [opsplit-broker, --socket, /tmp/opsplit-10001/broker.sock, --pool, {8}MiB]
+    volumes: ["tmp:/tmp"]
+    depends_on: [anchor]
+    restart: always
+    mem_limit: {9}  # the arenas' pages count here
+
+  opsplitd:
+    <<: *joined
+    image: opsplit/opsplitd
+    command: {10}
+    volumes: {11}
+    depends_on: [broker]
+    restart: always
+    mem_limit: {12}
+
+)",
+      deployment.name, own_ipc ? "an IPC namespace of their own" : "the host's IPC namespace",
+      command_line(target, options), own_ipc ? "\"service:anchor\"" : "host",
+      // The anchors' members are indented by two.
+      options.build_context.empty() ? "" : build("operator").substr(2), limit(op),
+      build("opsplitd"),
+      own_ipc ? fmt::format("shareable\n    shm_size: {}m",
+                            round_up(pool + 3 * weights + 128 * mib, 64 * mib) / mib)
+              : "host",
+      pool / mib, limit(broker), list(start), list(volumes), limit(opsplitd));
+  for (const PlannedOperator& planned_op : planned.plan.operators) {
+    const int instances = settings_of(deployment, planned_op.name).instances;
+    out += fmt::format("  {}: {{<<: *operator, command: [--deployment, {}, --operator, {}]{}}}\n",
+                       scalar(compose_service(planned_op.name)), scalar(deployment.name),
+                       scalar(planned_op.name),
+                       instances == 1 ? "" : fmt::format(", scale: {}", instances));
+  }
+  if (!deployment.client.empty())
+    out += fmt::format(R"(
+  client:
+    <<: *joined
+    image: opsplit/opsplitd
+    command: {}
+    working_dir: {}
+    volumes: {}
+    depends_on: [opsplitd]
+    restart: on-failure  # until opsplitd listens
+    mem_limit: 128m
+)",
+                       list(deployment.client), inside.string(), list(volumes));
+  out += R"(
+volumes:
+  tmp:  # sockets: opsplitd's, the broker's, iceoryx's
+    driver_opts: {type: tmpfs, device: tmpfs, o: "mode=1777,size=64m"}
+)";
+  return out;
+}
+
+}  // namespace opsplit::daemon

@@ -1,0 +1,137 @@
+#include "daemon/compose.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <yaml-cpp/yaml.h>
+
+#include <fstream>
+
+#include "base/system.hpp"
+#include "tests/daemon/temporary_folder.hpp"
+
+namespace opsplit::daemon {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+const std::filesystem::path source = OPSPLIT_SOURCE_DIR;
+
+// In the repository, as whoever types the command is.
+class ComposeFileTest : public testing::Test {
+ protected:
+  ComposeFileTest() { std::filesystem::current_path(source); }
+  ~ComposeFileTest() override { std::filesystem::current_path(before_); }
+
+  static Result<std::string> text(const Target& target, const ComposeOptions& options) {
+    OPSPLIT_TRY(Deployment deployment, Deployment::open(target));
+    OPSPLIT_TRY(const Planned planned, plan_deployment(std::move(deployment)));
+    return compose_file(planned, target, options);
+  }
+  static YAML::Node services(const Target& target, ComposeOptions options = {}) {
+    if (options.folder.empty()) options.folder = source;
+    const auto written = text(target, options);
+    EXPECT_TRUE(written) << written.error().message;
+    return YAML::Load(written.value_or("services: {}"))["services"];
+  }
+  // A deployment file in a folder of its own.
+  Target deployment(const std::string& content, const std::string& name = "d.yaml") {
+    std::ofstream(folder_.path() / name) << content;
+    return {.path = std::filesystem::proximate(folder_.path() / name)};
+  }
+  static std::vector<std::string> list(const YAML::Node& node) {
+    return node.as<std::vector<std::string>>();
+  }
+
+  TemporaryFolder folder_;
+
+ private:
+  std::filesystem::path before_ = std::filesystem::current_path();
+};
+
+const Target digits{.path = "examples/digits/digits.yaml"};
+const std::string model = source / "examples/digits/digits.onnx";
+
+TEST_F(ComposeFileTest, TheOneInTheRepositoryIsThatOfTheDigits) {
+  const auto written = text(digits, {.folder = source, .build_context = "."});
+  ASSERT_TRUE(written) << written.error().message;
+  EXPECT_EQ(*written, read_file(source / "compose.ipc.yaml"))
+      << "opsplit export compose examples/digits/digits.yaml --build . -o compose.ipc.yaml";
+}
+
+TEST_F(ComposeFileTest, EveryOperatorIsAServiceThatAttaches) {
+  const auto found = services(digits);
+  for (const char* op : {"conv", "relu", "maxpool", "gemm", "softmax"})
+    EXPECT_THAT(list(found[op]["command"]),
+                ElementsAre("--deployment", "digits", "--operator", op));
+  EXPECT_THAT(list(found["opsplitd"]["command"]), testing::Contains("--attach"));
+}
+
+TEST_F(ComposeFileTest, InstancesAreContainersOfOneService) {
+  const auto found =
+      services(deployment("model: " + model + "\nname: a\noperators:\n  conv: {instances: 3}\n"));
+  EXPECT_EQ(found["conv"]["scale"].as<int>(), 3);
+  EXPECT_FALSE(found["relu"]["scale"]);
+}
+
+TEST_F(ComposeFileTest, AnOperatorThatIsCalledLikeAServiceOfOursIsRenamed) {
+  const auto found = services(deployment("model: " + model +
+                                         "\noperators:\n"
+                                         "  broker: {ops: [Conv, Relu, MaxPool, Flatten]}\n"
+                                         "  rest: {ops: [Gemm, Softmax]}\n"));
+  EXPECT_THAT(list(found["operator-broker"]["command"]), testing::Contains("broker"));
+  EXPECT_EQ(list(found["broker"]["command"])[0], "opsplit-broker");
+}
+
+TEST_F(ComposeFileTest, WhatTheCommandLineSaysReachesOpsplitd) {
+  const auto found = services({.path = "examples/digits/digits.onnx",
+                               .split = "stages:2",
+                               .name = "second",
+                               .shapes = {"image=1,1,8,8"}});
+  EXPECT_THAT(list(found["opsplitd"]["command"]),
+              ElementsAre("opsplitd", "--broker", "/tmp/opsplit-10001/broker.sock", "--up",
+                          "/deployment/digits.onnx", "--attach", "--split", "stages:2", "--name",
+                          "second", "--shape", "image=1,1,8,8"));
+  EXPECT_TRUE(found["stage2"]);
+}
+
+TEST_F(ComposeFileTest, AModelElsewhereIsMountedWhereTheDeploymentFileLooksForIt) {
+  const std::string absolute = source / "examples/digits";
+  EXPECT_THAT(list(services(deployment("model: " + model + "\n"))["opsplitd"]["volumes"]),
+              testing::Contains("./examples/digits:" + absolute + ":ro"));
+  std::filesystem::create_directories(folder_.path() / "models");
+  std::filesystem::create_directories(folder_.path() / "files");
+  std::filesystem::copy(model, folder_.path() / "models/digits.onnx");
+  EXPECT_THAT(list(services(deployment("model: ../models/digits.onnx\n",
+                                       "files/d.yaml"))["opsplitd"]["volumes"]),
+              testing::Contains((folder_.path() / "models").string() + ":/models:ro"));
+  EXPECT_THAT(list(services(deployment("model: models/digits.onnx\n"))["opsplitd"]["volumes"]),
+              ElementsAre("tmp:/tmp", folder_.path().string() + ":/deployment:ro"));
+  const auto refused =
+      text(deployment("model: ../digits.onnx\n", "models/d.yaml"), {.folder = source});
+  EXPECT_FALSE(refused);
+}
+
+TEST_F(ComposeFileTest, NamesThatComposeOrYamlWouldReadOtherwiseAreQuoted) {
+  std::filesystem::create_directories(folder_.path() / "a $x: y");
+  std::filesystem::copy(model, folder_.path() / "a $x: y/digits.onnx");
+  const auto found = services(
+      {.path = std::filesystem::proximate(folder_.path() / "a $x: y/digits.onnx"), .name = "12"});
+  EXPECT_THAT(list(found["opsplitd"]["volumes"]),
+              testing::Contains(folder_.path().string() + "/a $$x: y:/deployment:ro"));
+  EXPECT_EQ(found["conv"]["command"][1].Tag(), "!") << "12 is text";
+}
+
+TEST_F(ComposeFileTest, AnIpcNamespaceOfTheirOwnIsTheAnchors) {
+  const auto written = text(digits, {.folder = source, .ipc = IpcNamespace::own});
+  ASSERT_TRUE(written);
+  const YAML::Node file = YAML::Load(*written);
+  EXPECT_EQ(file["services"]["anchor"]["ipc"].as<std::string>(), "shareable");
+  EXPECT_TRUE(file["services"]["anchor"]["shm_size"]);
+  EXPECT_EQ(file["x-joined"]["ipc"].as<std::string>(), "service:anchor");
+  EXPECT_THAT(*written, Not(HasSubstr("ipc: host")));
+}
+
+}  // namespace
+}  // namespace opsplit::daemon

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""`opsplit up --runtime docker`, two deployments side by side, each with an IPC namespace of its own, and
+the commands that work as for processes; then operators in containers beside operators that are processes.
+
+usage: runtime_test.py FOLDER_OF_PROGRAMS. Exit code 77 (skipped) where no engine answers.
+"""
+
+import json
+import pathlib
+import shutil
+import struct
+import sys
+import tempfile
+
+from engine import (ROOT, affinity, build_images, check_hardening, cpu_set, eventually, expect, nothing_left, run,
+                    skip_without_engine)
+
+DIGITS = ROOT / "examples/digits"
+
+
+class Opsplit:
+    """The command, with an opsplitd folder of its own."""
+
+    def __init__(self, programs, folder):
+        self.program = programs / "opsplit"
+        self.folder = folder
+
+    def __call__(self, *arguments, **options):
+        return run(str(self.program), "--folder", str(self.folder), *map(str, arguments), **options)
+
+    def status(self, name):
+        out = self("ps", "--json", check=False)
+        known = json.loads(out)["deployments"] if out.startswith("{") else []
+        return next((d for d in known if d["name"] == name), {"phase": "", "instances": []})
+
+    def instance(self, name, operator):
+        return next((i for i in self.status(name)["instances"] if i["operator"] == operator), {"state": "", "pid": 0})
+
+
+def write_image(path):
+    """The first test image as the network takes it."""
+    pixels = (DIGITS / "test_images.npy").read_bytes()[128:192]
+    description = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 8, 8), }"
+    path.write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", 118) + f"{description:<117}\n".encode() +
+                     struct.pack("<64f", *(p / 16 for p in pixels)))
+
+
+def digit(folder):
+    """What the answer in the folder takes the image for."""
+    answer = struct.unpack("<10f", (folder / "probabilities.npy").read_bytes()[-40:])
+    expect(abs(sum(answer) - 1) < 1e-5, f"no probabilities: {answer}")
+    return max(range(10), key=lambda i: answer[i])
+
+
+def two_deployments_side_by_side(opsplit, scratch):
+    image = scratch / "image.npy"
+    write_image(image)
+    opsplit("up", DIGITS / "digits.yaml", "--runtime", "docker", timeout=300)
+    opsplit("up", DIGITS / "digits.onnx", "--runtime", "docker", "--split", "stages:2", "--name", "staged", timeout=300)
+    shown = opsplit("ps")
+    expect("digits: ready in containers" in shown and "staged: ready in containers" in shown, shown)
+
+    label = (DIGITS / "test_labels.npy").read_bytes()[128]
+    for name in ("digits", "staged"):
+        opsplit("infer", name, "--input", f"image={image}", "--output-dir", scratch / name)
+        expect(digit(scratch / name) == label, f"{name}: the image is a {label}")
+        for container in run("docker", "ps", "-q", "--filter",
+                             f"label=com.docker.compose.project=opsplit-{name}").split():
+            found = json.loads(run("docker", "inspect", container))[0]
+            own = "shareable" if "anchor" in found["Name"] else "container:"
+            check_hardening(found, found["Name"], own)
+    opsplit("logs", "staged/stage1")
+
+    opsplit("down", "staged", timeout=120)
+    expect("staged" not in opsplit("ps"), "it is stopped and shown")
+    opsplit("infer", "digits", "--input", f"image={image}", "--output-dir", scratch / "again")
+    expect((scratch / "again/probabilities.npy").read_bytes() == (scratch / "digits/probabilities.npy").read_bytes(),
+           "another answer after the other deployment's end")
+    opsplit("down", timeout=120)
+    print("two deployments in containers, side by side: in order")
+
+
+def operators_beside_processes(opsplit, scratch):
+    """Broker and opsplitd on the host; conv is a container of the host's suite, the others are processes."""
+    release = dict(line.split("=", 1) for line in pathlib.Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    suite = release.get("VERSION_CODENAME", "").strip('"')
+    if suite not in ("bookworm", "trixie"):
+        print(f"not tried: operators beside processes need a host of the image's suite, this is {suite or 'unknown'}")
+        return
+    image = f"opsplit/operator:{suite}"
+    run("docker", "build", "--network=host", "--build-arg", f"SUITE={suite}", "--target", "operator",
+        "-f", f"{ROOT}/docker/Dockerfile", "-t", image, str(ROOT), timeout=3000)
+    deployment = scratch / "mixed.yaml"
+    deployment.write_text(f"name: mixed\nmodel: {DIGITS}/digits.onnx\n"
+                          "operators:\n  conv: {attach: true, cores: \"0\"}\n")
+    # It waits for `up`, and ends with the deployment.
+    conv = run("docker", "run", "-d", "--rm", "--ipc=host", "--pid=host", "--network=none", "--user=0:0", "--cap-drop=ALL",
+               "--security-opt=no-new-privileges:true", "--read-only", "-v", "/tmp:/tmp", "--entrypoint",
+               "opsplit-operator", image, "--socket", f"{opsplit.folder}/opsplitd.sock", "--deployment", "mixed",
+               "--operator", "conv", "--wait", "60").strip()
+    try:
+        opsplit("up", deployment, timeout=120)
+        pid = json.loads(run("docker", "inspect", conv))[0]["State"]["Pid"]
+        seen = opsplit.instance("mixed", "conv")
+        expect(seen["pid"] == pid and seen["state"] == "ready", f"conv is {seen}, its container's process {pid}")
+        expect(affinity(pid) == cpu_set("0"), f"conv may run on {affinity(pid)}")
+        write_image(scratch / "image.npy")
+        opsplit("infer", "mixed", "--input", f"image={scratch}/image.npy", "--output-dir", scratch / "mixed")
+        expect(digit(scratch / "mixed") == (DIGITS / "test_labels.npy").read_bytes()[128], "a wrong answer")
+        opsplit("down", timeout=60)
+        eventually("the operator's container has ended", lambda: conv not in run("docker", "ps", "-q", "--no-trunc"))
+    finally:
+        opsplit("down", check=False)
+        run("docker", "rm", "-f", conv, check=False)
+    print(f"a container of {suite} beside processes: in order")
+
+
+def main():
+    skip_without_engine()
+    programs = pathlib.Path(sys.argv[1])
+    build_images()
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="opsplit-runtime-test-"))
+    opsplit = Opsplit(programs, scratch / "opsplitd")
+    try:
+        with nothing_left():
+            try:
+                two_deployments_side_by_side(opsplit, scratch)
+                operators_beside_processes(opsplit, scratch)
+            finally:
+                opsplit("down", check=False)
+    finally:
+        shutil.rmtree(scratch)
+    print("in order")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
