@@ -32,7 +32,8 @@ Result<Plan> make_plan(const Graph& graph, const SplitSpec& spec, const PlanOpti
 // are those in PlannedTask::nodes. Views inside a task are nodes of the part, and of the task.
 Result<> write_parts(const Graph& graph, const Plan& plan, const std::filesystem::path& folder);
 
-// Graphviz: operators as clusters, tasks in them, tensors with their bytes on the edges.
+// For Graphviz: tasks, each in its operator's colour and with its share of the cost; on the edges the
+// tensors that cross, with shape and bytes of their place.
 std::string to_dot(const Plan& plan);
 
 }  // namespace opsplit::graph

@@ -14,7 +14,7 @@ build_packages=(
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 # What the tests need besides.
-test_packages=(spin python3-venv util-linux procps)
+test_packages=(spin python3-venv util-linux procps graphviz)
 
 say() { printf '\n== %s\n' "$*"; }
 

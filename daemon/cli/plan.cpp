@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include "daemon/cli/commands.hpp"
+#include "daemon/cli/graphviz.hpp"
+#include "daemon/cli/output_file.hpp"
 #include "daemon/preparation.hpp"
 #include "daemon/table.hpp"
 #include "graph/planner.hpp"
@@ -71,15 +73,21 @@ void add_plan(CLI::App& app, Invocation& invocation) {
   auto* command = app.add_subcommand("plan", "Show operators, tensors and cores; start nothing");
   auto target = std::make_shared<Target>();
   auto as_dot = std::make_shared<bool>(false);
+  auto svg = std::make_shared<std::filesystem::path>();
   add_target(*command, *target);
-  command->add_flag("--dot", *as_dot, "Print the graph for Graphviz");
+  auto* dot = command->add_flag("--dot", *as_dot, "Print the graph for Graphviz");
+  command->add_option("--svg", *svg, "Draw the graph into this file, with Graphviz")->excludes(dot);
   command->footer(
       "Examples:\n  opsplit plan model.onnx --split by-type\n"
-      "  opsplit plan digits.yaml --dot | dot -Tsvg > digits.svg");
-  command->callback([&, target, as_dot] {
-    invocation.run = [target, as_dot]() -> Result<> {
+      "  opsplit plan model.onnx --split by-type --svg model.svg");
+  command->callback([&, target, as_dot, svg] {
+    invocation.run = [target, as_dot, svg]() -> Result<> {
       OPSPLIT_TRY(Deployment deployment, Deployment::open(*target));
       OPSPLIT_TRY(const Planned planned, plan_deployment(std::move(deployment)));
+      if (!svg->empty()) {
+        OPSPLIT_TRY(const std::string picture, render_svg(graph::to_dot(planned.plan)));
+        return write_output(*svg, picture);
+      }
       if (*as_dot)
         fmt::print("{}", graph::to_dot(planned.plan));
       else

@@ -167,14 +167,5 @@ TEST(MakePlan, RefusesTensorsWhoseLayoutsOverflow) {
               HasSubstr("do not fit into an arena"));
 }
 
-TEST(ToDot, NamesOperatorsTasksAndBytes) {
-  const std::string dot = to_dot(plan_of(small_cnn(), ByType{}));
-  EXPECT_THAT(dot, HasSubstr("digraph \"model.onnx\" {"));
-  EXPECT_THAT(dot, HasSubstr("subgraph \"cluster_conv\""));
-  EXPECT_THAT(dot, HasSubstr("t0 [label=\"conv1\"];"));
-  EXPECT_THAT(dot, HasSubstr("in -> t0 [label=\"1x1x8x8 256 B\"];"));
-  EXPECT_THAT(dot, HasSubstr("-> out [label=\"1x10 40 B\"];"));
-}
-
 }  // namespace
 }  // namespace opsplit::graph

@@ -1,5 +1,6 @@
 opsplit_test(graph
   SOURCES
+    dot_test.cpp
     external_data_test.cpp
     input_shapes_test.cpp
     layouts_test.cpp
