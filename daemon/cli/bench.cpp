@@ -5,16 +5,16 @@
 // the first split.
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <mutex>
-#include <random>
 #include <thread>
 
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/daemon_client.hpp"
 #include "daemon/cli/inference.hpp"
+#include "daemon/cli/output_file.hpp"
 #include "daemon/cli/temporary_deployment.hpp"
 #include "daemon/preparation.hpp"
+#include "daemon/quantile.hpp"
 #include "daemon/table.hpp"
 
 namespace opsplit::daemon::cli {
@@ -40,23 +40,6 @@ struct Samples {
   double worst_error = 0;  // against the first split, in units of the reference's largest value
   std::uint64_t bytes_copied = 0;
 };
-
-double quantile(std::vector<double> values, double q) {
-  if (values.empty()) return 0;
-  const auto index = static_cast<std::ptrdiff_t>(q * static_cast<double>(values.size() - 1));
-  std::nth_element(values.begin(), values.begin() + index, values.end());
-  return values[static_cast<std::size_t>(index)];
-}
-
-HostTensor random_tensor(const TensorType& type, std::mt19937& random) {
-  HostTensor tensor{type, std::vector<std::byte>(byte_size(type).value())};
-  if (type.dtype == float32) {
-    std::normal_distribution<float> normal;
-    auto* values = reinterpret_cast<float*>(tensor.bytes.data());
-    std::generate_n(values, tensor.bytes.size() / sizeof(float), [&] { return normal(random); });
-  }
-  return tensor;  // others stay zero: an index of 0 is always valid
-}
 
 double error_against(const std::vector<HostTensor>& reference, const std::vector<HostTensor>& got) {
   double worst = 0;
@@ -235,10 +218,7 @@ Result<> bench(const Invocation& invocation, const BenchOptions& options) {
                 ipc::Client::connect({deployment.socket_path().string(), target.name}));
     contenders.push_back({split, std::move(deployment), std::move(client), 0, 0, {}});
   }
-  std::mt19937 random(1);
-  std::vector<HostTensor> inputs;
-  for (const ipc::TensorSpec& spec : contenders.front().client->inputs())
-    inputs.push_back(random_tensor(spec.type, random));
+  const std::vector<HostTensor> inputs = random_inputs(*contenders.front().client);
   OPSPLIT_TRY(auto first, submit(*contenders.front().client, inputs));
   OPSPLIT_TRY(const auto reference, answer(*contenders.front().client, first));
   { const ipc::Request answered = std::move(first); }  // gives the slot back
@@ -258,12 +238,8 @@ Result<> bench(const Invocation& invocation, const BenchOptions& options) {
     }
   const json result = report(contenders, options);
   print_report(result);
-  if (!options.json_file.empty()) {
-    std::ofstream file(options.json_file);
-    file << result.dump(2) << '\n';
-    file.close();
-    if (!file) return fail_errno(errno, "{}", options.json_file.string());
-  }
+  if (!options.json_file.empty())
+    OPSPLIT_CHECK(write_output(options.json_file, result.dump(2) + '\n'));
   for (Contender& contender : contenders) {
     contender.client.reset();
     OPSPLIT_CHECK(contender.deployment.stop());

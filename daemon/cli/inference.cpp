@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <random>
 
 #include "daemon/tensor_file.hpp"
 
@@ -13,7 +14,16 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto slot_timeout = 60s;
-constexpr auto answer_timeout = 300s;
+
+HostTensor random_tensor(const TensorType& type, std::mt19937& random) {
+  HostTensor tensor{type, std::vector<std::byte>(byte_size(type).value())};
+  if (type.dtype == float32) {
+    std::normal_distribution<float> normal;
+    auto* values = reinterpret_cast<float*>(tensor.bytes.data());
+    std::generate_n(values, tensor.bytes.size() / sizeof(float), [&] { return normal(random); });
+  }
+  return tensor;  // others stay zero: an index of 0 is always valid
+}
 
 std::vector<std::string> names(const std::vector<ipc::TensorSpec>& specs) {
   std::vector<std::string> result;
@@ -54,10 +64,24 @@ Result<std::vector<HostTensor>> match_inputs(const ipc::Client& client,
   return ordered;
 }
 
-Result<ipc::Request> submit(ipc::Client& client, const std::vector<HostTensor>& inputs) {
+std::vector<HostTensor> random_inputs(const ipc::Client& client) {
+  std::mt19937 random(1);
+  std::vector<HostTensor> inputs;
+  inputs.reserve(client.inputs().size());
+  for (const ipc::TensorSpec& spec : client.inputs())
+    inputs.push_back(random_tensor(spec.type, random));
+  return inputs;
+}
+
+Result<ipc::Request> prepare(ipc::Client& client, const std::vector<HostTensor>& inputs) {
   OPSPLIT_TRY(ipc::Request request, client.begin(slot_timeout));
   for (std::size_t i = 0; i < inputs.size(); ++i)
     std::memcpy(request.input(i).data(), inputs[i].bytes.data(), inputs[i].bytes.size());
+  return request;
+}
+
+Result<ipc::Request> submit(ipc::Client& client, const std::vector<HostTensor>& inputs) {
+  OPSPLIT_TRY(ipc::Request request, prepare(client, inputs));
   OPSPLIT_CHECK(request.submit());
   return request;
 }

@@ -1,6 +1,7 @@
-// Sends requests to a running deployment and takes the answers, for `infer`, `run` and `bench`.
+// Sends requests to a running deployment and takes the answers, for `infer`, `run`, `bench` and `trace`.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -20,7 +21,15 @@ Result<std::map<std::string, HostTensor>> read_inputs(const std::vector<std::str
 Result<std::vector<HostTensor>> match_inputs(const ipc::Client& client,
                                              std::map<std::string, HostTensor> inputs);
 
-// Writes the inputs into a new request's slot and sends it off.
+// Some tensors that the deployment takes, in the order of the client's inputs; the same every time.
+std::vector<HostTensor> random_inputs(const ipc::Client& client);
+
+inline constexpr std::chrono::seconds answer_timeout(300);
+
+// A new request with the inputs in its slot, to be submitted.
+Result<ipc::Request> prepare(ipc::Client& client, const std::vector<HostTensor>& inputs);
+
+// The same, sent off.
 Result<ipc::Request> submit(ipc::Client& client, const std::vector<HostTensor>& inputs);
 
 // Waits for the answer and copies it out.

@@ -46,6 +46,7 @@ int main(int argc, char** argv) {
       "  opsplit up model.onnx --split by-type         start it, wait until it is ready\n"
       "  opsplit ps                                    the operators: pid, cores, state\n"
       "  opsplit infer model --input x=x.npy --output-dir out\n"
+      "  opsplit trace model -o trace.json             follow requests through the operators\n"
       "  opsplit down                                  stop everything\n");
   cli::Invocation invocation;
   invocation.folder = default_folder();
@@ -62,6 +63,7 @@ int main(int argc, char** argv) {
   cli::add_run(app, invocation);
   cli::add_export(app, invocation);
   cli::add_bench(app, invocation);
+  cli::add_trace(app, invocation);
   cli::add_completion(app, invocation);
   try {
     app.parse(argc, argv);
