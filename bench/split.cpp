@@ -26,7 +26,7 @@ struct Contender {
 Result<Contender> start(const std::string& model, const std::string& split, int index) {
   // Room for as many arenas of the same size as there are splits, and then some.
   const DaemonClient::StartOptions options{.reserve = {256u << 20, 256u << 20}, .cpus = {}};
-  const daemon::cli::Target target{model, split, fmt::format("split{}", index), {}};
+  const daemon::Target target{model, split, fmt::format("split{}", index), {}};
   OPSPLIT_TRY(auto deployment, TemporaryDeployment::start("/tmp/opsplit.split", target, options,
                                                           [](const auto&) {}));
   OPSPLIT_TRY(auto client, ipc::Client::connect({deployment.socket_path().string(), target.name}));

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/system.hpp"
+#include "daemon/cli/output_file.hpp"
 #include "daemon/cli/program.hpp"
 #include "daemon/compose.hpp"
 
@@ -39,7 +40,7 @@ Result<std::string> checked(const std::vector<std::string>& arguments,
   if (constexpr std::string_view ours = "opsplit: "; words.starts_with(ours))
     words.erase(0, ours.size());
   return fail(ErrorCode::unavailable, "{}",
-              words.empty() ? fmt::format("{}: exit code {}", arguments[0], end.exit_code) : words);
+              words.empty() ? fmt::format("{}: {}", arguments[0], end.how) : words);
 }
 
 Result<> check_engine() {
@@ -153,10 +154,7 @@ Result<json> ContainerDeployment::up(const fs::path& folder, Target target,
   fs::create_directories(deployment.folder_, error);
   if (error) return fail_errno(error.value(), "{}", deployment.folder_.string());
   const auto start = [&]() -> Result<json> {
-    std::ofstream file(deployment.folder_ / "compose.yaml");
-    file << text;
-    file.close();
-    if (!file) return fail_errno(errno, "{}/compose.yaml", deployment.folder_.string());
+    OPSPLIT_CHECK(write_output(deployment.folder_ / "compose.yaml", text));
     progress(fmt::format("starting {} containers", planned.plan.operators.size() + 3));
     OPSPLIT_TRY(const auto command, deployment.compose({"up", "-d"}));
     OPSPLIT_CHECK(checked(command));

@@ -1,8 +1,8 @@
 // export: a deployment as somebody else starts it.
-#include <fstream>
 #include <map>
 
 #include "daemon/cli/commands.hpp"
+#include "daemon/cli/output_file.hpp"
 #include "daemon/compose.hpp"
 
 namespace opsplit::daemon::cli {
@@ -35,14 +35,8 @@ void add_export(CLI::App& app, Invocation& invocation) {
       OPSPLIT_TRY(const Planned planned, plan_deployment(std::move(deployment)));
       options->folder = (std::filesystem::current_path() / *output).parent_path();
       OPSPLIT_TRY(const std::string text, compose_file(planned, *target, *options));
-      if (output->empty()) {
-        fmt::print("{}", text);
-        return {};
-      }
-      std::ofstream file(*output);
-      file << text;
-      file.close();
-      if (!file) return fail_errno(errno, "{}", output->string());
+      if (!output->empty()) return write_output(*output, text);
+      fmt::print("{}", text);
       return {};
     };
   });

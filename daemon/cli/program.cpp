@@ -1,5 +1,8 @@
 #include "daemon/cli/program.hpp"
 
+#include <string.h>
+#include <sys/wait.h>
+
 #include <boost/asio/io_context.hpp>
 #include <boost/process.hpp>
 #include <future>
@@ -31,7 +34,12 @@ Result<ProgramEnd> run_program(const std::vector<std::string>& arguments, std::s
   io.run();
   child.wait(error);
   if (error) return fail_errno(error.value(), "{}", path.string());
-  return ProgramEnd{child.exit_code(), out.get(), err.get()};
+  const int status = child.native_exit_code();
+  const int exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  const std::string how = WIFEXITED(status) ? fmt::format("exit code {}", exit_code)
+                                            : fmt::format("signal {} ({})", WTERMSIG(status),
+                                                          strsignal(WTERMSIG(status)));
+  return ProgramEnd{exit_code, how, out.get(), err.get()};
 }
 
 Result<int> run_program_in_view(const std::vector<std::string>& arguments) {

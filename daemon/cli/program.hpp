@@ -1,4 +1,4 @@
-// Runs other programs: docker, docker-compose.
+// Runs other programs: docker, docker-compose, dot.
 #pragma once
 
 #include <string>
@@ -10,7 +10,8 @@
 namespace opsplit::daemon::cli {
 
 struct ProgramEnd {
-  int exit_code = 0;
+  int exit_code = 0;  // -1: a signal ended it
+  std::string how;    // "exit code 1", "signal 9 (Killed)"
   std::string out;
   std::string err;
 };

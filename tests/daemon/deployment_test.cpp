@@ -228,12 +228,13 @@ TEST(DeploymentTest, ExampleParsesAndSaysWhatIsDefault) {
   EXPECT_EQ(deployment->slots_per_client, defaults.slots_per_client);
   EXPECT_EQ(deployment->objective, defaults.objective);
   for (const std::string& key : deployment_keys())
-    EXPECT_THAT(commented_example(), HasSubstr("\n" +
-                                               std::string(key == "shapes" || key == "operators" ||
-                                                                   key == "slots_per_client"
-                                                               ? "# "
-                                                               : "") +
-                                               key + ":"));
+    EXPECT_THAT(commented_example(),
+                HasSubstr("\n" +
+                          std::string(key == "shapes" || key == "operators" || key == "client" ||
+                                              key == "slots_per_client"
+                                          ? "# "
+                                          : "") +
+                          key + ":"));
   for (const std::string& key : operator_keys())
     EXPECT_THAT(commented_example(), HasSubstr(key + ": "));
 }
