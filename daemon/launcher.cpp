@@ -1,8 +1,6 @@
 #include "daemon/launcher.hpp"
 
 #include <fcntl.h>
-#include <fmt/ranges.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -11,15 +9,15 @@
 #include <unistd.h>
 
 #include <array>
-#include <filesystem>
-#include <set>
+
+#include "base/cpu_set.hpp"
 
 namespace opsplit::daemon {
 namespace {
 
 // What the child does between fork and exec: system calls only. Returns errno of what failed.
 int become(const std::vector<char*>& arguments, const std::vector<char*>& environment,
-           const cpu_set_t* cpus, const char* log, pid_t parent) {
+           const AffinityMask* cpus, const char* log, pid_t parent) {
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return errno;
   if (getppid() != parent) return ESRCH;  // it died before the line above
   sigset_t none;
@@ -32,7 +30,8 @@ int become(const std::vector<char*>& arguments, const std::vector<char*>& enviro
   const int out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (in < 0 || out < 0) return errno;
   if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0) return errno;
-  if (cpus != nullptr && sched_setaffinity(0, sizeof *cpus, cpus) != 0) return errno;
+  if (cpus != nullptr)
+    if (const int error = cpus->apply_to(0); error != 0) return error;
   execve(arguments[0], arguments.data(), environment.data());
   return errno;
 }
@@ -42,18 +41,6 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
   for (const std::string& string : strings) result.push_back(const_cast<char*>(string.c_str()));
   result.push_back(nullptr);
   return result;
-}
-
-Result<cpu_set_t> cpu_set_of(const std::vector<int>& cpus) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  for (const int cpu : cpus) {
-    if (cpu >= CPU_SETSIZE)
-      return fail(ErrorCode::limit_exceeded, "CPU {}: only those below {} can be assigned", cpu,
-                  CPU_SETSIZE);
-    CPU_SET(static_cast<std::size_t>(cpu), &set);
-  }
-  return set;
 }
 
 }  // namespace
@@ -69,7 +56,7 @@ Result<Process> ProcessLauncher::launch(const Command& command) {
   }
   const std::vector<char*> arguments = pointers(command.arguments);
   const std::vector<char*> environment = pointers(variables);
-  OPSPLIT_TRY(const cpu_set_t cpus, cpu_set_of(command.cpus));
+  const AffinityMask cpus(command.cpus);
 
   // The child reports through a close-on-exec pipe: end of file means that exec succeeded.
   std::array<int, 2> ends{};
@@ -109,24 +96,7 @@ void ProcessLauncher::signal(const Process& process, int signal_number) {
 }
 
 Result<> ProcessLauncher::set_cpus(const Process& process, const std::vector<int>& cpus) {
-  OPSPLIT_TRY(const cpu_set_t set, cpu_set_of(cpus));
-  // Once more as long as threads appear that were not there before: they may have inherited the old.
-  std::set<pid_t> done;
-  for (bool found = true; found;) {
-    found = false;
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator(
-             fmt::format("/proc/{}/task", process.identity.pid), error)) {
-      const auto thread = static_cast<pid_t>(std::stol(entry.path().filename()));
-      if (!done.insert(thread).second) continue;
-      found = true;
-      if (sched_setaffinity(thread, sizeof set, &set) != 0 && errno != ESRCH)
-        return fail_errno(errno, "process {} may not run on CPUs {}", process.identity.pid,
-                          fmt::join(cpus, ","));
-    }
-    if (error) return fail_errno(error.value(), "process {}", process.identity.pid);
-  }
-  return {};
+  return set_process_affinity(process.identity.pid, cpus);
 }
 
 std::string ProcessLauncher::reap(const Process& process) {

@@ -1,19 +1,14 @@
 #include "daemon/topology.hpp"
 
-#include <fmt/ranges.h>
 #include <hwloc.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <memory>
 #include <set>
 
 namespace opsplit::daemon {
 namespace {
-
-constexpr int max_cpus = 8192;  // the most that a Linux kernel can be built for
 
 using Handle = std::unique_ptr<hwloc_topology, decltype(&hwloc_topology_destroy)>;
 
@@ -44,62 +39,12 @@ std::vector<Cpu> read_cpus(hwloc_topology_t topology) {
   return cpus;
 }
 
-Result<CpuSet> own_affinity() {
-  const std::unique_ptr<cpu_set_t, void (*)(cpu_set_t*)> set(CPU_ALLOC(max_cpus),
-                                                             [](cpu_set_t* s) { CPU_FREE(s); });
-  const std::size_t size = CPU_ALLOC_SIZE(max_cpus);
-  if (!set || sched_getaffinity(0, size, set.get()) != 0)
-    return fail_errno(errno, "cannot read which CPUs this process may use");
-  CpuSet cpus;
-  for (int cpu = 0; cpu < max_cpus; ++cpu)
-    if (CPU_ISSET_S(static_cast<std::size_t>(cpu), size, set.get())) cpus.push_back(cpu);
-  return cpus;
-}
-
 template <class T>
 std::string counted(const std::set<T>& things, std::string_view thing) {
   return fmt::format("{} {}{}", things.size(), thing, things.size() == 1 ? "" : "s");
 }
 
 }  // namespace
-
-Result<CpuSet> parse_cpus(std::string_view text) {
-  const auto refuse = [text] {
-    return fail(ErrorCode::invalid_input,
-                "'{}' is not a list of cores: write numbers from 0 to {} like 0,2-3", text,
-                max_cpus - 1);
-  };
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  const auto number = [&](int& out) {
-    const auto [next, problem] = std::from_chars(at, end, out);
-    if (problem != std::errc{} || *at == '-' || out >= max_cpus) return false;
-    at = next;
-    return true;
-  };
-  std::set<int> cpus;
-  while (true) {
-    int first = 0;
-    if (!number(first)) return refuse();
-    int last = first;
-    if (at != end && *at == '-' && (++at, !number(last))) return refuse();
-    if (last < first) return refuse();
-    for (int cpu = first; cpu <= last; ++cpu) cpus.insert(cpu);
-    if (at == end) return CpuSet(cpus.begin(), cpus.end());
-    if (*at++ != ',') return refuse();
-  }
-}
-
-std::string to_string(const CpuSet& cpus) {
-  std::vector<std::string> ranges;
-  for (std::size_t first = 0, next; first < cpus.size(); first = next) {
-    next = first + 1;
-    while (next < cpus.size() && cpus[next] == cpus[next - 1] + 1) ++next;
-    ranges.push_back(next == first + 1 ? fmt::format("{}", cpus[first])
-                                       : fmt::format("{}-{}", cpus[first], cpus[next - 1]));
-  }
-  return fmt::format("{}", fmt::join(ranges, ","));
-}
 
 Result<Topology> Topology::of_this_machine() {
   OPSPLIT_TRY(const Handle handle, make_handle());
@@ -109,7 +54,7 @@ Result<Topology> Topology::of_this_machine() {
     return fail_errno(errno, "hwloc cannot read this machine's CPUs from /sys");
   Topology topology;
   topology.cpus_ = read_cpus(handle.get());
-  OPSPLIT_TRY(const CpuSet affinity, own_affinity());
+  OPSPLIT_TRY(const CpuSet affinity, thread_affinity(0));
   CpuSet known;
   for (const Cpu& cpu : topology.cpus_) known.push_back(cpu.id);
   std::sort(known.begin(), known.end());

@@ -6,16 +6,12 @@
 #include <string_view>
 #include <vector>
 
+#include "base/cpu_set.hpp"
 #include "base/error.hpp"
 
 namespace opsplit::daemon {
 
-// CPUs by the numbers that Linux gives them, ascending, each once.
-using CpuSet = std::vector<int>;
-
-// The kernel's list format: "0,2-3". An error says what is wrong with the text.
-Result<CpuSet> parse_cpus(std::string_view text);
-std::string to_string(const CpuSet& cpus);
+using opsplit::to_string;  // of a CpuSet
 
 // One hardware thread. The other numbers only say "the same" or "not the same".
 struct Cpu {

@@ -12,20 +12,6 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-TEST(CpuSetTest, ListsGoThereAndBack) {
-  for (const char* text : {"0", "0-3", "0,2-3", "1,3,5-7,8191"})
-    EXPECT_EQ(to_string(*parse_cpus(text)), text);
-  EXPECT_EQ(to_string(*parse_cpus("3,1,2,2-3")), "1-3");
-  EXPECT_EQ(to_string(CpuSet{}), "");
-}
-
-TEST(CpuSetTest, AnythingElseIsRefused) {
-  for (const char* text : {"", ",", "0,", ",0", "-1", "0-", "0--1", "3-1", "a", "0x1", "0 1", " 0",
-                           "0-1-2", "8192", "0-99999999999999999999", "99999999999", "1.5"})
-    EXPECT_FALSE(parse_cpus(text)) << text;
-  EXPECT_THAT(parse_cpus("0-x").error().message, HasSubstr("0,2-3"));
-}
-
 TEST(TopologyTest, OneCore) {
   const auto topology = Topology::synthetic("pack:1 core:1 pu:1");
   ASSERT_TRUE(topology) << topology.error().message;
