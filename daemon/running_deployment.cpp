@@ -170,11 +170,8 @@ Result<> RunningDeployment::launch(RunningInstance& instance) {
                        op.name};
   // libgomp has no other way to be told. Its workers must not spin for long on cores that the next
   // operator needs now; but a little longer than a core takes to wake, so that the thread that has
-  // its share done first need not sleep for the other. A thread per core, the first of all
-  // operators on the same one: waking it there is cheap, and its cache holds what it is to read.
+  // its share done first need not sleep for the other.
   command.environment = {cores.exclusive ? "GOMP_SPINCOUNT=100000" : "GOMP_SPINCOUNT=5000"};
-  if (static_cast<std::size_t>(cores.threads) == cores.cpus.size())
-    command.environment.emplace_back("OMP_PROC_BIND=close");
   command.cpus = cores.cpus;
   command.log = instance.log;
   OPSPLIT_TRY(instance.launch, new_launch_number());

@@ -130,9 +130,12 @@ Result<> run_host(const HostOptions& options, const OperatorFactory& make_operat
   SharedWeights packed_weights(store);
   const auto index = static_cast<std::uint32_t>(attachment.op);
   const PlannedOperator& planned = session->plan().operators[index];
+  Affinity affinity;
+  ThreadPlacement placement(affinity);
   OPSPLIT_TRY(const auto op, make_operator({session->plan(), planned,
                                             std::filesystem::path(attachment.folder) / planned.part,
-                                            attachment.threads, packed_weights}));
+                                            attachment.threads, packed_weights, placement}));
+  placement.separate(attachment.threads);
   deadline = Clock::now() + attach_timeout;
   OPSPLIT_CHECK(attached.socket.call(request_of("ready", options), deadline));
 

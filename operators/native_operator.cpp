@@ -10,16 +10,25 @@ constexpr double small_task_cost = 2e7;
 
 class NativeOperator final : public Operator {
  public:
-  explicit NativeOperator(std::vector<std::unique_ptr<Program>> programs)
-      : programs_(std::move(programs)) {}
+  explicit NativeOperator(ThreadPlacement& placement) : placement_(placement) {}
+
+  void add(std::unique_ptr<Program> program, int threads) {
+    tasks_.push_back({std::move(program), threads});
+  }
 
   Result<> run(std::size_t task, std::span<const TensorView> inputs,
                std::span<const MutableTensorView> outputs, RunContext& context) override {
-    return programs_[task]->run(inputs, outputs, context);
+    const auto all_cpus = placement_.spread(tasks_[task].threads);
+    return tasks_[task].program->run(inputs, outputs, context);
   }
 
  private:
-  std::vector<std::unique_ptr<Program>> programs_;
+  struct Task {
+    std::unique_ptr<Program> program;
+    int threads;
+  };
+  ThreadPlacement& placement_;
+  std::vector<Task> tasks_;
 };
 
 }  // namespace
@@ -38,15 +47,15 @@ Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec)
   };
   CompileOptions options;
   options.packed_weights = &spec.packed_weights;
-  std::vector<std::unique_ptr<Program>> programs;
+  auto result = std::make_unique<NativeOperator>(spec.placement);
   for (const std::int32_t index : spec.op.tasks) {
     const PlannedTask& task = spec.plan.tasks[static_cast<std::size_t>(index)];
     options.threads = task.cost < small_task_cost ? 1 : spec.threads;
     OPSPLIT_TRY(auto program, Program::compile(part, task.nodes, edges(task.inputs),
                                                edges(task.outputs), options));
-    programs.push_back(std::move(program));
+    result->add(std::move(program), options.threads);
   }
-  return std::make_unique<NativeOperator>(std::move(programs));
+  return result;
 }
 
 }  // namespace opsplit::operators

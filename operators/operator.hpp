@@ -11,6 +11,7 @@
 #include "base/plan.hpp"
 #include "operators/kernel.hpp"
 #include "operators/program.hpp"
+#include "operators/thread_placement.hpp"
 
 namespace opsplit::operators {
 
@@ -33,6 +34,7 @@ struct OperatorSpec {
   std::filesystem::path part;  // its ONNX model
   int threads;
   PackedWeights& packed_weights;
+  ThreadPlacement& placement;  // to be spread for tasks on several threads; outlives the operator
 };
 
 // Our own kernels: every task compiled into a Program.

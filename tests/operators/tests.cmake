@@ -2,4 +2,5 @@ opsplit_test(operators
   SOURCES content_hash_test.cpp kernels/convolution_test.cpp kernels/dense_test.cpp kernel_case.cpp kernels/movement_test.cpp
     kernels/normalization_test.cpp packed_weights_test.cpp kernels/pointwise_test.cpp kernels/pooling_test.cpp
     program_test.cpp kernels/reduction_test.cpp kernels/reference_test.cpp small_graph.cpp tensors.cpp
-  LIBRARIES opsplit_operators opsplit_graph)
+    thread_placement_test.cpp
+  LIBRARIES opsplit_operators opsplit_graph OpenMP::OpenMP_CXX)
