@@ -122,7 +122,7 @@ Result<> run_operator(const ipc::Attachment& attachment, const Setting& setting,
   OPSPLIT_TRY(const auto session,
               ipc::Session::open(attachment, std::make_shared<ipc::SystemFutex>(), deadline));
   ipc::Worker worker(session->handover(), static_cast<std::uint32_t>(attachment.op),
-                     attachment.launch, attachment.seat, attachment.worker);
+                     attachment.launch, attachment.seat, attachment.cores.worker);
   Operator op(*session, setting, control);
   Crew::join(control);
   while (control.quit.load(std::memory_order_relaxed) == 0 && !session->over()) {
@@ -183,8 +183,8 @@ Result<> BoardHop::start_operators(Waiting waiting, bool measure) {
   attachment.participants = ipc::default_participants;
   attachment.arena_bytes = plan_.slot_bytes;
   attachment.runtime_name = "hop";
-  attachment.worker.measure = measure;
-  if (waiting == Waiting::spinning) attachment.worker.spin_ns = spin_ns;
+  attachment.cores.worker.measure = measure;
+  if (waiting == Waiting::spinning) attachment.cores.worker.spin_ns = spin_ns;
   // Before they start: a worker claims as soon as it is there, in whatever order.
   for (ipc::LaunchNumber launch = 1; launch <= client_; ++launch)
     register_participant(launch, ::getpid());

@@ -202,11 +202,16 @@ void Daemon::handle(ConnectionId id, const json& request) {
   if (*op == "up") return up(id, request);
   if (*op == "down") return down(id, request);
   if (*op == "attach_client") return attach_client(id, *name);
-  if (*op == "attach_operator" || *op == "ready") {
+  if (*op == "attach_operator" || *op == "ready" || *op == "cores" || *op == "set") {
     const auto found = deployments_.find(*name);
     if (found == deployments_.end())
       return reply(id, Error{ErrorCode::not_found, fmt::format("no deployment '{}'", *name)});
+    if (*op == "set") return set(id, *found->second, request);
     const pid_t pid = connections_.at(id)->socket.peer().pid;
+    if (*op == "cores") {
+      const auto cores = found->second->assigned_cores(pid);
+      return cores ? reply(id, ipc::to_json(*cores)) : reply(id, cores.error());
+    }
     if (*op == "ready") {
       const auto ready = found->second->operator_ready(pid);
       return ready ? reply(id, json{{"ok", true}}) : reply(id, ready.error());
@@ -511,6 +516,17 @@ json Daemon::ps() const {
   for (const std::string& name : preparing_)
     result["deployments"].push_back({{"name", name}, {"phase", "planning"}});
   return result;
+}
+
+void Daemon::set(ConnectionId id, RunningDeployment& deployment, const json& request) {
+  const auto op = text(request, "operator");
+  const auto cores = text(request, "cores");
+  if (!op || !cores) return reply(id, (op ? cores : op).error());
+  const auto wanted = parse_core_request(*cores);
+  if (!wanted) return reply(id, wanted.error());
+  const auto set = deployment.set_cores(*op, *wanted);
+  if (!set) return reply(id, set.error());
+  reply(id, json{{"ok", true}, {"deployment", deployment.status()}});
 }
 
 void Daemon::attach_client(ConnectionId id, const std::string& deployment) {

@@ -13,6 +13,11 @@
 //    "iceoryx": V}                                             -> Attachment; from a process that we
 //                                                                 launched, or that attaches as O
 //   {"op": "ready", "deployment": N}                           on the same connection
+//   {"op": "cores", "deployment": N}                           -> AssignedCores, on the same
+//                                                                 connection
+//   {"op": "set", "deployment": N, "operator": O,
+//    "cores": "2" | "0-1"}                                     -> the deployment's status, once every
+//                                                                 process has its affinity
 //   {"op": "attach_client", "deployment": N}                   -> Attachment; lasts as the connection
 #pragma once
 
@@ -82,6 +87,7 @@ class Daemon {
   void started(ConnectionId id, const std::string& name, bool temporary, const Result<>& result);
   void down(ConnectionId id, const nlohmann::json& request);
   [[nodiscard]] nlohmann::json ps() const;
+  void set(ConnectionId id, RunningDeployment& deployment, const nlohmann::json& request);
   void attach_client(ConnectionId id, const std::string& deployment);
 
   // Makes sure that the broker runs and has published the arena; starts it for this one if needed.

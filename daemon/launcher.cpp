@@ -10,8 +10,6 @@
 
 #include <array>
 
-#include "base/cpu_set.hpp"
-
 namespace opsplit::daemon {
 namespace {
 
@@ -95,8 +93,12 @@ void ProcessLauncher::signal(const Process& process, int signal_number) {
   syscall(SYS_pidfd_send_signal, process.pidfd.get(), signal_number, nullptr, 0);
 }
 
-Result<> ProcessLauncher::set_cpus(const Process& process, const std::vector<int>& cpus) {
+Result<> ProcessLauncher::set_cpus(const Process& process, const CpuSet& cpus) {
   return set_process_affinity(process.identity.pid, cpus);
+}
+
+Result<CpuSet> ProcessLauncher::cpus(const Process& process) {
+  return process_affinity(process.identity.pid);
 }
 
 std::string ProcessLauncher::reap(const Process& process) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/cpu_set.hpp"
 #include "base/error.hpp"
 #include "base/system.hpp"
 
@@ -13,7 +14,7 @@ namespace opsplit::daemon {
 struct Command {
   std::vector<std::string> arguments;    // [0] is the program's path
   std::vector<std::string> environment;  // "NAME=value", added to ours
-  std::vector<int> cpus;                 // to run on; empty: as we do
+  CpuSet cpus;                           // to run on; empty: as we do
   std::filesystem::path log;             // stdout and stderr are appended to it
 };
 
@@ -28,8 +29,11 @@ class Launcher {
   virtual Result<Process> launch(const Command& command) = 0;
   // Sends a signal to exactly this process; none if it has ended.
   virtual void signal(const Process& process, int signal_number) = 0;
-  // All of its threads. Error: which CPU it may not use.
-  virtual Result<> set_cpus(const Process& process, const std::vector<int>& cpus) = 0;
+  // All of its threads. The kernel silently leaves out what the process's cpuset forbids; error: that
+  // is all of them.
+  virtual Result<> set_cpus(const Process& process, const CpuSet& cpus) = 0;
+  // What its threads may really use, all together.
+  virtual Result<CpuSet> cpus(const Process& process) = 0;
   // After its pidfd became readable: reaps it and says how it ended ("exit code 1", "signal 9
   // (Killed)").
   virtual std::string reap(const Process& process) = 0;
@@ -41,7 +45,8 @@ class ProcessLauncher final : public Launcher {
  public:
   Result<Process> launch(const Command& command) override;
   void signal(const Process& process, int signal_number) override;
-  Result<> set_cpus(const Process& process, const std::vector<int>& cpus) override;
+  Result<> set_cpus(const Process& process, const CpuSet& cpus) override;
+  Result<CpuSet> cpus(const Process& process) override;
   std::string reap(const Process& process) override;
 };
 

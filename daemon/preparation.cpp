@@ -39,14 +39,11 @@ Result<Planned> plan_deployment(Deployment deployment) {
   planned.plan.model = planned.deployment.model.filename().string();
   OPSPLIT_TRY(planned.arena_bytes, ipc::arena_bytes(planned.plan, options.depth));
 
-  std::vector<CoreDemand> demands;
   std::vector<std::string> names;
   std::size_t processes = 0;
   for (const PlannedOperator& op : planned.plan.operators) {
-    const OperatorSettings settings = settings_of(planned.deployment, op.name);
-    demands.push_back({op.name, op.cost, settings.instances, settings.cores});
     names.push_back(op.name);
-    processes += static_cast<std::size_t>(settings.instances);
+    processes += static_cast<std::size_t>(settings_of(planned.deployment, op.name).instances);
   }
   OPSPLIT_CHECK(planned.deployment.check_operators(names));
   if (processes > options.max_operators)
@@ -55,10 +52,19 @@ Result<Planned> plan_deployment(Deployment deployment) {
         "deployment '{}': {} instances of {} operators, at most {} processes (RouDi registers "
         "300): use fewer `instances`",
         planned.deployment.name, processes, names.size(), options.max_operators);
-  OPSPLIT_TRY(const Topology topology, Topology::of_this_machine());
-  OPSPLIT_TRY(planned.cores,
-              assign_cores(topology, topology.allowed(), demands, planned.deployment.objective));
+  OPSPLIT_TRY(planned.topology, Topology::of_this_machine());
+  OPSPLIT_TRY(planned.cores, assign_cores(planned.topology, planned.deployment, planned.plan));
   return planned;
+}
+
+Result<std::vector<CoreAssignment>> assign_cores(const Topology& topology,
+                                                 const Deployment& deployment, const Plan& plan) {
+  std::vector<CoreDemand> demands;
+  for (const PlannedOperator& op : plan.operators) {
+    const OperatorSettings settings = settings_of(deployment, op.name);
+    demands.push_back({op.name, op.cost, settings.instances, settings.cores});
+  }
+  return assign_cores(topology, topology.allowed(), demands, deployment.objective);
 }
 
 Result<> write_folder(const Planned& planned, const std::string& folder) {

@@ -21,6 +21,7 @@ struct Planned {
   Deployment deployment;
   graph::Graph graph;
   Plan plan;
+  Topology topology;                  // that cores are assigned from
   std::vector<CoreAssignment> cores;  // of each operator
   std::uint64_t arena_bytes = 0;
 };
@@ -29,6 +30,10 @@ Result<Planned> plan_deployment(Deployment deployment);
 
 // Of all constants.
 std::uint64_t weight_bytes(const graph::Graph& graph);
+
+// Cores for each operator of the plan, as the deployment asks for them.
+Result<std::vector<CoreAssignment>> assign_cores(const Topology& topology,
+                                                 const Deployment& deployment, const Plan& plan);
 
 // Writes the folder of the weight store: plan.json, the parts, the weights. Checks first that
 // /dev/shm has room for it, and for `arena_bytes` beside it: the error says how much is needed and

@@ -20,6 +20,13 @@ constexpr auto tick_period = 50ms;
 constexpr std::uintmax_t log_limit_bytes = 4 << 20;  // per instance; then it begins anew
 constexpr std::uint64_t spin_alone_ns = 100'000;     // of an operator that is alone on its cores
 
+CpuSet without(const CpuSet& cpus, const CpuSet& others) {
+  CpuSet result;
+  std::set_difference(cpus.begin(), cpus.end(), others.begin(), others.end(),
+                      std::back_inserter(result));
+  return result;
+}
+
 // The last line that an instance wrote: most often why it ended.
 std::string last_words(const std::filesystem::path& log) {
   std::ifstream stream(log, std::ios::ate);
@@ -46,6 +53,7 @@ struct RunningDeployment::RunningInstance {
   bool attaches = false;  // somebody else starts it
   bool running = false;   // `process` has not been reaped
   LaunchNumber launch = 0;
+  CpuSet withheld;  // of the CPUs assigned to it: the kernel did not give them
   std::filesystem::path log;
   std::string last_end;  // how it ended last
   Watch death;
@@ -150,6 +158,9 @@ void RunningDeployment::register_participant(LaunchNumber launch, const ProcessI
   record.tasks_done.store(0);
   record.busy_ns.store(0);
   record.bytes_copied.store(0);
+  record.cores_version.store(0);
+  record.cores_followed.store(0);
+  record.threads.store(0);
   record.launch.store(launch);
 }
 
@@ -176,6 +187,8 @@ Result<> RunningDeployment::launch(RunningInstance& instance) {
   command.log = instance.log;
   OPSPLIT_TRY(instance.launch, new_launch_number());
   OPSPLIT_TRY(instance.process, context_.launcher.launch(command));
+  const auto given = context_.launcher.cpus(instance.process);
+  instance.withheld = given ? without(cores.cpus, *given) : CpuSet{};
   supervise(instance);
   return {};
 }
@@ -207,9 +220,9 @@ Result<> RunningDeployment::adopt(pid_t pid, std::string_view op) {
                 op);
   OPSPLIT_TRY(FileDescriptor pidfd, open_pidfd(*identity));
   Process process{*identity, std::move(pidfd)};
-  OPSPLIT_CHECK(context_.launcher.set_cpus(process, planned_.cores[place->op].cpus));
-  OPSPLIT_TRY(place->launch, new_launch_number());
   place->process = std::move(process);
+  OPSPLIT_CHECK(confine(*place, planned_.cores[place->op].cpus));
+  OPSPLIT_TRY(place->launch, new_launch_number());
   supervise(*place);
   return {};
 }
@@ -269,13 +282,73 @@ Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::strin
   if (instance == nullptr || instance->life.state() != Instance::State::starting)
     return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(),
                 pid);
-  const CoreAssignment& cores = planned_.cores[instance->op];
   ipc::Attachment attachment = attachment_of(instance->launch);
   attachment.op = static_cast<std::int32_t>(instance->op);
   attachment.seat = instance->seat;
-  attachment.threads = cores.threads;
-  if (cores.exclusive) attachment.worker.spin_ns = attachment.worker.ahead_spin_ns = spin_alone_ns;
+  attachment.cores = cores_of(*instance);
   return attachment;
+}
+
+ipc::AssignedCores RunningDeployment::cores_of(const RunningInstance& instance) const {
+  const CoreAssignment& assigned = planned_.cores[instance.op];
+  ipc::AssignedCores cores{assigned.cpus, assigned.threads, {}};
+  if (assigned.exclusive) cores.worker.spin_ns = cores.worker.ahead_spin_ns = spin_alone_ns;
+  return cores;
+}
+
+Result<ipc::AssignedCores> RunningDeployment::assigned_cores(pid_t pid) {
+  const RunningInstance* instance = find(pid);
+  if (instance == nullptr)
+    return fail(ErrorCode::refused, "deployment '{}' has no operator with pid {}", name(), pid);
+  return cores_of(*instance);
+}
+
+Result<> RunningDeployment::confine(RunningInstance& instance, const CpuSet& cpus) {
+  instance.withheld.clear();
+  const auto set = context_.launcher.set_cpus(instance.process, cpus);
+  if (!set && has_ended(instance.process.pidfd)) return {};  // its successor will have them
+  OPSPLIT_CHECK(set);
+  if (const auto given = context_.launcher.cpus(instance.process))
+    instance.withheld = without(cpus, *given);
+  return {};
+}
+
+Result<> RunningDeployment::set_cores(std::string_view op, const CoreRequest& request) {
+  const auto& operators = planned_.plan.operators;
+  if (std::none_of(operators.begin(), operators.end(),
+                   [op](const PlannedOperator& known) { return known.name == op; }))
+    return fail(ErrorCode::not_found, "deployment '{}' has no operator '{}': see `opsplit ps`",
+                name(), op);
+  Deployment changed = planned_.deployment;
+  changed.operators[std::string(op)].cores = request;
+  OPSPLIT_TRY(std::vector<CoreAssignment> cores,
+              assign_cores(planned_.topology, changed, planned_.plan));
+  OPSPLIT_CHECK(move_instances(cores));
+  planned_.deployment = std::move(changed);
+  planned_.cores = std::move(cores);
+  spdlog::info("{}/{}: cores {}", name(), op, to_string(request));
+  return {};
+}
+
+// To the cores that are about to be theirs. They ask for the rest when they see the version change,
+// and find it when this thread has returned to its event loop.
+Result<> RunningDeployment::move_instances(const std::vector<CoreAssignment>& cores) {
+  std::vector<RunningInstance*> moved;
+  Result<> result;
+  for (RunningInstance& instance : instances_) {
+    if (!instance.running || cores[instance.op] == planned_.cores[instance.op]) continue;
+    moved.push_back(&instance);
+    result = confine(instance, cores[instance.op].cpus);
+    if (!result) break;
+  }
+  for (RunningInstance* instance : moved) {
+    if (!result) (void)confine(*instance, planned_.cores[instance->op].cpus);
+    // Moved back, too: no thread keeps to a CPU of its own any more.
+    board_->participant(instance->launch).cores_version.fetch_add(1);
+  }
+  if (!moved.empty()) handover_->hint_everything();  // wakes those that sleep
+  if (!result) return within(describe(*moved.back()), result.error());
+  return {};
 }
 
 Result<> RunningDeployment::operator_ready(pid_t pid) {
@@ -474,6 +547,34 @@ void RunningDeployment::refuse_requests_of_failed_operators() {
   }
 }
 
+// Whether it runs as its cores want it to: with their threads and their way to wait.
+bool RunningDeployment::follows_cores(const RunningInstance& instance) const {
+  const ipc::Participant& record = board_->participant(instance.launch);
+  return record.cores_followed.load() == record.cores_version.load();
+}
+
+// What is not as it was assigned, in words; empty if all is. The kernel leaves CPUs out without an
+// error, and anybody with the right to do so can change an affinity.
+std::string RunningDeployment::degraded(const RunningInstance& instance) const {
+  if (!instance.running || !board_ || !follows_cores(instance)) return "";
+  const CoreAssignment& assigned = planned_.cores[instance.op];
+  std::string text;
+  if (const auto real = context_.launcher.cpus(instance.process); real && *real != assigned.cpus) {
+    const CpuSet missing = without(assigned.cpus, *real);
+    if (without(missing, instance.withheld).empty() && without(*real, assigned.cpus).empty())
+      text = fmt::format("runs on {} only: its cpuset forbids {}", to_string(*real),
+                         to_string(missing));
+    else
+      text = fmt::format("runs on {} instead of {}: somebody has changed its affinity or cpuset",
+                         to_string(*real), to_string(assigned.cpus));
+  }
+  const auto threads = board_->participant(instance.launch).threads.load();
+  if (threads != 0 && threads != static_cast<std::uint32_t>(assigned.threads))
+    text += fmt::format("{}computes with {} threads instead of {}: its log says why",
+                        text.empty() ? "" : "; ", threads, assigned.threads);
+  return text;
+}
+
 json RunningDeployment::status() const {
   static constexpr std::array phases{"planned", "starting", "ready", "stopping", "stopped"};
   json result = {{"name", name()},
@@ -504,6 +605,10 @@ json RunningDeployment::status() const {
       entry["tasks_done"] = record.tasks_done.load();
       entry["busy_ns"] = record.busy_ns.load();
       entry["bytes_copied"] = record.bytes_copied.load();
+      if (const std::uint32_t threads = record.threads.load(); threads != 0)
+        entry["threads"] = threads;
+      entry["changing"] = !follows_cores(instance);
+      entry["degraded"] = degraded(instance);
     }
     result["instances"].push_back(std::move(entry));
   }

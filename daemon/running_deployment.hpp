@@ -67,6 +67,12 @@ class RunningDeployment {
   Result<ipc::Attachment> attach_operator(pid_t pid, std::string_view op);
   // It has loaded its part.
   Result<> operator_ready(pid_t pid);
+  // Gives an operator other cores, and divides anew what is left for those that ask for none. Returns
+  // once every process has its affinity; waiting and threads follow by themselves. Holds for restarts
+  // and later epochs, too. Error: nothing has changed.
+  Result<> set_cores(std::string_view op, const CoreRequest& request);
+  // What is in force for this process.
+  Result<ipc::AssignedCores> assigned_cores(pid_t pid);
   // A client. Its slots are given back once the kernel confirms its death.
   Result<ipc::Attachment> attach_client(const ProcessIdentity& client);
   // Its connection ended. It may live on with requests in flight, and keeps its slots until then.
@@ -87,6 +93,11 @@ class RunningDeployment {
   Result<> begin_epoch(std::uint64_t epoch);
   Result<ipc::LaunchNumber> new_launch_number();
   [[nodiscard]] ipc::Attachment attachment_of(ipc::LaunchNumber launch) const;
+  [[nodiscard]] ipc::AssignedCores cores_of(const RunningInstance& instance) const;
+  Result<> confine(RunningInstance& instance, const CpuSet& cpus);
+  Result<> move_instances(const std::vector<CoreAssignment>& cores);
+  [[nodiscard]] bool follows_cores(const RunningInstance& instance) const;
+  [[nodiscard]] std::string degraded(const RunningInstance& instance) const;
   void register_participant(ipc::LaunchNumber launch, const ProcessIdentity& identity,
                             std::uint32_t seat, ipc::Mode mode);
   void release_participant(ipc::LaunchNumber launch);

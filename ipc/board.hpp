@@ -20,7 +20,8 @@
 //                                      the holder of the claim; once it is dead, the supervisor
 //   headers of the graph's inputs      the client that holds the slot in `filling`
 //   hints, doorbells                   anyone: they save time, nothing depends on them
-//   Participant                        identity: the supervisor; counters: the participant itself
+//   Participant                        identity, mode, cores_version: the supervisor; the counters,
+//                                      and which cores it runs on: the participant itself
 #pragma once
 
 #include <array>
@@ -95,7 +96,7 @@ struct SlotWord {
 
 struct alignas(64) BoardHeader {
   static constexpr std::uint64_t expected_magic = 0x31647261'6f625350;  // "PSboard1"
-  static constexpr std::uint32_t expected_version = 1;
+  static constexpr std::uint32_t expected_version = 2;
 
   std::uint64_t magic;
   std::uint32_t version;
@@ -139,6 +140,11 @@ static_assert(sizeof(Doorbell) == 320);
 enum class Mode : std::uint32_t { loading = 0, active = 1, standby = 2, draining = 3 };
 
 // An instance of an operator, or a client. Its identity is on the board before its first claim.
+//
+// cores_version says which assignment of cores is in force; 0 is the one that the process attached
+// with. When it changes, the instance asks opsplitd for the new one, and goes on with its tasks
+// meanwhile; cores_followed is the last version that it follows in all: with its affinity, its
+// spinning, and as many threads as it says in `threads`.
 struct alignas(64) Participant {
   std::atomic<std::uint64_t> launch;  // 0: the record is free
   std::atomic<std::uint64_t> pid;
@@ -148,11 +154,18 @@ struct alignas(64) Participant {
   std::atomic<std::uint32_t> seat;
   std::atomic<std::uint32_t> bell;          // futex of a client: bumped when an answer may be there
   std::atomic<std::uint32_t> bell_waiters;  // its threads that sleep there
+  std::atomic<std::uint32_t> cores_version;
   alignas(64) std::atomic<std::uint64_t> tasks_done;
   std::atomic<std::uint64_t> busy_ns;
   std::atomic<std::uint64_t> bytes_copied;
+  std::atomic<std::uint32_t> cores_followed;
+  std::atomic<std::uint32_t> threads;  // 0: not said yet
 };
 static_assert(sizeof(Participant) == 128);
+// Beside `mode`, which every claim reads.
+static_assert(offsetof(Participant, mode) == 32 && offsetof(Participant, cores_version) == 48);
+static_assert(offsetof(Participant, tasks_done) == 64);
+static_assert(offsetof(Participant, cores_followed) == 88);
 
 // Where things lie, computed from the plan.
 struct BoardLayout {

@@ -79,7 +79,7 @@ Result<> Request::wait(nanoseconds timeout) {
   Participant& self = session_->board().participant(session_->attachment().launch);
   const std::uint64_t start = futex.now_ns();
   const std::uint64_t deadline = deadline_after(start, timeout);
-  const std::uint64_t spin_until = start + session_->attachment().worker.spin_ns;
+  const std::uint64_t spin_until = start + session_->attachment().cores.worker.spin_ns;
   while (!ready()) {
     if (session_->over())
       return fail(ErrorCode::epoch_lost,

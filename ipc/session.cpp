@@ -19,22 +19,43 @@ std::string folder_path(std::string_view deployment, std::uint64_t epoch) {
   return fmt::format("/dev/shm/opsplit.{}.{}", deployment, epoch);
 }
 
+json to_json(const AssignedCores& cores) {
+  return {{"cpus", to_string(cores.cpus)},
+          {"threads", cores.threads},
+          {"spin_ns", cores.worker.spin_ns},
+          {"ahead_spin_ns", cores.worker.ahead_spin_ns},
+          {"measure", cores.worker.measure}};
+}
+
+Result<AssignedCores> assigned_cores_from_json(const json& j) try {
+  AssignedCores cores;
+  OPSPLIT_TRY(cores.cpus, parse_cpus(j.at("cpus").get<std::string>()));
+  j.at("threads").get_to(cores.threads);
+  j.at("spin_ns").get_to(cores.worker.spin_ns);
+  j.at("ahead_spin_ns").get_to(cores.worker.ahead_spin_ns);
+  j.at("measure").get_to(cores.worker.measure);
+  if (cores.threads < 1 || cores.threads > max_cpus)
+    return fail(ErrorCode::refused, "opsplitd's answer is out of range: {} threads", cores.threads);
+  return cores;
+} catch (const json::exception& error) {
+  return fail(ErrorCode::refused, "opsplitd's answer is not understood (another version?): {}",
+              error.what());
+}
+
 json to_json(const Attachment& a) {
-  return {{"deployment", a.deployment},
-          {"epoch", a.epoch},
-          {"folder", a.folder},
-          {"depth", a.depth},
-          {"participants", a.participants},
-          {"arena_bytes", a.arena_bytes},
-          {"launch", a.launch},
-          {"runtime_name", a.runtime_name},
-          {"op", a.op},
-          {"seat", a.seat},
-          {"threads", a.threads},
-          {"spin_ns", a.worker.spin_ns},
-          {"ahead_spin_ns", a.worker.ahead_spin_ns},
-          {"measure", a.worker.measure},
-          {"slots_per_client", a.slots_per_client}};
+  json result = {{"deployment", a.deployment},
+                 {"epoch", a.epoch},
+                 {"folder", a.folder},
+                 {"depth", a.depth},
+                 {"participants", a.participants},
+                 {"arena_bytes", a.arena_bytes},
+                 {"launch", a.launch},
+                 {"runtime_name", a.runtime_name},
+                 {"op", a.op},
+                 {"seat", a.seat},
+                 {"slots_per_client", a.slots_per_client}};
+  if (a.op >= 0) result["cores"] = to_json(a.cores);
+  return result;
 }
 
 Result<Attachment> attachment_from_json(const json& j) try {
@@ -49,10 +70,9 @@ Result<Attachment> attachment_from_json(const json& j) try {
   j.at("runtime_name").get_to(a.runtime_name);
   j.at("op").get_to(a.op);
   j.at("seat").get_to(a.seat);
-  j.at("threads").get_to(a.threads);
-  j.at("spin_ns").get_to(a.worker.spin_ns);
-  j.at("ahead_spin_ns").get_to(a.worker.ahead_spin_ns);
-  j.at("measure").get_to(a.worker.measure);
+  if (a.op >= 0) {
+    OPSPLIT_TRY(a.cores, assigned_cores_from_json(j.at("cores")));
+  }
   j.at("slots_per_client").get_to(a.slots_per_client);
   if (a.launch == 0 || a.launch > max_launch_number || a.seat >= seats_per_operator)
     return fail(ErrorCode::refused, "opsplitd's answer is out of range");

@@ -8,6 +8,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "base/cpu_set.hpp"
 #include "base/error.hpp"
 #include "base/plan.hpp"
 #include "ipc/arena.hpp"
@@ -18,6 +19,13 @@
 #include "ipc/worker.hpp"
 
 namespace opsplit::ipc {
+
+// What an instance of an operator runs on. opsplitd can change it: Participant::cores_version.
+struct AssignedCores {
+  CpuSet cpus;
+  int threads = 1;       // for its thread pool
+  WorkerOptions worker;  // how it may wait there
+};
 
 // What opsplitd answers to an operator or a client that attaches.
 struct Attachment {
@@ -33,13 +41,14 @@ struct Attachment {
   // Operators only.
   std::int32_t op = -1;  // index in the plan
   std::uint32_t seat = 0;
-  int threads = 1;
-  WorkerOptions worker;
+  AssignedCores cores;
 
   // Clients only.
   std::uint32_t slots_per_client = 0;
 };
 
+nlohmann::json to_json(const AssignedCores& cores);
+Result<AssignedCores> assigned_cores_from_json(const nlohmann::json& json);
 nlohmann::json to_json(const Attachment& attachment);
 Result<Attachment> attachment_from_json(const nlohmann::json& json);
 
@@ -78,7 +87,7 @@ class Session {
   Arena arena_;
   Handover handover_;
   Places places_;
-  std::unique_ptr<MessageSocket> control_;  // clients only
+  std::unique_ptr<MessageSocket> control_;
 };
 
 }  // namespace opsplit::ipc

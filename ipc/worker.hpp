@@ -28,6 +28,9 @@ class Worker {
   Worker(Handover& handover, std::uint32_t op, LaunchNumber launch, std::uint32_t seat,
          WorkerOptions options);
 
+  // For what follows: other cores allow another way to wait.
+  void set_options(WorkerOptions options) { options_ = options; }
+
   // The next task to run, or nothing after at most 100 ms: the caller then looks whether to go on.
   std::optional<Claim> next();
   // Counts the task for `ps`. As Handover::commit; a claim with a failed input can only fail.

@@ -7,6 +7,7 @@
 #include "ipc/message_socket.hpp"
 #include "ipc/session.hpp"
 #include "ipc/weight_store.hpp"
+#include "operators/cores_follower.hpp"
 
 namespace opsplit::operators {
 namespace {
@@ -33,7 +34,7 @@ class SharedWeights final : public PackedWeights {
 // for the views is kept from task to task.
 class TaskRunner {
  public:
-  TaskRunner(ipc::Session& session, Operator& op) : session_(session), operator_(op) {
+  explicit TaskRunner(ipc::Session& session) : session_(session) {
     const Plan& plan = session.plan();
     const auto& tasks = plan.operators[static_cast<std::size_t>(session.attachment().op)].tasks;
     position_.resize(plan.tasks.size());
@@ -41,7 +42,7 @@ class TaskRunner {
       position_[static_cast<std::size_t>(tasks[i])] = i;
   }
 
-  Result<> run(const ipc::Claim& claim, RunContext& context) {
+  Result<> run(Operator& op, const ipc::Claim& claim, RunContext& context) {
     const Plan& plan = session_.plan();
     const ipc::Places& places = session_.places();
     const PlannedTask& task = plan.tasks[claim.task];
@@ -56,7 +57,7 @@ class TaskRunner {
       const ipc::PlacedTensor placed = places.write(claim.slot, tensor);
       outputs_.push_back({placed.type, placed.layout, placed.data});
     }
-    OPSPLIT_CHECK(operator_.run(position_[claim.task], inputs_, outputs_, context));
+    OPSPLIT_CHECK(op.run(position_[claim.task], inputs_, outputs_, context));
     for (const std::int32_t tensor : task.outputs)
       places.write_header(claim.slot, claim.generation, tensor);
     return {};
@@ -74,7 +75,6 @@ class TaskRunner {
   }
 
   ipc::Session& session_;
-  Operator& operator_;
   std::vector<std::size_t> position_;  // in the operator, by task
   std::vector<TensorView> inputs_;
   std::vector<MutableTensorView> outputs_;
@@ -132,18 +132,25 @@ Result<> run_host(const HostOptions& options, const OperatorFactory& make_operat
   const PlannedOperator& planned = session->plan().operators[index];
   Affinity affinity;
   ThreadPlacement placement(affinity);
-  OPSPLIT_TRY(const auto op, make_operator({session->plan(), planned,
-                                            std::filesystem::path(attachment.folder) / planned.part,
-                                            attachment.threads, packed_weights, placement}));
-  placement.separate(attachment.threads);
+  const auto compile = [&](int threads) {
+    return make_operator({session->plan(), planned,
+                          std::filesystem::path(attachment.folder) / planned.part, threads,
+                          packed_weights, placement});
+  };
+  OPSPLIT_TRY(std::unique_ptr<Operator> op, compile(attachment.cores.threads));
   deadline = Clock::now() + attach_timeout;
   OPSPLIT_CHECK(attached.socket.call(request_of("ready", options), deadline));
 
-  session->keep(std::make_unique<ipc::MessageSocket>(std::move(attached.socket)));
+  auto control = std::make_unique<ipc::MessageSocket>(std::move(attached.socket));
+  ipc::MessageSocket& opsplitd = *control;
+  session->keep(std::move(control));
   ipc::Handover& handover = session->handover();
-  ipc::Worker worker(handover, index, attachment.launch, attachment.seat, attachment.worker);
-  TaskRunner runner(*session, *op);
+  ipc::Worker worker(handover, index, attachment.launch, attachment.seat, attachment.cores.worker);
+  TaskRunner runner(*session);
+  CoresFollower cores(session->board().participant(attachment.launch), opsplitd,
+                      request_of("cores", options), attachment.cores, placement, compile);
   while (!stop.load(std::memory_order_relaxed) && !session->over()) {
+    if (const auto waiting = cores.follow(op)) worker.set_options(*waiting);
     const auto claim = worker.next();
     if (!claim && !session->supervised())
       return fail(ErrorCode::unavailable, "opsplitd has ended");  // and is not our parent
@@ -152,7 +159,7 @@ Result<> run_host(const HostOptions& options, const OperatorFactory& make_operat
     context.last_step_begins = [&] { worker.ring_ahead(*claim); };
     Result<> ran;
     if (!claim->input_failed) {
-      ran = runner.run(*claim, context);
+      ran = runner.run(*op, *claim, context);
       if (!ran) handover.write_failure(*claim, ran.error().message);
     }
     const bool failed = claim->input_failed || !ran;

@@ -7,6 +7,19 @@ namespace opsplit::operators {
 ThreadPlacement::ThreadPlacement(Affinity& affinity)
     : affinity_(affinity), all_(affinity.own().value_or(CpuSet{})) {}
 
+ThreadPlacement::~ThreadPlacement() {
+  end_.count_down();
+  witness_.join();
+}
+
+Result<> ThreadPlacement::move_to(const CpuSet& cpus) {
+  OPSPLIT_CHECK(affinity_.set_all(cpus));
+  separated_ = false;
+  // The kernel leaves out what the cpuset forbids.
+  OPSPLIT_TRY(all_, affinity_.own());
+  return {};
+}
+
 // Where the kernel refuses, because somebody has changed the cpuset, a thread stays where it is: a
 // task is slower then, and none fails.
 void ThreadPlacement::separate(int threads) {

@@ -10,6 +10,11 @@
 // all CPUs while a task runs on a team that can shrink. What is started then has them all, too.
 #pragma once
 
+#include <unistd.h>
+
+#include <latch>
+#include <thread>
+
 #include "base/cpu_set.hpp"
 
 namespace opsplit::operators {
@@ -22,6 +27,8 @@ class Affinity {
   virtual Result<CpuSet> own() { return thread_affinity(0); }
   // False: the kernel gives none of these CPUs, and nothing has changed.
   virtual bool set_own(const CpuSet& cpus) { return AffinityMask(cpus).apply_to(0) == 0; }
+  // Of all threads of this process.
+  virtual Result<> set_all(const CpuSet& cpus) { return set_process_affinity(::getpid(), cpus); }
 };
 
 // Of the thread that makes it; to be used from that one only.
@@ -29,7 +36,15 @@ class ThreadPlacement {
  public:
   // The CPUs are those that the thread has now. `affinity` outlives this object.
   explicit ThreadPlacement(Affinity& affinity);
+  ThreadPlacement(const ThreadPlacement&) = delete;
+  ThreadPlacement& operator=(const ThreadPlacement&) = delete;
+  ~ThreadPlacement();
 
+  // What the main thread may use, and those that it starts.
+  [[nodiscard]] const CpuSet& cpus() const { return all_; }
+  // Other CPUs for all threads of the process, none of which keeps to one of them then. Error: they
+  // stay where they are.
+  Result<> move_to(const CpuSet& cpus);
   // A CPU for each of so many threads from now on, if that is how many there are. One with more CPUs
   // than threads shares them with processes that run when it does: that is for the kernel to sort out.
   void separate(int threads);
@@ -53,6 +68,10 @@ class ThreadPlacement {
   CpuSet all_;
   CpuSet first_;
   bool separated_ = false;
+  // A thread that sleeps, and keeps to none of the CPUs: from outside, all that the process may use
+  // can be seen by it, also where every other thread keeps to one, and workers have ended.
+  std::latch end_{1};
+  std::thread witness_{[this] { end_.wait(); }};
 };
 
 }  // namespace opsplit::operators

@@ -154,4 +154,12 @@ void DaemonClient::wait_for_exit() {
 
 Result<json> DaemonClient::ps() { return call({{"op", "ps"}}, short_timeout); }
 
+Result<json> DaemonClient::set_cores(const std::string& deployment, const std::string& op,
+                                     const std::string& cores) {
+  OPSPLIT_TRY(const json reply,
+              call({{"op", "set"}, {"deployment", deployment}, {"operator", op}, {"cores", cores}},
+                   short_timeout));
+  return reply.value("deployment", json());
+}
+
 }  // namespace opsplit::daemon::cli

@@ -36,6 +36,9 @@ class DaemonClient {
   // Empty name: everything. Returns once nothing of it is left, opsplitd itself included if it ends.
   Result<std::size_t> down(const std::string& name);
   Result<nlohmann::json> ps();
+  // The status of the deployment once every process of it has its affinity.
+  Result<nlohmann::json> set_cores(const std::string& deployment, const std::string& op,
+                                   const std::string& cores);
 
   [[nodiscard]] std::filesystem::path socket_path() const;
 

@@ -1,7 +1,8 @@
-// init, up, ps, logs, down, completion.
+// init, up, ps, set, logs, down, completion.
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iostream>
 #include <thread>
@@ -23,6 +24,21 @@ std::string milliseconds(std::uint64_t ns) {
   return fmt::format("{:.1f}", static_cast<double>(ns) / 1e6);
 }
 
+constexpr auto follow_timeout = 10s;  // for instances to run as they were told
+
+std::string name_of(const json& instance) {
+  const std::string op = instance.value("operator", "");
+  const int number = instance.value("instance", 0);
+  return number == 0 ? op : fmt::format("{}.{}", op, number);
+}
+
+std::string state_of(const json& instance) {
+  std::string state = instance.value("state", "");
+  if (instance.value("changing", false)) state += ", changing";
+  if (!instance.value("degraded", "").empty()) state += ", degraded";
+  return state;
+}
+
 void print_deployments(const json& deployments) {
   for (const json& deployment : deployments) {
     if (!deployment.contains("instances")) {
@@ -38,34 +54,60 @@ void print_deployments(const json& deployments) {
                                                    "tasks", "done", "busy ms", "copied B",
                                                    "restarts"}};
     for (const json& instance : deployment.value("instances", json::array()))
-      rows.push_back({instance.value("instance", 0) == 0
-                          ? instance.value("operator", "")
-                          : fmt::format("{}.{}", instance.value("operator", ""),
-                                        instance.value("instance", 0)),
-                      std::to_string(instance.value("pid", 0)), instance.value("cores", ""),
-                      std::to_string(instance.value("threads", 0)), instance.value("state", ""),
-                      std::to_string(instance.value("tasks", 0)),
+      rows.push_back({name_of(instance), std::to_string(instance.value("pid", 0)),
+                      instance.value("cores", ""), std::to_string(instance.value("threads", 0)),
+                      state_of(instance), std::to_string(instance.value("tasks", 0)),
                       std::to_string(instance.value("tasks_done", 0)),
                       milliseconds(instance.value("busy_ns", std::uint64_t{0})),
                       std::to_string(instance.value("bytes_copied", std::uint64_t{0})),
                       std::to_string(instance.value("restarts", 0))});
     fmt::print("{}", render_table(rows));
+    for (const json& instance : deployment.value("instances", json::array()))
+      if (const std::string why = instance.value("degraded", ""); !why.empty())
+        fmt::print("degraded: {}: {}\n", name_of(instance), why);
   }
 }
 
-// The instance that "N/OP" or "N/OP.1" names.
-Result<json> find_instance(const json& deployments, const std::string& name) {
+struct OperatorName {
+  std::string deployment, op;
+};
+
+Result<OperatorName> operator_name(const std::string& name) {
   const auto slash = name.find('/');
   if (slash == std::string::npos)
     return fail(ErrorCode::invalid_input,
                 "'{}': write DEPLOYMENT/OPERATOR, as `opsplit ps` shows them", name);
+  return OperatorName{name.substr(0, slash), name.substr(slash + 1)};
+}
+
+// The deployment's status once its processes run on their new cores, or when that takes too long.
+Result<json> await_change(DaemonClient& opsplitd, json deployment) {
+  const auto is_changing = [](const json& instance) { return instance.value("changing", false); };
+  const Deadline deadline = Clock::now() + follow_timeout;
+  while (Clock::now() < deadline) {
+    const json instances = deployment.value("instances", json::array());
+    if (std::none_of(instances.begin(), instances.end(), is_changing)) break;
+    std::this_thread::sleep_for(20ms);
+    OPSPLIT_TRY(const json status, opsplitd.ps());
+    const json deployments = status.value("deployments", json::array());
+    const auto found = std::find_if(deployments.begin(), deployments.end(), [&](const json& d) {
+      return d.value("name", "") == deployment.value("name", "");
+    });
+    if (found == deployments.end()) break;  // stopped meanwhile
+    deployment = *found;
+  }
+  return deployment;
+}
+
+// The instance that "N/OP" or "N/OP.1" names.
+Result<json> find_instance(const json& deployments, const std::string& name) {
+  OPSPLIT_TRY(const OperatorName wanted, operator_name(name));
   for (const json& deployment : deployments) {
-    if (deployment.value("name", "") != name.substr(0, slash)) continue;
+    if (deployment.value("name", "") != wanted.deployment) continue;
     for (const json& instance : deployment.value("instances", json::array())) {
       const std::string op = instance.value("operator", "");
-      const std::string wanted = name.substr(slash + 1);
-      if (wanted == op ? instance.value("instance", 0) == 0
-                       : wanted == fmt::format("{}.{}", op, instance.value("instance", 0)))
+      if (wanted.op == op ? instance.value("instance", 0) == 0
+                          : wanted.op == fmt::format("{}.{}", op, instance.value("instance", 0)))
         return instance;
     }
   }
@@ -183,6 +225,39 @@ void add_ps(CLI::App& app, Invocation& invocation) {
         fmt::print("{}\n", status.dump(2));
       else
         print_deployments(status.value("deployments", json::array()));
+      return {};
+    };
+  });
+}
+
+void add_set(CLI::App& app, Invocation& invocation) {
+  auto* command =
+      app.add_subcommand("set", "Change what a running operator runs on; requests go on");
+  auto name = std::make_shared<std::string>();
+  auto setting = std::make_shared<std::string>();
+  command->add_option("operator", *name, "DEPLOYMENT/OPERATOR")->required();
+  command
+      ->add_option("setting", *setting,
+                   "cores=2: so many cores; cores=0-1, cores=2-2: just these CPUs")
+      ->required()
+      ->type_name("cores=VALUE");
+  command->footer("Example: opsplit set digits/conv cores=0-1");
+  command->callback([&, name, setting] {
+    invocation.run = [&invocation, name, setting]() -> Result<> {
+      OPSPLIT_TRY(const OperatorName op, operator_name(*name));
+      const auto equals = std::min(setting->find('='), setting->size());
+      if (setting->substr(0, equals) != "cores" || equals == setting->size())
+        return fail(ErrorCode::invalid_input,
+                    "'{}': what can be set is cores: cores=2 or cores=0-1", *setting);
+      OPSPLIT_TRY(auto opsplitd, DaemonClient::connect(invocation.folder));
+      OPSPLIT_TRY(json deployment,
+                  opsplitd.set_cores(op.deployment, op.op, setting->substr(equals + 1)));
+      OPSPLIT_TRY(deployment, await_change(opsplitd, std::move(deployment)));
+      json rows = json::array();
+      for (const json& instance : deployment.value("instances", json::array()))
+        if (instance.value("operator", "") == op.op) rows.push_back(instance);
+      deployment["instances"] = rows;
+      print_deployments(json::array({deployment}));
       return {};
     };
   });

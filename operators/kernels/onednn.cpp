@@ -126,7 +126,7 @@ const dnnl::engine& engine() {
 }
 
 const dnnl::stream& stream() {
-  static const dnnl::stream in_order(engine());
+  static thread_local const dnnl::stream in_order(engine());
   return in_order;
 }
 

@@ -20,7 +20,7 @@ using Desc = dnnl::memory::desc;
 using Dims = dnnl::memory::dims;
 
 const dnnl::engine& engine();
-const dnnl::stream& stream();
+const dnnl::stream& stream();  // each thread has its own
 
 // Library version and source revision, and the instruction set that it uses: what is packed by one
 // build may be noise to another.

@@ -36,12 +36,20 @@ class FakeLauncher final : public Launcher {
   Result<Process> launch(const Command& command) override {
     const pid_t pid = 1'000'000'000 + static_cast<pid_t>(all.size());
     all.push_back({command, pid, FileDescriptor(::eventfd(0, EFD_CLOEXEC)), {}});
+    confined[pid] = command.cpus;
     return Process{{pid, 1, 1}, FileDescriptor(::dup(all.back().end.get()))};
   }
-  Result<> set_cpus(const Process& process, const std::vector<int>& cpus) override {
-    confined[process.identity.pid] = cpus;
+  Result<> set_cpus(const Process& process, const CpuSet& cpus) override {
+    const pid_t pid = process.identity.pid;
+    moves.emplace_back(pid, cpus);
+    CpuSet given;
+    std::set_difference(cpus.begin(), cpus.end(), forbidden[pid].begin(), forbidden[pid].end(),
+                        std::back_inserter(given));
+    if (given.empty()) return fail(ErrorCode::refused, "its cpuset forbids {}", to_string(cpus));
+    confined[pid] = given;
     return {};
   }
+  Result<CpuSet> cpus(const Process& process) override { return confined[process.identity.pid]; }
   void signal(const Process& process, int number) override {
     if (process.identity.pid < 1'000'000'000) return;  // a real one, of somebody else's
     Launched& launched = find(process.identity.pid);
@@ -59,7 +67,9 @@ class FakeLauncher final : public Launcher {
   Launched& find(pid_t pid) { return all.at(static_cast<std::size_t>(pid - 1'000'000'000)); }
 
   std::vector<Launched> all;
-  std::map<pid_t, std::vector<int>> confined;
+  std::map<pid_t, CpuSet> confined;
+  std::map<pid_t, CpuSet> forbidden;            // by its cpuset
+  std::vector<std::pair<pid_t, CpuSet>> moves;  // set_cpus(), in order
 };
 
 class RunningDeploymentTest : public testing::Test {
@@ -285,6 +295,155 @@ TEST_F(RunningDeploymentTest, WhoAttachesIsConfinedAndItsPlaceIsTaken) {
   ASSERT_TRUE(deployment->operator_ready(::getpid()));
   ASSERT_TRUE(started);
   EXPECT_TRUE(*started);
+}
+
+// Four cores: stage 0 asks for CPU 0, stage 1 has what is left.
+class CoresOfADeployment : public RunningDeploymentTest {
+ protected:
+  CoresOfADeployment() {
+    deployment.reset();
+    Deployment digits = Deployment::open(OPSPLIT_SOURCE_DIR "/examples/digits/digits.onnx").value();
+    EXPECT_TRUE(digits.set_split("stages:2") && digits.set_name(name));
+    digits.operators["stage1"].cores = CpuSet{0};
+    Planned planned = plan_deployment(std::move(digits)).value();
+    planned.topology = Topology::synthetic("core:4 pu:1").value();
+    planned.cores = assign_cores(planned.topology, planned.deployment, planned.plan).value();
+    plan = planned.plan;
+    std::filesystem::create_directory(folder);
+    deployment.emplace(context, std::move(planned), folder);
+    start_and_make_ready();
+  }
+  [[nodiscard]] nlohmann::json instance(std::size_t index) const {
+    return deployment->status()["instances"][index];
+  }
+  // As its host would say it.
+  void follows(std::size_t index) {
+    const ipc::AssignedCores cores = deployment->assigned_cores(launcher.all[index].pid).value();
+    ipc::Participant& record = participant(index);
+    record.threads = static_cast<std::uint32_t>(cores.threads);
+    record.cores_followed = record.cores_version.load();
+  }
+  ipc::Participant& participant(std::size_t index) {
+    if (!board) {
+      const auto layout = ipc::BoardLayout::of(plan, 8, ipc::default_participants).value();
+      board.emplace(ipc::Board::open(ipc::board_name(name, epoch), layout, epoch).value());
+    }
+    // Launch number 1 is opsplitd's own.
+    return board->participant(static_cast<ipc::LaunchNumber>(index) + 2);
+  }
+
+  std::optional<ipc::Board> board;
+};
+
+TEST_F(CoresOfADeployment, ChangeForAllThatTheyAreSharedWith) {
+  EXPECT_EQ(instance(0)["cores"], "0");
+  EXPECT_EQ(instance(1)["cores"], "1-3");
+  ASSERT_TRUE(deployment->set_cores("stage1", CpuSet{2, 3}));
+  EXPECT_THAT(launcher.moves, ElementsAre(std::pair{launcher.all[0].pid, CpuSet{2, 3}},
+                                          std::pair{launcher.all[1].pid, CpuSet{0, 1}}));
+  EXPECT_EQ(participant(0).cores_version, 1u);
+  EXPECT_EQ(participant(1).cores_version, 1u);
+  const auto cores = deployment->assigned_cores(launcher.all[1].pid);
+  ASSERT_TRUE(cores);
+  EXPECT_THAT(cores->cpus, ElementsAre(0, 1));
+  EXPECT_EQ(cores->threads, 2);
+  EXPECT_GT(cores->worker.spin_ns, 0u) << "it has them to itself";
+  EXPECT_FALSE(deployment->assigned_cores(::getpid()));
+  EXPECT_EQ(instance(0)["cores"], "2-3");
+  EXPECT_EQ(instance(0)["changing"], true);
+  follows(0);
+  EXPECT_EQ(instance(0)["changing"], false);
+  EXPECT_EQ(instance(0)["threads"], 2);
+  EXPECT_EQ(instance(0)["degraded"], "");
+}
+
+TEST_F(CoresOfADeployment, ThoseThatAreTheSameAreLeftAlone) {
+  ASSERT_TRUE(deployment->set_cores("stage1", CpuSet{0}));
+  EXPECT_TRUE(launcher.moves.empty());
+  EXPECT_EQ(participant(0).cores_version, 0u);
+}
+
+TEST_F(CoresOfADeployment, HoldForRestartsAndLaterEpochs) {
+  ASSERT_TRUE(deployment->set_cores("stage1", CpuSet{2, 3}));
+  FakeLauncher::die(launcher.all[0]);
+  ASSERT_TRUE(until([&] { return launcher.all.size() == 3; }));
+  EXPECT_THAT(launcher.all[2].command.cpus, ElementsAre(2, 3));
+  const auto attachment = deployment->attach_operator(launcher.all[2].pid, "");
+  ASSERT_TRUE(attachment);
+  EXPECT_THAT(attachment->cores.cpus, ElementsAre(2, 3));
+  EXPECT_EQ(attachment->cores.threads, 2);
+
+  bool interrupted = false;
+  deployment->interrupt([&] { interrupted = true; });
+  FakeLauncher::die(launcher.all[1]);
+  FakeLauncher::die(launcher.all[2]);
+  ASSERT_TRUE(until([&] { return interrupted; }));
+  deployment->start(epoch + 1, [](const Result<>&) {});
+  ASSERT_EQ(launcher.all.size(), 5u);
+  EXPECT_THAT(launcher.all[3].command.cpus, ElementsAre(2, 3));
+  EXPECT_THAT(launcher.all[4].command.cpus, ElementsAre(0, 1));
+}
+
+TEST_F(CoresOfADeployment, WhatCannotBeGivenChangesNothingAndSaysWhy) {
+  const auto before = deployment->status()["instances"];
+  EXPECT_THAT(deployment->set_cores("stage1", CpuSet{3, 4}).error().message,
+              HasSubstr("4 do not exist here, this machine has 0-3"));
+  EXPECT_THAT(deployment->set_cores("stage1", 5).error().message, HasSubstr("4 physical cores"));
+  EXPECT_THAT(deployment->set_cores("stage3", 1).error().message,
+              HasSubstr("no operator 'stage3'"));
+  EXPECT_TRUE(launcher.moves.empty());
+
+  // The first can be moved, the second can't: both are where they were.
+  launcher.forbidden[launcher.all[1].pid] = {0, 1};
+  const auto refused = deployment->set_cores("stage1", CpuSet{2, 3});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("stage2.0"));
+  EXPECT_THAT(refused.error().message, HasSubstr("its cpuset forbids 0-1"));
+  EXPECT_THAT(launcher.confined[launcher.all[0].pid], ElementsAre(0));
+  EXPECT_EQ(participant(0).cores_version, 1u) << "it places its threads anew";
+  follows(0);
+  follows(1);
+  auto after = deployment->status()["instances"];
+  for (std::size_t i = 0; i < 2; ++i) EXPECT_EQ(after[i]["cores"], before[i]["cores"]);
+}
+
+TEST_F(CoresOfADeployment, AProcessThatHasJustDiedIsNoReasonToRefuse) {
+  FakeLauncher::die(launcher.all[0]);
+  launcher.forbidden[launcher.all[0].pid] = {2, 3};
+  ASSERT_TRUE(deployment->set_cores("stage1", CpuSet{2, 3}));
+  ASSERT_TRUE(until([&] { return launcher.all.size() == 3; }));
+  EXPECT_THAT(launcher.all[2].command.cpus, ElementsAre(2, 3));
+}
+
+TEST_F(CoresOfADeployment, AreDegradedWhereTheProcessHasOthers) {
+  for (std::size_t i = 0; i < 2; ++i) {
+    follows(i);
+    EXPECT_EQ(instance(i)["degraded"], "");
+  }
+  // Its cpuset gives a part only.
+  launcher.forbidden[launcher.all[0].pid] = {3};
+  ASSERT_TRUE(deployment->set_cores("stage1", CpuSet{2, 3}));
+  EXPECT_EQ(instance(0)["degraded"], "") << "not as long as it changes";
+  follows(0);
+  EXPECT_EQ(instance(0)["degraded"], "runs on 2 only: its cpuset forbids 3");
+  // Somebody's taskset.
+  launcher.confined[launcher.all[0].pid] = {0, 2};
+  EXPECT_EQ(instance(0)["degraded"],
+            "runs on 0,2 instead of 2-3: somebody has changed its affinity or cpuset");
+  launcher.confined[launcher.all[0].pid] = {2, 3};
+  participant(0).threads = 1;
+  EXPECT_EQ(instance(0)["degraded"], "computes with 1 threads instead of 2: its log says why");
+}
+
+TEST_F(RunningDeploymentTest, WhoAttachesWhereNoneOfItsCpusIsAllowedIsRefused) {
+  const std::string attached = plan.operators[1].name;
+  make([&](Deployment& digits) { digits.operators[attached].attach = true; });
+  deployment->start(epoch, [this](const Result<>& result) { started = result; });
+  for (int cpu = 0; cpu < 1024; ++cpu) launcher.forbidden[::getpid()].push_back(cpu);
+  EXPECT_THAT(deployment->attach_operator(::getpid(), attached).error().message,
+              HasSubstr("its cpuset forbids"));
+  launcher.forbidden.clear();
+  EXPECT_TRUE(deployment->attach_operator(::getpid(), attached));
 }
 
 TEST_F(RunningDeploymentTest, ItsEndKillsWhatRunsAndRemovesBoardAndFolder) {

@@ -23,8 +23,9 @@ Attachment example() {
   attachment.launch = 5;
   attachment.op = 1;
   attachment.seat = 7;
-  attachment.threads = 4;
-  attachment.worker = {.spin_ns = 10, .ahead_spin_ns = 20, .measure = false};
+  attachment.cores = {.cpus = {0, 2, 3},
+                      .threads = 4,
+                      .worker = {.spin_ns = 10, .ahead_spin_ns = 20, .measure = false}};
   return attachment;
 }
 
@@ -33,7 +34,7 @@ TEST(Attachment, SurvivesItsMessage) {
   const auto received = attachment_from_json(to_json(sent));
   ASSERT_TRUE(received) << received.error().message;
   EXPECT_EQ(to_json(*received), to_json(sent));
-  EXPECT_EQ(received->worker.ahead_spin_ns, 20u);
+  EXPECT_EQ(received->cores.worker.ahead_spin_ns, 20u);
 }
 
 TEST(Attachment, WhatIsMissingOrOutOfRangeIsRefused) {
@@ -53,6 +54,43 @@ TEST(Attachment, WhatIsMissingOrOutOfRangeIsRefused) {
     EXPECT_FALSE(attachment_from_json(wrong)) << key << ' ' << value;
   }
   EXPECT_FALSE(attachment_from_json("no object"));
+}
+
+TEST(Attachment, AClientHasNoCores) {
+  Attachment client = example();
+  client.op = -1;
+  const nlohmann::json message = to_json(client);
+  EXPECT_FALSE(message.contains("cores"));
+  EXPECT_TRUE(attachment_from_json(message));
+}
+
+TEST(AssignedCores, SurviveTheirMessage) {
+  const AssignedCores sent = example().cores;
+  const auto received = assigned_cores_from_json(to_json(sent));
+  ASSERT_TRUE(received) << received.error().message;
+  EXPECT_EQ(received->cpus, sent.cpus);
+  EXPECT_EQ(received->threads, 4);
+  EXPECT_EQ(received->worker.spin_ns, 10u);
+  EXPECT_FALSE(received->worker.measure);
+}
+
+TEST(AssignedCores, WhatIsMissingOrOutOfRangeIsRefused) {
+  const nlohmann::json good = to_json(example().cores);
+  for (const auto& [key, value] : good.items()) {
+    nlohmann::json without = good;
+    without.erase(key);
+    EXPECT_FALSE(assigned_cores_from_json(without)) << key;
+  }
+  for (const auto& [key, value] :
+       std::vector<std::pair<std::string, nlohmann::json>>{{"threads", 0},
+                                                           {"threads", -1},
+                                                           {"threads", 1'000'000},
+                                                           {"cpus", "0-x"},
+                                                           {"cpus", ""}}) {
+    nlohmann::json wrong = good;
+    wrong[key] = value;
+    EXPECT_FALSE(assigned_cores_from_json(wrong)) << key << ' ' << value;
+  }
 }
 
 class SessionTest : public testing::Test {

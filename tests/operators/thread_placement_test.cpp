@@ -3,35 +3,15 @@
 #include <gmock/gmock.h>
 #include <omp.h>
 
-#include <map>
-#include <mutex>
+#include "tests/operators/fake_affinity.hpp"
 
 namespace opsplit::operators {
 namespace {
 
-using testing::ElementsAre;
-using testing::IsEmpty;
-using testing::Pair;
-
-// Knows threads by their numbers in the team: 0 is the main one.
-class FakeAffinity final : public Affinity {
- public:
-  explicit FakeAffinity(CpuSet cpus) : cpus_(std::move(cpus)) {}
-  Result<CpuSet> own() override { return cpus_; }
-  bool set_own(const CpuSet& cpus) override {
-    const std::lock_guard guard(mutex_);
-    if (refuses) return false;
-    set[omp_get_thread_num()].push_back(cpus);
-    return true;
-  }
-
-  std::map<int, std::vector<CpuSet>> set;  // what each asked for, in order
-  bool refuses = false;
-
- private:
-  CpuSet cpus_;
-  std::mutex mutex_;
-};
+using operators::testing::FakeAffinity;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Pair;
 
 TEST(ThreadPlacement, ThreadsStayWhereTheyAreUntilTheyAreSeparated) {
   FakeAffinity affinity({2, 3, 5});
@@ -74,6 +54,23 @@ TEST(ThreadPlacement, ThreadsWithMoreOrFewerCpusAreLeftToTheKernel) {
   }
 }
 
+TEST(ThreadPlacement, AMoveEndsTheSeparationUntilTheNext) {
+  FakeAffinity affinity({2, 3, 5});
+  ThreadPlacement placement(affinity);
+  placement.separate(3);
+  affinity.forbidden = {7};
+  ASSERT_TRUE(placement.move_to({0, 1, 4, 7}));
+  EXPECT_THAT(placement.cpus(), ElementsAre(0, 1, 4));
+  affinity.set.clear();
+  { const auto spread = placement.spread(3); }
+  EXPECT_THAT(affinity.set, IsEmpty());
+  placement.separate(3);
+  EXPECT_THAT(affinity.set[2], ElementsAre(CpuSet{4}));
+
+  EXPECT_FALSE(placement.move_to({7}));
+  EXPECT_THAT(placement.cpus(), ElementsAre(0, 1, 4));
+}
+
 TEST(ThreadPlacement, WhatTheKernelRefusesIsNotTriedForEveryTask) {
   FakeAffinity affinity({0, 1, 2});
   affinity.refuses = true;
@@ -96,6 +93,18 @@ TEST(ThreadPlacement, TheWorkerOfATeamOfTwoIsTheSameForEver) {
 #pragma omp parallel num_threads(1)
   EXPECT_EQ(omp_get_num_threads(), 1);
   EXPECT_EQ(worker(), first);
+}
+
+// By which opsplitd sees whether a process has what it was given.
+TEST(ThreadPlacement, OneThreadShowsAllCpusOfTheProcess) {
+  Affinity affinity;
+  const CpuSet before = affinity.own().value();
+  ThreadPlacement placement(affinity);
+  ASSERT_TRUE(affinity.set_own({before.front()}));
+  EXPECT_EQ(process_affinity(::getpid()), before);
+  ASSERT_TRUE(placement.move_to({before.back()}));
+  EXPECT_EQ(process_affinity(::getpid()), CpuSet{before.back()});
+  ASSERT_TRUE(placement.move_to(before));
 }
 
 TEST(Affinity, IsThatOfTheCallingThread) {
