@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <limits>
 #include <random>
 #include <set>
@@ -186,6 +187,59 @@ TEST(AssignCoresTest, InstancesShareWhatTheirOperatorHas) {
   EXPECT_THAT(assigned(four_cores, operators, throughput), ElementsAre("0-3 x2!"));
   EXPECT_THAT(assigned(four_cores, operators, latency), ElementsAre("0-3 x4"));
   EXPECT_THAT(assigned(one_core, operators, throughput), ElementsAre("0 x1"));
+}
+
+// Each machine, both objectives, with cores to oneself and shared.
+TEST(AssignCoresTest, OneCoreHasNothingToGiveToOneselfButToTheOnlyOne) {
+  for (const Objective objective : {latency, throughput}) {
+    EXPECT_THAT(assigned(one_core, {op("a", 1, 1)}, objective), ElementsAre("0 x1!"));
+    EXPECT_THAT(assigned(one_core, {op("a", 1, CpuSet{0})}, objective), ElementsAre("0 x1!"));
+    EXPECT_THAT(assigned(one_core, {op("a", 1, 1), op("b", 1, 1)}, objective),
+                ElementsAre("0 x1", "0 x1"));
+    EXPECT_THAT(assigned(one_core, {op("a", 1, CpuSet{0}), op("b", 1)}, objective),
+                ElementsAre("0 x1", "0 x1"));
+  }
+}
+
+TEST(AssignCoresTest, TwoSocketsExclusiveAndShared) {
+  const std::string node_0 = "0,2,4,6,8,10,12,14,16,18,20,22,24,26,28,30";
+  const std::string node_1 = "32,34,36,38,40,42,44,46,48,50,52,54,56,58,60,62";
+  // A socket to oneself; the others share the other one, or have half of it each.
+  EXPECT_THAT(assigned(two_sockets, {op("a", 1, 16), op("b", 1), op("c", 1)}, latency),
+              ElementsAre(node_0 + " x16!", node_1 + " x16", node_1 + " x16"));
+  EXPECT_THAT(
+      assigned(two_sockets, {op("a", 1, 16), op("b", 1), op("c", 1)}, throughput),
+      ElementsAre(node_0 + " x16!", "32,34,36,38,40,42,44,46 x8!", "48,50,52,54,56,58,60,62 x8!"));
+  // Both threads of a core by a list: nobody else gets a part of that core.
+  EXPECT_THAT(assigned(two_sockets, {op("a", 1, CpuSet{0, 1}), op("b", 1, 31)}, latency),
+              ElementsAre("0-1 x1!", testing::StartsWith("2,4,6,")));
+  // More than there is is shared.
+  EXPECT_THAT(assigned(two_sockets, {op("a", 1, 32), op("b", 1, 1)}, throughput),
+              ElementsAre(testing::EndsWith(" x32"), "0 x1"));
+  // More operators than cores: the cheap ones share both threads of a core.
+  std::vector<CoreDemand> many(33, op("many", 1));
+  many[0].cost = 100;
+  const auto packed = assigned(two_sockets, many, throughput);
+  EXPECT_EQ(packed[0], "0 x1!");
+  EXPECT_EQ(std::count(packed.begin(), packed.end(), "2-3 x1"), 2);
+}
+
+TEST(AssignCoresTest, EightNodesExclusiveAndShared) {
+  // Latency: what nobody asks for is shared across nodes; a request stays within one.
+  EXPECT_THAT(assigned(eight_nodes, {op("a", 1, 4), op("b", 1), op("c", 1)}, latency),
+              ElementsAre("0-3 x4!", "4-31 x28", "4-31 x28"));
+  EXPECT_THAT(assigned(eight_nodes, {op("a", 1), op("b", 1)}, latency),
+              ElementsAre("0-31 x32", "0-31 x32"));
+  // Throughput: a node each.
+  EXPECT_THAT(assigned(eight_nodes, std::vector<CoreDemand>(8, op("even", 1)), throughput),
+              ElementsAre("0-3 x4!", "4-7 x4!", "8-11 x4!", "12-15 x4!", "16-19 x4!", "20-23 x4!",
+                          "24-27 x4!", "28-31 x4!"));
+  EXPECT_THAT(assigned(eight_nodes, {op("a", 1, CpuSet{2, 3}), op("b", 3), op("c", 1)}, throughput),
+              ElementsAre("2-3 x2!", "0-1,4-23 x22!", "24-31 x8!"));
+  // Lists that overlap are shared.
+  EXPECT_THAT(
+      assigned(eight_nodes, {op("a", 1, CpuSet{0, 4}), op("b", 1, CpuSet{4, 8})}, throughput),
+      ElementsAre("0,4 x2", "4,8 x2"));
 }
 
 TEST(AssignCoresTest, NoOperatorsNoAssignments) {
