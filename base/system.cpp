@@ -56,6 +56,46 @@ bool still_named(const std::filesystem::path& path, const FileDescriptor& file) 
          named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
 }
 
+// Fields of /proc/PID/stat; times in clock ticks.
+struct ProcessStat {
+  std::uint64_t user_ticks = 0;    // field 14
+  std::uint64_t system_ticks = 0;  // field 15
+  std::uint64_t start_time = 0;    // field 22: after boot
+};
+
+Result<ProcessStat> stat_of(pid_t pid) {
+  const auto text = read_file(fmt::format("/proc/{}/stat", pid));
+  if (!text) return fail(ErrorCode::not_found, "no process has the pid {}", pid);
+  // The second field, the command in brackets, may hold anything, brackets and spaces too.
+  std::string_view rest = *text;
+  rest.remove_prefix(std::min(rest.size(), rest.rfind(')') + 1));
+  ProcessStat stat;
+  for (int field = 3; field <= 22; ++field) {
+    rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
+    const std::size_t length = std::min(rest.find(' '), rest.size());
+    std::uint64_t* value = field == 14   ? &stat.user_ticks
+                           : field == 15 ? &stat.system_ticks
+                           : field == 22 ? &stat.start_time
+                                         : nullptr;
+    if (value != nullptr &&
+        std::from_chars(rest.data(), rest.data() + length, *value).ec != std::errc{})
+      return fail(ErrorCode::system, "/proc/{}/stat: field {} is no number", pid, field);
+    rest.remove_prefix(length);
+  }
+  return stat;
+}
+
+// A line of /proc/PID/status, in bytes; 0 if it is not there (a zombie has no memory).
+std::uint64_t kilobytes(std::string_view status, std::string_view key) {
+  const auto found = status.find(key);
+  if (found == std::string_view::npos) return 0;
+  status.remove_prefix(found + key.size());
+  status.remove_prefix(std::min(status.find_first_not_of(" \t"), status.size()));
+  std::uint64_t value = 0;
+  std::from_chars(status.data(), status.data() + status.size(), value);
+  return value << 10;
+}
+
 }  // namespace
 
 int poll_timeout(Deadline deadline) {
@@ -90,21 +130,20 @@ std::uint64_t boot_id() {
 }
 
 Result<ProcessIdentity> identify(pid_t pid) {
-  const auto stat = read_file(fmt::format("/proc/{}/stat", pid));
-  if (!stat) return fail(ErrorCode::not_found, "no process has the pid {}", pid);
-  // The second field, the command in brackets, may hold anything, brackets and spaces too.
-  std::string_view rest = *stat;
-  rest.remove_prefix(std::min(rest.size(), rest.rfind(')') + 1));
-  for (int field = 3; field < 22; ++field) {  // `rest` begins with the third
-    const auto space = rest.find(' ', 1);
-    rest.remove_prefix(std::min(space, rest.size()));
-  }
-  if (rest.starts_with(' ')) rest.remove_prefix(1);
-  ProcessIdentity identity{pid, 0, boot_id()};
-  if (std::from_chars(rest.data(), rest.data() + rest.size(), identity.start_time).ec !=
-      std::errc{})
-    return fail(ErrorCode::system, "/proc/{}/stat: no start time in it", pid);
-  return identity;
+  OPSPLIT_TRY(const ProcessStat stat, stat_of(pid));
+  return ProcessIdentity{pid, stat.start_time, boot_id()};
+}
+
+Result<ProcessUsage> usage_of(const ProcessIdentity& process) {
+  const auto status = read_file(fmt::format("/proc/{}/status", process.pid));
+  // Last, so that its start time speaks for both.
+  const auto stat = stat_of(process.pid);
+  if (!status || !stat || stat->start_time != process.start_time)
+    return fail(ErrorCode::not_found, "process {} has ended", process.pid);
+  static const auto ticks_per_second = static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK));
+  return ProcessUsage{(stat->user_ticks + stat->system_ticks) * (1'000'000'000 / ticks_per_second),
+                      kilobytes(*status, "RssAnon:") + kilobytes(*status, "RssFile:"),
+                      kilobytes(*status, "RssShmem:")};
 }
 
 ProcessIdentity own_identity() {

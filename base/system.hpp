@@ -63,6 +63,16 @@ Result<FileDescriptor> open_pidfd(const ProcessIdentity& process);
 // Whether the process behind a pidfd has ended (zombies have); waits until the deadline at most.
 bool has_ended(const FileDescriptor& pidfd, Deadline deadline = Deadline::min());
 
+// What a process has used, as the kernel counts it. The pages of tmpfs, iceoryx's and /dev/shm's among
+// them, are shared; those of its libraries are in memory_bytes of every process that uses them.
+struct ProcessUsage {
+  std::uint64_t cpu_ns = 0;  // of all its threads, in the kernel and out of it; in steps of 10 ms
+  std::uint64_t memory_bytes = 0;  // resident: RssAnon + RssFile
+  std::uint64_t shared_bytes = 0;  // resident: RssShmem
+};
+// Of exactly this process; a zombie still has its time. Error not_found: it is gone.
+Result<ProcessUsage> usage_of(const ProcessIdentity& process);
+
 // Who holds the lock of a file, as the holder itself wrote into it.
 struct LockHolder {
   ProcessIdentity process;

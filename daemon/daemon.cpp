@@ -198,7 +198,9 @@ void Daemon::handle(ConnectionId id, const json& request) {
                            fmt::format("opsplitd is version {}, the caller is version {}: use one",
                                        OPSPLIT_VERSION, *version)});
   if (shutting_down_) return reply(id, Error{ErrorCode::unavailable, "opsplitd is shutting down"});
-  if (*op == "ps") return reply(id, ps());
+  if (*op == "ps")
+    return reply(id, ps(request.value("histograms", false) ? RunningDeployment::Detail::histograms
+                                                           : RunningDeployment::Detail::quantiles));
   if (*op == "up") return up(id, request);
   if (*op == "down") return down(id, request);
   if (*op == "attach_client") return attach_client(id, *name);
@@ -506,13 +508,14 @@ void Daemon::down(ConnectionId id, const json& request) {
   for (RunningDeployment* deployment : targets) stop(*deployment, one_less);
 }
 
-json Daemon::ps() const {
+json Daemon::ps(RunningDeployment::Detail detail) const {
   json result = {{"ok", true},
+                 {"time_ns", context_.futex.now_ns()},
                  {"pid", own_identity().pid},
                  {"broker", broker_.pid()},
                  {"deployments", json::array()}};
   for (const auto& [name, deployment] : deployments_)
-    result["deployments"].push_back(deployment->status());
+    result["deployments"].push_back(deployment->status(detail));
   for (const std::string& name : preparing_)
     result["deployments"].push_back({{"name", name}, {"phase", "planning"}});
   return result;

@@ -8,7 +8,8 @@
 //    "attach"?, "temporary"?}                                  -> its status; a temporary one is
 //                                                                 stopped when the connection ends
 //   {"op": "down", "deployment"?}                              once nothing of it is left
-//   {"op": "ps"}                                               -> all deployments, the broker
+//   {"op": "ps", "histograms"?}                                -> all deployments, the broker, the time;
+//                                                                 with all that was measured if true
 //   {"op": "attach_operator", "deployment": N, "operator": O,
 //    "iceoryx": V}                                             -> Attachment; from a process that we
 //                                                                 launched, or that attaches as O
@@ -58,6 +59,8 @@ class Daemon {
          ipc::MessageListener listener, Options options);
   ~Daemon();
 
+  // The reply to `ps`. On the event loop's thread.
+  [[nodiscard]] nlohmann::json ps(RunningDeployment::Detail detail) const;
   // Stops every deployment and the broker; then the event loop runs dry.
   void shut_down();
 
@@ -86,7 +89,6 @@ class Daemon {
                 Result<Planned> planned);
   void started(ConnectionId id, const std::string& name, bool temporary, const Result<>& result);
   void down(ConnectionId id, const nlohmann::json& request);
-  [[nodiscard]] nlohmann::json ps() const;
   void set(ConnectionId id, RunningDeployment& deployment, const nlohmann::json& request);
   void attach_client(ConnectionId id, const std::string& deployment);
 

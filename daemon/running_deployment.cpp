@@ -39,6 +39,24 @@ std::string last_words(const std::filesystem::path& log) {
   return last;
 }
 
+// NAME_p50_ns and NAME_p99_ns, null where nothing was recorded; NAME_histogram.
+void add_durations(json& status, const std::string& name, const ipc::Histogram& histogram,
+                   RunningDeployment::Detail detail) {
+  const auto quantile = [&](double q) {
+    const auto ns = histogram.quantile_ns(q);
+    return ns ? json(*ns) : json();
+  };
+  status[name + "_p50_ns"] = quantile(0.5);
+  status[name + "_p99_ns"] = quantile(0.99);
+  if (detail == RunningDeployment::Detail::quantiles) return;
+  json& sparse = status[name + "_histogram"] = json::array();
+  for (std::size_t bucket = 0; bucket < histogram.counts.size(); ++bucket) {
+    if (histogram.counts[bucket] == 0) continue;
+    sparse.push_back(bucket);
+    sparse.push_back(histogram.counts[bucket]);
+  }
+}
+
 }  // namespace
 
 struct RunningDeployment::RunningInstance {
@@ -50,8 +68,9 @@ struct RunningDeployment::RunningInstance {
   std::uint32_t seat;  // at its operator's doorbell, and its index among the instances
   Instance life;
   Process process;
-  bool attaches = false;  // somebody else starts it
-  bool running = false;   // `process` has not been reaped
+  bool attaches = false;             // somebody else starts it
+  bool running = false;              // `process` has not been reaped
+  mutable std::uint64_t cpu_ns = 0;  // of `process`, when we looked last
   LaunchNumber launch = 0;
   CpuSet withheld;  // of the CPUs assigned to it: the kernel did not give them
   std::filesystem::path log;
@@ -120,6 +139,8 @@ Result<> RunningDeployment::begin_epoch(std::uint64_t epoch) {
   std::error_code error;
   std::filesystem::create_directories(context_.log_folder / name(), error);
   if (error) return fail_errno(error.value(), "{}", (context_.log_folder / name()).string());
+  for (const RunningInstance& instance : instances_)
+    past_[{instance.op, instance.seat}].restarts += instance.life.restarts();
   instances_.clear();
   for (std::uint32_t op = 0; op < planned_.plan.operators.size(); ++op) {
     const std::string& op_name = planned_.plan.operators[op].name;
@@ -161,6 +182,10 @@ void RunningDeployment::register_participant(LaunchNumber launch, const ProcessI
   record.cores_version.store(0);
   record.cores_followed.store(0);
   record.threads.store(0);
+  record.wait_ns.store(0);
+  ipc::Durations& durations = board_->durations(launch);
+  for (auto* histogram : {&durations.run, &durations.wait})
+    for (auto& count : histogram->counts) count.store(0, std::memory_order_relaxed);
   record.launch.store(launch);
 }
 
@@ -230,6 +255,7 @@ Result<> RunningDeployment::adopt(pid_t pid, std::string_view op) {
 // Of a process that has just been launched or adopted.
 void RunningDeployment::supervise(RunningInstance& instance) {
   instance.running = true;
+  instance.cpu_ns = 0;
   // On the board before its first claim.
   register_participant(instance.launch, instance.process.identity, instance.seat,
                        ipc::Mode::loading);
@@ -376,6 +402,7 @@ Result<> RunningDeployment::operator_ready(pid_t pid) {
 void RunningDeployment::on_death(RunningInstance& instance) {
   instance.death.reset();
   instance.timer.cancel();
+  remember(instance);
   instance.last_end = context_.launcher.reap(instance.process);
   instance.running = false;
   const std::string words = last_words(instance.log);
@@ -467,6 +494,11 @@ void RunningDeployment::finish_stop_if_done() {
 void RunningDeployment::end_epoch() {
   tick_.cancel();
   if (handover_) handover_->end_epoch();
+  if (board_) {
+    past_requests_ = requests_done();
+    for (const auto& [launch, client] : clients_)
+      past_clients_.add(ipc::Counters::copy_of(*board_, launch));
+  }
   clients_.clear();
   if (board_) ipc::Board::remove(ipc::board_name(name(), epoch_));
   handover_.reset();
@@ -501,6 +533,7 @@ void RunningDeployment::on_client_death(LaunchNumber launch) {
   if (given_back.slots != 0)
     spdlog::info("{}: a client (pid {}) died with {} requests in flight", name(),
                  clients_.at(launch).identity.pid, given_back.slots);
+  past_clients_.add(ipc::Counters::copy_of(*board_, launch));
   release_participant(launch);
   clients_.erase(launch);
 }
@@ -517,6 +550,7 @@ void RunningDeployment::tick() {
     const auto& [launch, entry] = client;
     if (entry.connected || std::find(holders.begin(), holders.end(), launch) != holders.end())
       return false;
+    past_clients_.add(ipc::Counters::copy_of(*board_, launch));
     release_participant(launch);
     return true;
   });
@@ -575,8 +609,30 @@ std::string RunningDeployment::degraded(const RunningInstance& instance) const {
   return text;
 }
 
-json RunningDeployment::status() const {
+// What a process that has just died leaves; before it is reaped, and its record released.
+void RunningDeployment::remember(const RunningInstance& instance) {
+  Past& past = past_[{instance.op, instance.seat}];
+  past.counters.add(ipc::Counters::copy_of(*board_, instance.launch));
+  // Somebody else's child may be gone already: then what we saw last counts.
+  if (const auto usage = usage_of(instance.process.identity)) instance.cpu_ns = usage->cpu_ns;
+  past.cpu_ns += std::exchange(instance.cpu_ns, 0);
+}
+
+// Slots that were given back, whatever their requests came to: a generation each.
+std::uint64_t RunningDeployment::requests_done() const {
+  std::uint64_t done = past_requests_;
+  for (std::uint32_t slot = 0; board_ && slot < board_->layout().depth; ++slot) {
+    const auto word = ipc::SlotWord::unpack(board_->slot(slot).word.load());
+    done += std::max(word.generation, 1u) - 1;  // the first is 1
+  }
+  return done;
+}
+
+json RunningDeployment::status(Detail detail) const {
   static constexpr std::array phases{"planned", "starting", "ready", "stopping", "stopped"};
+  ipc::Counters clients = past_clients_;
+  for (const auto& [launch, client] : clients_)
+    clients.add(ipc::Counters::copy_of(*board_, launch));
   json result = {{"name", name()},
                  {"model", planned_.plan.model},
                  {"split", planned_.plan.split},
@@ -584,34 +640,63 @@ json RunningDeployment::status() const {
                  {"epoch", epoch_},
                  {"depth", planned_.deployment.depth},
                  {"in_use", handover_ ? handover_->slots_in_use() : 0},
+                 {"requests_done", requests_done()},
+                 {"requests_answered", clients.tasks_done},
+                 {"request_ns", clients.busy_ns},
                  {"clients", clients_.size()},
                  {"arena_bytes", planned_.arena_bytes},
                  {"instances", json::array()}};
-  for (const RunningInstance& instance : instances_) {
-    const PlannedOperator& op = planned_.plan.operators[instance.op];
-    const CoreAssignment& cores = planned_.cores[instance.op];
-    json entry = {{"operator", op.name},
-                  {"instance", instance.seat},
-                  {"tasks", op.tasks.size()},
-                  {"pid", instance.running ? instance.process.identity.pid : 0},
-                  {"state", to_string(instance.life.state())},
-                  {"cores", to_string(cores.cpus)},
-                  {"threads", cores.threads},
-                  {"restarts", instance.life.restarts()},
-                  {"last_end", instance.last_end},
-                  {"log", instance.attaches ? "" : instance.log.string()}};
-    if (board_ && instance.running) {
-      const ipc::Participant& record = board_->participant(instance.launch);
-      entry["tasks_done"] = record.tasks_done.load();
-      entry["busy_ns"] = record.busy_ns.load();
-      entry["bytes_copied"] = record.bytes_copied.load();
-      if (const std::uint32_t threads = record.threads.load(); threads != 0)
-        entry["threads"] = threads;
-      entry["changing"] = !follows_cores(instance);
-      entry["degraded"] = degraded(instance);
-    }
-    result["instances"].push_back(std::move(entry));
+  add_durations(result, "request", clients.run, detail);
+  for (const RunningInstance& instance : instances_)
+    result["instances"].push_back(status(instance, detail));
+  return result;
+}
+
+json RunningDeployment::status(const RunningInstance& instance, Detail detail) const {
+  const PlannedOperator& op = planned_.plan.operators[instance.op];
+  const CoreAssignment& cores = planned_.cores[instance.op];
+  const auto found = past_.find({instance.op, instance.seat});
+  Past sum = found == past_.end() ? Past{} : found->second;
+  ProcessUsage usage;
+  std::uint32_t in_flight = 0;
+  if (board_ && instance.running) {
+    sum.counters.add(ipc::Counters::copy_of(*board_, instance.launch));
+    usage = usage_of(instance.process.identity).value_or(usage);
+    instance.cpu_ns = std::max(instance.cpu_ns, usage.cpu_ns);
+    sum.cpu_ns += instance.cpu_ns;
+    for (std::uint32_t slot = 0; slot < board_->layout().depth; ++slot)
+      for (const std::int32_t task : op.tasks) {
+        const auto word =
+            ipc::TaskWord::unpack(board_->task(slot, static_cast<std::uint32_t>(task)).word.load());
+        in_flight += word.state == ipc::TaskState::claimed && word.holder == instance.launch;
+      }
   }
+  json result = {{"operator", op.name},
+                 {"instance", instance.seat},
+                 {"tasks", op.tasks.size()},
+                 {"pid", instance.running ? instance.process.identity.pid : 0},
+                 {"state", to_string(instance.life.state())},
+                 {"cores", to_string(cores.cpus)},
+                 {"threads", cores.threads},
+                 {"restarts", sum.restarts + instance.life.restarts()},
+                 {"last_end", instance.last_end},
+                 {"log", instance.attaches ? "" : instance.log.string()},
+                 {"in_flight", in_flight},
+                 {"tasks_done", sum.counters.tasks_done},
+                 {"busy_ns", sum.counters.busy_ns},
+                 {"wait_ns", sum.counters.wait_ns},
+                 {"bytes_copied", sum.counters.bytes_copied},
+                 {"cpu_ns", sum.cpu_ns},
+                 {"memory_bytes", usage.memory_bytes},
+                 {"shared_bytes", usage.shared_bytes}};
+  if (board_ && instance.running) {
+    if (const auto threads = board_->participant(instance.launch).threads.load(); threads != 0)
+      result["threads"] = threads;
+    result["changing"] = !follows_cores(instance);
+    result["degraded"] = degraded(instance);
+  }
+  add_durations(result, "run", sum.counters.run, detail);
+  add_durations(result, "wait", sum.counters.wait, detail);
   return result;
 }
 

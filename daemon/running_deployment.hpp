@@ -20,6 +20,7 @@
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/events.hpp"
@@ -27,6 +28,7 @@
 #include "daemon/launcher.hpp"
 #include "daemon/preparation.hpp"
 #include "ipc/board.hpp"
+#include "ipc/counters.hpp"
 #include "ipc/futex.hpp"
 #include "ipc/handover.hpp"
 #include "ipc/session.hpp"
@@ -84,7 +86,10 @@ class RunningDeployment {
   [[nodiscard]] const std::string& name() const { return planned_.deployment.name; }
   [[nodiscard]] std::uint64_t epoch() const { return epoch_; }
   [[nodiscard]] std::uint64_t arena_bytes() const { return planned_.arena_bytes; }
-  [[nodiscard]] nlohmann::json status() const;
+  // For `ps`: names, states, and figures that only grow while the deployment lasts, restarts and
+  // epochs included. With histograms also those behind the quantiles: [bucket, count, ...].
+  enum class Detail { quantiles, histograms };
+  [[nodiscard]] nlohmann::json status(Detail detail = Detail::quantiles) const;
 
  private:
   struct RunningInstance;
@@ -114,6 +119,16 @@ class RunningDeployment {
   RunningInstance* find(pid_t pid);
   [[nodiscard]] std::string describe(const RunningInstance& instance) const;
   void end_epoch();
+  void remember(const RunningInstance& instance);
+  [[nodiscard]] std::uint64_t requests_done() const;
+  [[nodiscard]] nlohmann::json status(const RunningInstance& instance, Detail detail) const;
+
+  // What the processes of one operator and seat have used and counted.
+  struct Past {
+    ipc::Counters counters;
+    std::uint64_t cpu_ns = 0;
+    int restarts = 0;  // in earlier epochs
+  };
 
   Context& context_;
   Planned planned_;
@@ -126,6 +141,10 @@ class RunningDeployment {
   ipc::LaunchNumber own_launch_ = 0;  // ours, to fail the tasks of failed operators with
   std::list<RunningInstance> instances_;
   std::map<ipc::LaunchNumber, AttachedClient> clients_;
+  std::map<std::pair<std::uint32_t, std::uint32_t>, Past>
+      past_;  // of the dead, by operator and seat
+  ipc::Counters past_clients_;
+  std::uint64_t past_requests_ = 0;  // of earlier epochs
   std::function<void(Result<>)> started_;
   std::function<void()> stopped_;
   Timer tick_;

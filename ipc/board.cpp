@@ -53,7 +53,8 @@ Result<BoardLayout> BoardLayout::of(const Plan& plan, std::uint32_t depth,
       fits &&
       append(end, std::uint64_t{depth} * layout.tasks, sizeof(TaskRecord), layout.task_records) &&
       append(end, std::uint64_t{depth} * layout.tensors, sizeof(SharedHeader), layout.headers) &&
-      append(end, participants, sizeof(Participant), layout.participant_records);
+      append(end, participants, sizeof(Participant), layout.participant_records) &&
+      append(end, participants, sizeof(Durations), layout.durations);
   if (!fits) return fail(ErrorCode::limit_exceeded, "the board's size overflows");
   layout.total_bytes = end;
   return layout;

@@ -8,6 +8,7 @@
 //                TaskRecord    [slot][task]
 //                SharedHeader  [slot][tensor]
 //                Participant   [participants]                 record of launch number L: L % participants
+//                Durations     [participants]                 likewise
 //
 // Each array starts on a cache line of its own, and so does each operator's part of the hints.
 // Nobody reads the sizes from the board: every party computes them from its own copy of the plan
@@ -15,13 +16,17 @@
 //
 // Who may write what:
 //   SlotRecord.word, TaskRecord.word   whoever the protocol allows, by compare-and-swap only
-//   SlotRecord.ticket                  the client that holds the slot in `filling`
+//   the rest of a SlotRecord           the client that holds the slot in `filling`
 //   the rest of a TaskRecord, and the headers of the task's outputs
 //                                      the holder of the claim; once it is dead, the supervisor
 //   headers of the graph's inputs      the client that holds the slot in `filling`
 //   hints, doorbells                   anyone: they save time, nothing depends on them
-//   Participant                        identity, mode, cores_version: the supervisor; the counters,
+//   Participant, Durations             identity, mode, cores_version: the supervisor; the counters,
 //                                      and which cores it runs on: the participant itself
+//
+// Counters are by launch number and not by operator and seat, of which there may be 64 x 1000: nobody
+// writes where a predecessor may still be read, and the supervisor adds up what each life of an
+// instance has counted. They only grow while the launch number is in use.
 #pragma once
 
 #include <array>
@@ -36,6 +41,7 @@
 
 #include "base/error.hpp"
 #include "base/plan.hpp"
+#include "ipc/histogram.hpp"
 #include "ipc/tensor_header.hpp"
 
 namespace opsplit::ipc {
@@ -115,7 +121,8 @@ static_assert(sizeof(BoardHeader) == 256);
 
 struct alignas(64) SlotRecord {
   std::atomic<std::uint64_t> word;
-  std::atomic<std::uint64_t> ticket;  // requests are served in the order of their tickets
+  std::atomic<std::uint64_t> ticket;        // requests are served in the order of their tickets
+  std::atomic<std::uint64_t> submitted_ns;  // CLOCK_MONOTONIC
 };
 static_assert(sizeof(SlotRecord) == 64);
 
@@ -155,9 +162,10 @@ struct alignas(64) Participant {
   std::atomic<std::uint32_t> bell;          // futex of a client: bumped when an answer may be there
   std::atomic<std::uint32_t> bell_waiters;  // its threads that sleep there
   std::atomic<std::uint32_t> cores_version;
-  alignas(64) std::atomic<std::uint64_t> tasks_done;
-  std::atomic<std::uint64_t> busy_ns;
+  alignas(64) std::atomic<std::uint64_t> tasks_done;  // of a client: requests answered
+  std::atomic<std::uint64_t> busy_ns;                 // sum of Durations::run
   std::atomic<std::uint64_t> bytes_copied;
+  std::atomic<std::uint64_t> wait_ns;  // sum of Durations::wait
   std::atomic<std::uint32_t> cores_followed;
   std::atomic<std::uint32_t> threads;  // 0: not said yet
 };
@@ -165,7 +173,18 @@ static_assert(sizeof(Participant) == 128);
 // Beside `mode`, which every claim reads.
 static_assert(offsetof(Participant, mode) == 32 && offsetof(Participant, cores_version) == 48);
 static_assert(offsetof(Participant, tasks_done) == 64);
-static_assert(offsetof(Participant, cores_followed) == 88);
+static_assert(offsetof(Participant, cores_followed) == 96);
+
+// Only where WorkerOptions::measure is on. Tasks with a failed input are not run, and not in here.
+struct Durations {
+  // From claim to commit. Of a client: from the submit of an answered request to the last commit
+  // that feeds the answer.
+  SharedHistogram run;
+  // Until the claim, from the last commit that made the task runnable; where it reads nothing but the
+  // client's tensors, from the submit. A task whose holder died waited for that, too.
+  SharedHistogram wait;
+};
+static_assert(sizeof(Durations) == 2048);
 
 // Where things lie, computed from the plan.
 struct BoardLayout {
@@ -177,7 +196,8 @@ struct BoardLayout {
   std::uint32_t operators = 0;
   std::uint32_t participants = 0;
   std::uint64_t plan_digest = 0;
-  std::uint64_t slots = 0, doorbells = 0, task_records = 0, headers = 0, participant_records = 0;
+  std::uint64_t slots = 0, doorbells = 0, task_records = 0, headers = 0, participant_records = 0,
+                durations = 0;
   std::vector<std::uint64_t> hints;       // offset, per operator
   std::vector<std::uint32_t> hint_words;  // per operator and slot
   std::uint64_t total_bytes = 0;
@@ -224,6 +244,9 @@ class Board {
   }
   [[nodiscard]] Participant& participant(LaunchNumber launch) const {
     return at<Participant>(layout_.participant_records)[launch % layout_.participants];
+  }
+  [[nodiscard]] Durations& durations(LaunchNumber launch) const {
+    return at<Durations>(layout_.durations)[launch % layout_.participants];
   }
 
  private:

@@ -1,6 +1,7 @@
 #include "ipc/client.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "ipc/message_socket.hpp"
 
@@ -42,6 +43,7 @@ Request& Request::operator=(Request&& other) noexcept {
     session_ = std::move(other.session_);
     hold_ = other.hold_;
     in_flight_ = std::move(other.in_flight_);
+    counted_ = other.counted_;
   }
   return *this;
 }
@@ -103,7 +105,20 @@ Result<> Request::wait(nanoseconds timeout) {
                 session_->plan().operators[static_cast<std::size_t>(planned.op)].name, planned.name,
                 handover.failure(hold_.slot, *task));
   }
+  count();
   return {};
+}
+
+// For `ps`. Requests of other threads count in the same words, unlike those of an instance.
+void Request::count() {
+  if (std::exchange(counted_, true) || !session_->attachment().worker.measure) return;
+  const LaunchNumber launch = session_->attachment().launch;
+  const std::uint64_t ns = session_->handover().duration_ns(hold_);
+  Participant& self = session_->board().participant(launch);
+  self.tasks_done.fetch_add(1, std::memory_order_relaxed);
+  self.busy_ns.fetch_add(ns, std::memory_order_relaxed);
+  session_->board().durations(launch).run.counts[bucket_of(ns)].fetch_add(
+      1, std::memory_order_relaxed);
 }
 
 Result<std::span<const std::byte>> Request::output(std::size_t index) const {

@@ -63,10 +63,12 @@ class Request {
   Request(std::shared_ptr<Session> session, SlotHold hold,
           std::shared_ptr<std::atomic<std::uint32_t>> in_flight);
   void give_back();
+  void count();
 
   std::shared_ptr<Session> session_;  // null: moved from
   SlotHold hold_;
   std::shared_ptr<std::atomic<std::uint32_t>> in_flight_;
+  bool counted_ = false;  // as answered
 };
 
 // Thread safe.

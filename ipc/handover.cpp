@@ -179,6 +179,16 @@ bool Handover::commit(const Claim& claim, LaunchNumber launch, TaskState outcome
   return true;
 }
 
+std::uint64_t Handover::runnable_since_ns(const Claim& claim) const {
+  const Indices commits = producers(routes_[claim.task]);
+  if (commits.empty()) return board_.slot(claim.slot).submitted_ns.load(std::memory_order_relaxed);
+  std::uint64_t latest = 0;
+  for (const Index producer : commits)
+    latest = std::max(
+        latest, board_.task(claim.slot, producer).finished_ns.load(std::memory_order_relaxed));
+  return latest;
+}
+
 void Handover::hint(std::uint32_t slot, std::uint32_t task) {
   const Route& route = routes_[task];
   const Hints& hints = hints_[route.op];
@@ -224,6 +234,7 @@ bool Handover::submit(SlotHold hold, LaunchNumber launch) {
   SlotRecord& record = board_.slot(hold.slot);
   record.ticket.store(board_.header().next_ticket.fetch_add(1, std::memory_order_relaxed),
                       std::memory_order_relaxed);
+  record.submitted_ns.store(futex_.now_ns(), std::memory_order_relaxed);
   if (!swap(record.word, SlotWord{hold.generation, SlotState::filling, launch},
             SlotWord{hold.generation, SlotState::running, launch}))
     return false;
@@ -246,6 +257,14 @@ std::optional<std::uint32_t> Handover::failed_task(SlotHold hold) const {
     if (word.generation == hold.generation && word.state == TaskState::failed) return task;
   }
   return std::nullopt;
+}
+
+std::uint64_t Handover::duration_ns(SlotHold hold) const {
+  std::uint64_t end = 0;
+  for (const std::uint32_t task : client_feeding_tasks_)
+    end = std::max(end, board_.task(hold.slot, task).finished_ns.load(std::memory_order_relaxed));
+  const auto begin = board_.slot(hold.slot).submitted_ns.load(std::memory_order_relaxed);
+  return end > begin ? end - begin : 0;
 }
 
 bool Handover::close(SlotHold hold, LaunchNumber launch) {

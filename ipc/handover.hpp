@@ -86,6 +86,9 @@ class Handover {
   // Commits and lets the consumers know. Headers and payload must have been written. False: the word
   // was no longer ours, which a living holder never sees unless somebody broke the rules.
   bool commit(const Claim& claim, LaunchNumber launch, TaskState outcome);
+  // When the claimed task became runnable, as those whose commits or submit made it so have written;
+  // 0 if they took no times.
+  [[nodiscard]] std::uint64_t runnable_since_ns(const Claim& claim) const;
   // Wakes one sleeping instance of each operator that reads this task's outputs, without work, so
   // that it is awake when the commit comes.
   void ring_ahead(std::uint32_t task);
@@ -101,6 +104,8 @@ class Handover {
   // After finished(): the task that failed first on the way to a failed output; nullopt if all is
   // well. Its TaskRecord::failure says why.
   [[nodiscard]] std::optional<std::uint32_t> failed_task(SlotHold hold) const;
+  // After finished(), if nothing failed: from the submit to the last commit that feeds the client.
+  [[nodiscard]] std::uint64_t duration_ns(SlotHold hold) const;
   // Starts the close and goes on with it as far as it can. True if the slot is free already.
   bool close(SlotHold hold, LaunchNumber launch);
 

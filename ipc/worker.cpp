@@ -14,11 +14,15 @@ Worker::Worker(Handover& handover, std::uint32_t op, LaunchNumber launch, std::u
       launch_(launch),
       seat_(seat),
       options_(options),
-      self_(handover.board().participant(launch)) {}
+      self_(handover.board().participant(launch)),
+      durations_(handover.board().durations(launch)) {}
 
 std::optional<Claim> Worker::started(std::optional<Claim> claim) {
   if (claim) {
-    if (options_.measure) claimed_at_ns_ = handover_.futex().now_ns();
+    if (options_.measure) {
+      claimed_at_ns_ = handover_.futex().now_ns();
+      runnable_at_ns_ = handover_.runnable_since_ns(*claim);  // their words have just been read
+    }
     deadline_ns_ = first_deadline_ns;
   }
   return claim;
@@ -79,13 +83,25 @@ bool Worker::commit(const Claim& claim, TaskState outcome, std::uint64_t bytes_c
     const std::uint64_t now = handover_.futex().now_ns();
     record.started_ns.store(claimed_at_ns_, std::memory_order_relaxed);
     record.finished_ns.store(now, std::memory_order_relaxed);
-    add(self_.busy_ns, now - claimed_at_ns_);
     committed_at_ns_ = now;
   }
   record.bytes_copied.store(bytes_copied, std::memory_order_relaxed);
   add(self_.tasks_done, 1);
   add(self_.bytes_copied, bytes_copied);
-  return handover_.commit(claim, launch_, outcome);
+  const bool committed = handover_.commit(claim, launch_, outcome);
+  // After the commit, so that the next operator need not wait for it.
+  if (options_.measure && !claim.input_failed) {
+    const std::uint64_t run = committed_at_ns_ - claimed_at_ns_;
+    // What others wrote may be missing, or later than now.
+    const std::uint64_t wait = runnable_at_ns_ != 0 && runnable_at_ns_ < claimed_at_ns_
+                                   ? claimed_at_ns_ - runnable_at_ns_
+                                   : 0;
+    add(self_.busy_ns, run);
+    add(self_.wait_ns, wait);
+    durations_.run.record(run);
+    durations_.wait.record(wait);
+  }
+  return committed;
 }
 
 }  // namespace opsplit::ipc

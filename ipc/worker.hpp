@@ -53,8 +53,10 @@ class Worker {
   std::uint32_t seat_;
   WorkerOptions options_;
   Participant& self_;
+  Durations& durations_;
   std::uint64_t deadline_ns_ = first_deadline_ns;
   std::uint64_t claimed_at_ns_ = 0;
+  std::uint64_t runnable_at_ns_ = 0;   // the claimed task
   std::uint64_t committed_at_ns_ = 0;  // 0: not since the clock was last needed
 };
 

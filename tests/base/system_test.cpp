@@ -3,10 +3,12 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -91,6 +93,44 @@ TEST(ProcessIdentity, HoldsTheTimeOfItsStart) {
   ASSERT_TRUE(identity);
   EXPECT_GE(identity->start_time, before);
   EXPECT_LE(identity->start_time, now_in_ticks());
+}
+
+TEST(ProcessUsage, CountsTimePrivateAndSharedMemory) {
+  constexpr std::size_t bytes = 16 << 20;
+  const auto before = usage_of(own_identity());
+  ASSERT_TRUE(before);
+  const auto touch = [](int flags) {
+    void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+    std::memset(memory, 1, bytes);
+    return memory;
+  };
+  void* of_its_own = touch(MAP_PRIVATE);
+  void* shared = touch(MAP_SHARED);
+  while (std::clock() < CLOCKS_PER_SEC / 20) continue;  // 50 ms of work
+  const auto after = usage_of(own_identity());
+  ::munmap(of_its_own, bytes);
+  ::munmap(shared, bytes);
+  ASSERT_TRUE(after);
+  // The kernel's counts lag behind by some pages per thread.
+  EXPECT_GE(after->memory_bytes, before->memory_bytes + bytes / 2);
+  EXPECT_LE(after->memory_bytes, before->memory_bytes + bytes + bytes / 2);
+  EXPECT_GE(after->shared_bytes, before->shared_bytes + bytes / 2);
+  EXPECT_GE(after->cpu_ns, 20'000'000u);
+}
+
+TEST(ProcessUsage, IsOfExactlyThisProcess) {
+  Child child;
+  ProcessIdentity identity = identify(child.pid).value();
+  EXPECT_TRUE(usage_of(identity));
+  ::kill(child.pid, SIGKILL);
+  siginfo_t info{};
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child.pid), &info, WEXITED | WNOWAIT), 0);
+  EXPECT_TRUE(usage_of(identity)) << "a zombie";
+  ++identity.start_time;
+  EXPECT_EQ(usage_of(identity).error().code, ErrorCode::not_found);
+  --identity.start_time;
+  child.end();
+  EXPECT_EQ(usage_of(identity).error().code, ErrorCode::not_found);
 }
 
 TEST(ProcessIdentity, IsReadPastAHostileName) {

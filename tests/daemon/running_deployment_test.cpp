@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <fstream>
 #include <functional>
 #include <map>
@@ -194,6 +195,85 @@ TEST_F(RunningDeploymentTest, ADeathLaterIsFollowedByARestartUnderANewLaunchNumb
   EXPECT_EQ(attachment->seat, 0u);
   EXPECT_EQ(deployment->status()["instances"][0]["restarts"], 1);
   EXPECT_EQ(deployment->phase(), Phase::ready);
+}
+
+TEST_F(RunningDeploymentTest, FiguresOnlyGrowThroughRestartsAndEpochs) {
+  start();
+  const auto attachment = deployment->attach_operator(launcher.all[0].pid, "").value();
+  for (auto& instance : launcher.all) make_ready(instance);
+  const auto board_of = [&](std::uint64_t of_epoch) {
+    const auto layout =
+        ipc::BoardLayout::of(plan, attachment.depth, attachment.participants).value();
+    return ipc::Board::open(ipc::board_name(name, of_epoch), layout, of_epoch).value();
+  };
+  const auto count = [](const ipc::Board& board, ipc::LaunchNumber launch) {
+    ipc::Participant& record = board.participant(launch);
+    ++record.tasks_done;
+    record.busy_ns += 1000;
+    record.bytes_copied += 7;
+    board.durations(launch).run.record(1000);
+  };
+  const auto expect_counted = [&](std::uint64_t times) {
+    const auto status = deployment->status(RunningDeployment::Detail::histograms);
+    const auto& entry = status["instances"][0];
+    EXPECT_EQ(entry["tasks_done"], times);
+    EXPECT_EQ(entry["busy_ns"], times * 1000);
+    EXPECT_EQ(entry["bytes_copied"], times * 7);
+    EXPECT_EQ(entry["run_histogram"], (nlohmann::json{ipc::bucket_of(1000), times}));
+    EXPECT_NEAR(entry["run_p50_ns"].get<double>(), 1000, 125);
+    EXPECT_EQ(entry["wait_p50_ns"], nullptr);
+    EXPECT_EQ(status["instances"][1]["tasks_done"], 0);
+  };
+  std::optional<ipc::Board> board = board_of(epoch);
+  count(*board, attachment.launch);
+  expect_counted(1);
+  FakeLauncher::die(launcher.all[0]);
+  ASSERT_TRUE(until([&] { return launcher.all.size() == 3; }));
+  expect_counted(1);
+  const auto successor = deployment->attach_operator(launcher.all[2].pid, "").value().launch;
+  count(*board, successor);
+  expect_counted(2);
+
+  // Requests: a slot given back is one, answered or not.
+  const auto client = deployment->attach_client(own_identity()).value().launch;
+  ipc::Handover handover(*board, plan, futex);
+  const auto hold = handover.take_slot(client);
+  ASSERT_TRUE(hold && handover.close(*hold, client));
+  count(*board, client);
+  const auto expect_requests = [&] {
+    EXPECT_EQ(deployment->status()["requests_done"], 1);
+    EXPECT_EQ(deployment->status()["requests_answered"], 1);
+  };
+  expect_requests();
+
+  deployment->interrupt([] {});
+  for (std::size_t i = 1; i < 3; ++i) FakeLauncher::die(launcher.all[i]);
+  ASSERT_TRUE(until([&] { return deployment->phase() == Phase::stopped; }));
+  expect_counted(2);
+  expect_requests();
+  deployment->start(epoch + 1, [](const Result<>&) {});
+  board = board_of(epoch + 1);
+  count(*board, deployment->attach_operator(launcher.all[3].pid, "").value().launch);
+  expect_counted(3);
+  expect_requests();
+  EXPECT_EQ(deployment->status()["instances"][0]["restarts"], 1);
+}
+
+TEST_F(RunningDeploymentTest, WhateverAnOperatorWritesIsOnlyShown) {
+  start();
+  const auto attachment = deployment->attach_operator(launcher.all[0].pid, "").value();
+  const auto layout = ipc::BoardLayout::of(plan, attachment.depth, attachment.participants).value();
+  const ipc::Board board = ipc::Board::open(ipc::board_name(name, epoch), layout, epoch).value();
+  std::memset(static_cast<void*>(&board.durations(attachment.launch)), 0xff,
+              sizeof(ipc::Durations));
+  board.participant(attachment.launch).busy_ns = UINT64_MAX;
+  for (int life = 0; life < 2; ++life) {
+    const auto entry = deployment->status()["instances"][0];
+    EXPECT_EQ(entry["busy_ns"], UINT64_MAX);
+    EXPECT_TRUE(entry["run_p99_ns"].is_number());
+    if (life == 0) FakeLauncher::die(launcher.all[0]);
+    until([&] { return deployment->status()["instances"][0]["pid"] == 0; });
+  }
 }
 
 TEST_F(RunningDeploymentTest, RequestsOfAnOperatorThatIsGivenUpAreRefusedWithItsLastWords) {

@@ -34,7 +34,8 @@ TEST_F(BoardTest, NothingOverlapsAndEachArrayBeginsOnALineOfItsOwn) {
       {layout.hints[1], layout.depth * layout.hint_words[1] * sizeof(std::uint64_t)},
       {layout.task_records, layout.depth * layout.tasks * sizeof(TaskRecord)},
       {layout.headers, layout.depth * layout.tensors * sizeof(SharedHeader)},
-      {layout.participant_records, layout.participants * sizeof(Participant)}};
+      {layout.participant_records, layout.participants * sizeof(Participant)},
+      {layout.durations, layout.participants * sizeof(Durations)}};
   std::uint64_t end = 0;
   for (const auto& [offset, bytes] : arrays) {
     EXPECT_GE(offset, end);
@@ -42,6 +43,10 @@ TEST_F(BoardTest, NothingOverlapsAndEachArrayBeginsOnALineOfItsOwn) {
     end = offset + bytes;
   }
   EXPECT_GE(layout.total_bytes, end);
+}
+
+TEST_F(BoardTest, WithRoomForManyParticipantsItStaysSmall) {
+  EXPECT_LE(BoardLayout::of(plan, 8, default_participants)->total_bytes, 1'500'000u);
 }
 
 TEST_F(BoardTest, ImpossibleSizesAreRefused) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "ipc/counters.hpp"
 #include "tests/ipc/fixture.hpp"
 
 namespace opsplit::ipc {
@@ -99,6 +100,59 @@ TEST_F(WorkerTest, AfterARingWithoutWorkItSpinsForAWhile) {
   EXPECT_GE(futex.now, futex.woken + 50'000);
 }
 
+TEST_F(WorkerTest, CountsHowLongATaskWaitedAndRan) {
+  std::uint64_t& now = deployment.futex.now;
+  now = 1'000'000;
+  submit();
+  now += 100'000;
+  for (int task = 0; task < 2; ++task) {
+    const auto claim = a.next();  // the second one at the end of the first one
+    now += 10'000;
+    ASSERT_TRUE(a.commit(*claim, TaskState::done, 0));
+  }
+  now += 3'000'000;
+  const auto join = b.next();
+  now += 20'000;
+  ASSERT_TRUE(b.commit(*join, TaskState::done, 0));
+
+  Counters expected;
+  expected.tasks_done = 2;
+  expected.busy_ns = 2 * 10'000;
+  expected.wait_ns = 100'000 + 110'000;  // both since the submit
+  expected.run.counts[bucket_of(10'000)] = 2;
+  ++expected.wait.counts[bucket_of(100'000)];
+  ++expected.wait.counts[bucket_of(110'000)];
+  EXPECT_EQ(Counters::copy_of(deployment.board, first), expected);
+  Counters of_join;
+  of_join.tasks_done = 1;
+  of_join.busy_ns = 20'000;
+  of_join.wait_ns = 3'000'000;  // since the later one of its producers
+  of_join.run.counts[bucket_of(20'000)] = 1;
+  of_join.wait.counts[bucket_of(3'000'000)] = 1;
+  EXPECT_EQ(Counters::copy_of(deployment.board, second), of_join);
+  EXPECT_EQ(deployment.handover.duration_ns({0, 1}), 100'000u + 20'000 + 3'000'000 + 20'000);
+}
+
+TEST_F(WorkerTest, TimesThatOthersMadeUpDoNoHarm) {
+  submit();
+  deployment.board.slot(0).submitted_ns = UINT64_MAX;
+  const auto claim = a.next();
+  ASSERT_TRUE(claim && a.commit(*claim, TaskState::done, 0));
+  EXPECT_EQ(deployment.board.participant(first).wait_ns, 0u);
+  for (std::uint32_t task = 0; task < 3; ++task) deployment.board.task(0, task).finished_ns = 0;
+  EXPECT_EQ(deployment.handover.duration_ns({0, 1}), 0u);
+}
+
+TEST_F(WorkerTest, ThatDoesNotMeasureRecordsNoTimes) {
+  submit();
+  Worker quiet(deployment.handover, 0, first, 0, {.measure = false});
+  const auto claim = quiet.next();
+  ASSERT_TRUE(claim && quiet.commit(*claim, TaskState::done, 0));
+  Counters expected;
+  expected.tasks_done = 1;
+  EXPECT_EQ(Counters::copy_of(deployment.board, first), expected);
+}
+
 TEST_F(WorkerTest, AFailedInputIsNotRunButFailsInTurn) {
   const SlotHold hold = submit();
   const auto one = a.next();
@@ -115,6 +169,9 @@ TEST_F(WorkerTest, AFailedInputIsNotRunButFailsInTurn) {
   EXPECT_TRUE(deployment.handover.finished(hold));
   EXPECT_EQ(deployment.handover.failed_task(hold), one->task);
   EXPECT_EQ(deployment.handover.failure(hold.slot, one->task), "no more");
+  const Counters counters = Counters::copy_of(deployment.board, second);
+  EXPECT_EQ(counters.tasks_done, 1u);
+  EXPECT_EQ(counters.run.count(), 0u);
 }
 
 }  // namespace

@@ -62,6 +62,7 @@ TEST_F(KillOperators, NoAnswerIsLostDoubledOrWrong) {
   std::mt19937 random(20261);
   std::map<std::string, std::deque<std::chrono::steady_clock::time_point>> deaths;
   std::map<std::string, int> killed;
+  std::map<std::string, std::uint64_t> done_at_death;
   const auto id_of = [](const json& entry) {
     return fmt::format("{}.{}", entry["operator"].get<std::string>(), entry["instance"].get<int>());
   };
@@ -74,8 +75,8 @@ TEST_F(KillOperators, NoAnswerIsLostDoubledOrWrong) {
     for (const json& entry : digits["instances"]) {
       auto& times = deaths[id_of(entry)];
       while (!times.empty() && times.front() + window < now) times.pop_front();
-      if (entry["state"] == "ready" && entry["tasks_done"] > 50 && times.size() < most_deaths &&
-          entry["pid"] != last_pid)
+      if (entry["state"] == "ready" && entry["tasks_done"] > done_at_death[id_of(entry)] + 50 &&
+          times.size() < most_deaths && entry["pid"] != last_pid)
         found.push_back(entry);
     }
     return found;
@@ -87,6 +88,7 @@ TEST_F(KillOperators, NoAnswerIsLostDoubledOrWrong) {
     ::kill(last_pid = victim["pid"].get<pid_t>(), SIGKILL);
     deaths[id_of(victim)].push_back(std::chrono::steady_clock::now());
     ++killed[id_of(victim)];
+    done_at_death[id_of(victim)] = victim["tasks_done"];
   }
 
   // Each comes back, and says how often it had to.
