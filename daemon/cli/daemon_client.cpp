@@ -162,4 +162,8 @@ Result<json> DaemonClient::set_cores(const std::string& deployment, const std::s
   return reply.value("deployment", json());
 }
 
+Result<json> DaemonClient::ps_with_histograms() {
+  return call({{"op", "ps"}, {"histograms", true}}, short_timeout);
+}
+
 }  // namespace opsplit::daemon::cli

@@ -39,6 +39,7 @@ class DaemonClient {
   // The status of the deployment once every process of it has its affinity.
   Result<nlohmann::json> set_cores(const std::string& deployment, const std::string& op,
                                    const std::string& cores);
+  Result<nlohmann::json> ps_with_histograms();
 
   [[nodiscard]] std::filesystem::path socket_path() const;
 
