@@ -513,6 +513,7 @@ json Daemon::ps(RunningDeployment::Detail detail) const {
                  {"time_ns", context_.futex.now_ns()},
                  {"pid", own_identity().pid},
                  {"broker", broker_.pid()},
+                 {"metrics", options_.metrics},
                  {"deployments", json::array()}};
   for (const auto& [name, deployment] : deployments_)
     result["deployments"].push_back(deployment->status(detail));

@@ -52,6 +52,7 @@ class Daemon {
     bool exit_when_empty = false;         // after the last `down`
     std::optional<Target> up;             // to be started at once
     std::filesystem::path broker_socket;  // of a broker that somebody else starts; empty: none
+    std::string metrics;                  // HOST:PORT of the metrics; for people
   };
 
   // Everything but the listener outlives the daemon.

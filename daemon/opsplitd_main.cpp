@@ -7,8 +7,11 @@
 
 #include <CLI/CLI.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <nlohmann/json.hpp>
 
 #include "daemon/daemon.hpp"
+#include "daemon/metrics.hpp"
+#include "daemon/metrics_server.hpp"
 #include "daemon/paths.hpp"
 #include "daemon/target_options.hpp"
 
@@ -38,6 +41,11 @@ int main(int argc, char** argv) {
   std::filesystem::path broker;
   app.add_option("--broker", broker,
                  "Socket of a broker that somebody else starts (default: opsplitd starts one)");
+  std::string metrics_address;
+  app.add_option("--metrics", metrics_address,
+                 "Serve http://HOST:PORT/metrics for Prometheus; port 0: a free one, which "
+                 "`opsplit ps --json` names")
+      ->type_name("HOST:PORT");
   app.footer("Example: opsplitd --reserve 256MB --reserve 64MB");
   CLI11_PARSE(app, argc, argv);
 
@@ -63,11 +71,29 @@ int main(int argc, char** argv) {
     return 1;
   }
   boost::asio::io_context io;
+  std::optional<daemon::MetricsServer> metrics;
+  if (!metrics_address.empty()) {
+    auto listening = daemon::MetricsServer::listen(io, metrics_address);
+    if (!listening) {
+      fmt::print(stderr, "opsplitd: {}\n", listening.error().message);
+      ::unlink(daemon::daemon_lock_path);
+      return 1;
+    }
+    metrics.emplace(std::move(*listening));
+  }
   daemon::ProcessLauncher launcher;
   ipc::SystemFutex futex;
   daemon::Daemon opsplitd(io, launcher, futex, std::move(*listener),
                           {folder, daemon::program_folder(), reserve, exit_when_empty,
-                           target.path.empty() ? std::nullopt : std::optional(target), broker});
+                           target.path.empty() ? std::nullopt : std::optional(target), broker,
+                           metrics ? metrics->address() : ""});
+  if (metrics) {
+    metrics->serve([&] {
+      const auto reply = opsplitd.ps(daemon::RunningDeployment::Detail::histograms);
+      return daemon::metrics_text(daemon::snapshot_of(reply).value());
+    });
+    spdlog::info("metrics: http://{}/metrics", metrics->address());
+  }
   boost::asio::signal_set signals(io, SIGTERM, SIGINT, SIGHUP);
   signals.add(SIGQUIT);
   signals.async_wait([&](const boost::system::error_code& error, int) {

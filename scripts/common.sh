@@ -11,6 +11,7 @@ build_packages=(
   libiceoryx-posh-dev libiceoryx-hoofs-dev libacl1-dev
   libdnnl-dev libeigen3-dev libonnx-dev libprotobuf-dev protobuf-compiler
   libboost-dev libboost-filesystem-dev libhwloc-dev libcli11-dev libyaml-cpp-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libexpected-dev
+  prometheus-cpp-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 # What the tests need besides.

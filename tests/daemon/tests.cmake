@@ -1,4 +1,4 @@
 file(GLOB sources CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR}/daemon
   ${CMAKE_CURRENT_SOURCE_DIR}/daemon/*.cpp)
-opsplit_test(daemon SOURCES ${sources} LIBRARIES opsplit_daemon onnx_proto)
+opsplit_test(daemon SOURCES ${sources} LIBRARIES opsplit_daemon opsplit_metrics onnx_proto)
 target_sources(daemon_tests PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/private_namespace.cpp)
