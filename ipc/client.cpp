@@ -111,7 +111,7 @@ Result<> Request::wait(nanoseconds timeout) {
 
 // For `ps`. Requests of other threads count in the same words, unlike those of an instance.
 void Request::count() {
-  if (std::exchange(counted_, true) || !session_->attachment().worker.measure) return;
+  if (std::exchange(counted_, true) || !session_->attachment().cores.worker.measure) return;
   const LaunchNumber launch = session_->attachment().launch;
   const std::uint64_t ns = session_->handover().duration_ns(hold_);
   Participant& self = session_->board().participant(launch);
