@@ -225,7 +225,8 @@ void Daemon::handle(ConnectionId id, const json& request) {
       return reply(id, Error{ErrorCode::refused,
                              fmt::format("opsplitd has iceoryx {}, operator '{}' has {}: use one",
                                          ipc::iceoryx_version(), *wanted, *iceoryx)});
-    const auto attachment = found->second->attach_operator(pid, *wanted);
+    const auto attachment = found->second->attach_operator(
+        pid, *wanted, request.value("can_run", std::set<std::string>()));
     return attachment ? reply(id, ipc::to_json(*attachment)) : reply(id, attachment.error());
   }
   reply(id, Error{ErrorCode::invalid_input, fmt::format("request: unknown op '{}'", *op)});

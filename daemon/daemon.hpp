@@ -11,7 +11,7 @@
 //   {"op": "ps", "histograms"?}                                -> all deployments, the broker, the time;
 //                                                                 with all that was measured if true
 //   {"op": "attach_operator", "deployment": N, "operator": O,
-//    "iceoryx": V}                                             -> Attachment; from a process that we
+//    "iceoryx": V, "can_run": [ops]}                           -> Attachment; from a process that we
 //                                                                 launched, or that attaches as O
 //   {"op": "ready", "deployment": N}                           on the same connection
 //   {"op": "cores", "deployment": N}                           -> AssignedCores, on the same

@@ -100,7 +100,7 @@ class Families {
       for (const InstanceSnapshot& instance : deployment.instances) {
         Labels labels = labels_of(deployment);
         labels.push_back({"operator", instance.op});
-        labels.push_back({"instance", std::to_string(instance.instance)});
+        labels.push_back({"replica", std::to_string(instance.instance)});
         metrics.push_back(make(instance, std::move(labels)));
       }
   }

@@ -1,6 +1,7 @@
 #include "daemon/preparation.hpp"
 
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/cpu.hpp"
@@ -27,6 +28,22 @@ OperatorSettings settings_of(const Deployment& deployment, std::string_view op) 
   return settings;
 }
 
+namespace {
+
+std::vector<std::set<std::string>> op_types_of(const Plan& plan, const graph::Graph& graph) {
+  std::map<std::string_view, const graph::Node*> nodes;
+  for (const graph::Node& node : graph.nodes) nodes.emplace(node.name, &node);
+  std::vector<std::set<std::string>> op_types(plan.operators.size());
+  for (const PlannedTask& task : plan.tasks)
+    for (const std::string& name : task.nodes)
+      if (const auto found = nodes.find(name);
+          found != nodes.end() && !graph::is_view(*found->second))
+        op_types[static_cast<std::size_t>(task.op)].insert(found->second->op_type);
+  return op_types;
+}
+
+}  // namespace
+
 Result<Planned> plan_deployment(Deployment deployment) {
   Planned planned;
   planned.deployment = std::move(deployment);
@@ -37,6 +54,7 @@ Result<Planned> plan_deployment(Deployment deployment) {
   options.depth = static_cast<std::uint32_t>(planned.deployment.depth);
   OPSPLIT_TRY(planned.plan, graph::make_plan(planned.graph, planned.deployment.split, options));
   planned.plan.model = planned.deployment.model.filename().string();
+  planned.op_types = op_types_of(planned.plan, planned.graph);
   OPSPLIT_TRY(planned.arena_bytes, ipc::arena_bytes(planned.plan, options.depth));
 
   std::vector<std::string> names;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -21,8 +22,9 @@ struct Planned {
   Deployment deployment;
   graph::Graph graph;
   Plan plan;
-  Topology topology;                  // that cores are assigned from
-  std::vector<CoreAssignment> cores;  // of each operator
+  Topology topology;                            // that cores are assigned from
+  std::vector<CoreAssignment> cores;            // of each operator
+  std::vector<std::set<std::string>> op_types;  // that each operator's nodes have, views aside
   std::uint64_t arena_bytes = 0;
 };
 

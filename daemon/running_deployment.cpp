@@ -1,5 +1,6 @@
 #include "daemon/running_deployment.hpp"
 
+#include <fmt/ranges.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 
@@ -218,7 +219,8 @@ Result<> RunningDeployment::launch(RunningInstance& instance) {
   return {};
 }
 
-Result<> RunningDeployment::adopt(pid_t pid, std::string_view op) {
+Result<> RunningDeployment::adopt(pid_t pid, std::string_view op,
+                                  const std::set<std::string>& can_run) {
   RunningInstance* place = nullptr;
   const RunningInstance* taken = nullptr;
   for (RunningInstance& instance : instances_) {
@@ -237,6 +239,13 @@ Result<> RunningDeployment::adopt(pid_t pid, std::string_view op) {
   if (place == nullptr)
     return fail(ErrorCode::already_exists, "operator '{}' of '{}' is there already: {}", op, name(),
                 describe(*taken));
+  std::vector<std::string> lacks;
+  if (!planned_.op_types.empty())
+    std::ranges::set_difference(planned_.op_types[place->op], can_run, std::back_inserter(lacks));
+  if (!lacks.empty())
+    return fail(ErrorCode::refused,
+                "operator '{}' of '{}' has nodes of {}, which the program that attaches cannot run",
+                op, name(), fmt::join(lacks, ", "));
   const auto identity = identify(pid);
   if (!identity)
     return fail(ErrorCode::refused,
@@ -300,10 +309,11 @@ std::vector<std::string> RunningDeployment::awaited() const {
   return names;
 }
 
-Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::string_view op) {
+Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::string_view op,
+                                                           const std::set<std::string>& can_run) {
   if (phase_ != Phase::starting && phase_ != Phase::ready)
     return fail(ErrorCode::unavailable, "deployment '{}' does not run just now", name());
-  if (find(pid) == nullptr) OPSPLIT_CHECK(adopt(pid, op));
+  if (find(pid) == nullptr) OPSPLIT_CHECK(adopt(pid, op, can_run));
   const RunningInstance* instance = find(pid);
   if (instance == nullptr || instance->life.state() != Instance::State::starting)
     return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(),

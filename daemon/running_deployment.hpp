@@ -19,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -66,7 +67,9 @@ class RunningDeployment {
 
   // An operator's process asks for its part: one that we launched, known by its pid, or one that
   // somebody else started, which names the operator whose instance it wants to be.
-  Result<ipc::Attachment> attach_operator(pid_t pid, std::string_view op);
+  // Such a one also says which ONNX ops it can run; who lacks any of the operator's is refused.
+  Result<ipc::Attachment> attach_operator(pid_t pid, std::string_view op,
+                                          const std::set<std::string>& can_run = {});
   // It has loaded its part.
   Result<> operator_ready(pid_t pid);
   // Gives an operator other cores, and divides anew what is left for those that ask for none. Returns
@@ -107,7 +110,7 @@ class RunningDeployment {
                             std::uint32_t seat, ipc::Mode mode);
   void release_participant(ipc::LaunchNumber launch);
   Result<> launch(RunningInstance& instance);
-  Result<> adopt(pid_t pid, std::string_view op);
+  Result<> adopt(pid_t pid, std::string_view op, const std::set<std::string>& can_run);
   void supervise(RunningInstance& instance);
   void on_death(RunningInstance& instance);
   void restart_at_or_give_up(RunningInstance& instance, std::optional<Deadline> restart_at);

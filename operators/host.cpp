@@ -93,21 +93,23 @@ nlohmann::json request_of(const char* op, const HostOptions& options) {
           {"operator", options.op}};
 }
 
-Result<Attached> attach(const HostOptions& options) {
+Result<Attached> attach(const HostOptions& options, const OperatorKind& kind) {
   const Deadline deadline = Clock::now() + attach_timeout;
   OPSPLIT_TRY(auto socket, ipc::MessageSocket::connect(options.socket, deadline));
-  OPSPLIT_TRY(const nlohmann::json reply,
-              socket.call(request_of("attach_operator", options), deadline));
+  nlohmann::json request = request_of("attach_operator", options);
+  request["can_run"] = kind.can_run;
+  OPSPLIT_TRY(const nlohmann::json reply, socket.call(request, deadline));
   OPSPLIT_TRY(ipc::Attachment attachment, ipc::attachment_from_json(reply));
   if (attachment.op < 0) return fail(ErrorCode::refused, "opsplitd took us for a client");
   return Attached{std::move(socket), std::move(attachment)};
 }
 
 // Where somebody else starts us, opsplitd and the deployment may come later.
-Result<Attached> attach_in_time(const HostOptions& options, const std::atomic<bool>& stop) {
+Result<Attached> attach_in_time(const HostOptions& options, const OperatorKind& kind,
+                                const std::atomic<bool>& stop) {
   const Deadline give_up = Clock::now() + options.wait;
   while (true) {
-    auto attached = attach(options);
+    auto attached = attach(options, kind);
     if (attached || stop || Clock::now() >= give_up) return attached;
     const ErrorCode code = attached.error().code;
     if (code != ErrorCode::unavailable && code != ErrorCode::not_found &&
@@ -119,9 +121,9 @@ Result<Attached> attach_in_time(const HostOptions& options, const std::atomic<bo
 
 }  // namespace
 
-Result<> run_host(const HostOptions& options, const OperatorFactory& make_operator,
+Result<> run_host(const HostOptions& options, const OperatorKind& kind,
                   const std::atomic<bool>& stop) {
-  OPSPLIT_TRY(Attached attached, attach_in_time(options, stop));
+  OPSPLIT_TRY(Attached attached, attach_in_time(options, kind, stop));
   const ipc::Attachment& attachment = attached.attachment;
   Deadline deadline = Clock::now() + attach_timeout;
   OPSPLIT_TRY(const auto session,
@@ -133,9 +135,9 @@ Result<> run_host(const HostOptions& options, const OperatorFactory& make_operat
   Affinity affinity;
   ThreadPlacement placement(affinity);
   const auto compile = [&](int threads) {
-    return make_operator({session->plan(), planned,
-                          std::filesystem::path(attachment.folder) / planned.part, threads,
-                          packed_weights, placement});
+    return kind.make({session->plan(), planned,
+                      std::filesystem::path(attachment.folder) / planned.part, threads,
+                      packed_weights, placement});
   };
   OPSPLIT_TRY(std::unique_ptr<Operator> op, compile(attachment.cores.threads));
   deadline = Clock::now() + attach_timeout;

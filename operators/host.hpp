@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/error.hpp"
 #include "operators/operator.hpp"
@@ -21,11 +22,14 @@ struct HostOptions {
   std::chrono::seconds wait{0};  // at most, for opsplitd, the deployment and the instance's place
 };
 
-using OperatorFactory = std::function<Result<std::unique_ptr<Operator>>(const OperatorSpec&)>;
+struct OperatorKind {
+  std::function<Result<std::unique_ptr<Operator>>(const OperatorSpec&)> make;
+  std::vector<std::string> can_run;  // ONNX ops; views are nobody's work
+};
 
 // Returns once `stop` is set (a signal handler may do that) or the epoch is over. Errors: opsplitd
 // refused us, or the operator could not be made.
-Result<> run_host(const HostOptions& options, const OperatorFactory& make_operator,
+Result<> run_host(const HostOptions& options, const OperatorKind& kind,
                   const std::atomic<bool>& stop);
 
 }  // namespace opsplit::operators

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 
 #include "operators/host.hpp"
+#include "operators/kernels/kernels.hpp"
 
 namespace {
 
@@ -42,7 +43,8 @@ int main(int argc, char** argv) {
   sigaction(SIGINT, &action, nullptr);
   signal(SIGPIPE, SIG_IGN);
 
-  const auto result = operators::run_host(options, operators::make_native_operator, stop);
+  const auto result = operators::run_host(
+      options, {operators::make_native_operator, operators::kernel_op_types()}, stop);
   if (!result) {
     fmt::print(stderr, "opsplit-operator: {}\n", result.error().message);
     return 1;

@@ -1,6 +1,7 @@
 #include "daemon/cli/containers.hpp"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -200,6 +201,17 @@ Result<> ContainerDeployment::logs(const std::string& op, bool follow) const {
   if (follow) command.insert(command.begin() + 2, "--follow");
   OPSPLIT_CHECK(run_program_in_view(command));
   return {};
+}
+
+Result<> ContainerDeployment::opsplit(const std::vector<std::string>& arguments) const {
+  OPSPLIT_TRY(const std::string id, container("opsplitd"));
+  const bool terminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1;
+  std::vector<std::string> command = {"docker", "exec", terminal ? "-it" : "-i", id, "opsplit"};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  OPSPLIT_TRY(const int exit_code, run_program_in_view(command));
+  if (exit_code == 0) return {};
+  return fail(ErrorCode::unavailable, "deployment '{}': `{}` failed in its container", name_,
+              arguments[0]);
 }
 
 Result<> ContainerDeployment::infer(const std::vector<std::string>& inputs,

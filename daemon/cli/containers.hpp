@@ -34,6 +34,8 @@ class ContainerDeployment {
   [[nodiscard]] Result<nlohmann::json> status() const;
   // To our output, from the engine.
   [[nodiscard]] Result<> logs(const std::string& op, bool follow) const;
+  // `opsplit ARGUMENTS` in there; what it prints is our output. `set` and `top` are such.
+  [[nodiscard]] Result<> opsplit(const std::vector<std::string>& arguments) const;
   // `inputs` as `opsplit infer --input` takes them: TENSOR=FILE.
   [[nodiscard]] Result<> infer(const std::vector<std::string>& inputs,
                                const std::filesystem::path& output_folder) const;

@@ -245,6 +245,8 @@ void add_set(CLI::App& app, Invocation& invocation) {
   command->callback([&, name, setting] {
     invocation.run = [&invocation, name, setting]() -> Result<> {
       OPSPLIT_TRY(const OperatorName op, operator_name(*name));
+      if (const auto found = ContainerDeployment::find(invocation.folder, op.deployment))
+        return found->opsplit({"set", *name, *setting});
       const auto equals = std::min(setting->find('='), setting->size());
       if (setting->substr(0, equals) != "cores" || equals == setting->size())
         return fail(ErrorCode::invalid_input,
@@ -272,9 +274,9 @@ void add_logs(CLI::App& app, Invocation& invocation) {
   command->footer("Example: opsplit logs digits/conv -f");
   command->callback([&, name, for_ever] {
     invocation.run = [&invocation, name, for_ever]() -> Result<> {
-      if (const auto slash = name->find('/'); slash != std::string::npos)
-        if (const auto found = ContainerDeployment::find(invocation.folder, name->substr(0, slash)))
-          return found->logs(name->substr(slash + 1), *for_ever);
+      OPSPLIT_TRY(const OperatorName op, operator_name(*name));
+      if (const auto found = ContainerDeployment::find(invocation.folder, op.deployment))
+        return found->logs(op.op, *for_ever);
       OPSPLIT_TRY(auto opsplitd, DaemonClient::connect(invocation.folder));
       OPSPLIT_TRY(const json status, opsplitd.ps());
       OPSPLIT_TRY(const json instance,

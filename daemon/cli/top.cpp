@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "daemon/cli/commands.hpp"
+#include "daemon/cli/containers.hpp"
 #include "daemon/cli/daemon_client.hpp"
 #include "daemon/cli/screen.hpp"
 
@@ -108,7 +109,15 @@ void add_top(CLI::App& app, Invocation& invocation) {
       "the "
       "columns.\nExample: opsplit top digits -d 0.5");
   command->callback([&, options] {
-    invocation.run = [&invocation, options] { return top(invocation, *options); };
+    invocation.run = [&invocation, options]() -> Result<> {
+      const auto in_containers = ContainerDeployment::find(invocation.folder, options->deployment);
+      if (!in_containers) return top(invocation, *options);
+      std::vector<std::string> arguments = {"top", options->deployment, "--delay",
+                                            fmt::format("{}", options->delay_seconds)};
+      if (options->count != 0)
+        arguments.insert(arguments.end(), {"--count", std::to_string(options->count)});
+      return in_containers->opsplit(arguments);
+    };
   });
 }
 

@@ -79,6 +79,12 @@ Result<std::unique_ptr<Kernel>> make(const KernelKind& kind, const KernelSpec& s
 
 }  // namespace
 
+std::vector<std::string> kernel_op_types() {
+  std::vector<std::string> names;
+  for (const KernelKind& kind : kinds) names.emplace_back(kind.op_type);
+  return names;
+}
+
 const KernelKind* find_kernel(std::string_view op_type) {
   const auto* found = std::find_if(kinds.begin(), kinds.end(),
                                    [&](const KernelKind& kind) { return kind.op_type == op_type; });

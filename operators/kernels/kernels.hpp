@@ -3,7 +3,9 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "operators/kernels/kernel_spec.hpp"
 
@@ -24,6 +26,9 @@ struct KernelKind {
   LayoutRule rule;
   bool takes_post_ops;  // when its tensors are float32
 };
+
+// Those that there are kernels for.
+std::vector<std::string> kernel_op_types();
 
 // Null if there is no kernel for it.
 const KernelKind* find_kernel(std::string_view op_type);

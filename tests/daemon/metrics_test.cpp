@@ -48,8 +48,8 @@ Snapshot snapshot() {
 TEST(MetricsTest, SayEverythingInTheirUnits) {
   const Snapshot what = snapshot();
   const std::string text = metrics_text(what);
-  const std::string conv = R"({deployment="digits",operator="conv",instance="1"})";
-  const std::string relu = R"({deployment="digits",operator="relu",instance="0"})";
+  const std::string conv = R"({deployment="digits",operator="conv",replica="1"})";
+  const std::string relu = R"({deployment="digits",operator="relu",replica="0"})";
   for (const std::string& line :
        {std::string("opsplit_build_info{version=\"" OPSPLIT_VERSION "\"} 1"),
         std::string("opsplit_broker_up 1"),
@@ -62,7 +62,7 @@ TEST(MetricsTest, SayEverythingInTheirUnits) {
         std::string(R"(opsplit_request_seconds_sum{deployment="digits"} 11)"),
         "opsplit_operator_up" + conv + " 1",
         "opsplit_operator_up" + relu + " 0",
-        std::string("opsplit_operator_state{deployment=\"digits\",operator=\"relu\",instance=\"0\","
+        std::string("opsplit_operator_state{deployment=\"digits\",operator=\"relu\",replica=\"0\","
                     "state=\"backing off\"} 1"),
         "opsplit_operator_tasks_total" + conv + " 30",
         "opsplit_operator_cpu_seconds_total" + conv + " 1.5",
@@ -94,7 +94,7 @@ TEST(MetricsTest, HistogramsAreCumulativeAndAgreeWithTheirCount) {
     }
   }
   const std::string text = metrics_text(what);
-  const std::string of_conv = R"(_bucket{deployment="digits",operator="conv",instance="1",le=)";
+  const std::string of_conv = R"(_bucket{deployment="digits",operator="conv",replica="1",le=)";
   for (const char* line : {R"("1.024e-06"} 10)", R"("0.000524288"} 10)", R"("0.001048576"} 25)",
                            R"("17.179869184"} 25)", R"("+Inf"} 30)"})
     EXPECT_THAT(text, HasSubstr("opsplit_operator_run_seconds" + of_conv + line));

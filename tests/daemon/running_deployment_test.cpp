@@ -75,6 +75,7 @@ class FakeLauncher final : public Launcher {
 
 class RunningDeploymentTest : public testing::Test {
  protected:
+  const std::set<std::string> everything = {"Conv", "Gemm", "MaxPool", "Relu", "Softmax"};
   static constexpr std::uint64_t epoch = 1;
 
   // An opsplitd that starts elsewhere would take our board for one that was left over.
@@ -363,14 +364,14 @@ TEST_F(RunningDeploymentTest, WhoAttachesIsConfinedAndItsPlaceIsTaken) {
               HasSubstr("no operator 'nobody'"));
   EXPECT_THAT(deployment->attach_operator(::getpid(), plan.operators[0].name).error().message,
               HasSubstr("opsplitd itself starts"));
-  EXPECT_THAT(deployment->attach_operator(1'000'000'999, attached).error().message,
+  EXPECT_THAT(deployment->attach_operator(1'000'000'999, attached, everything).error().message,
               HasSubstr("PID namespace"));
-  const auto attachment = deployment->attach_operator(::getpid(), attached);
+  const auto attachment = deployment->attach_operator(::getpid(), attached, everything);
   ASSERT_TRUE(attachment) << attachment.error().message;
   EXPECT_EQ(attachment->op, 1);
   EXPECT_FALSE(launcher.confined[::getpid()].empty());
   EXPECT_THAT(
-      deployment->attach_operator(::getppid(), attached).error().message,
+      deployment->attach_operator(::getppid(), attached, everything).error().message,
       HasSubstr(fmt::format("is there already: {}/{}.0 (pid {})", name, attached, ::getpid())));
   ASSERT_TRUE(deployment->operator_ready(::getpid()));
   ASSERT_TRUE(started);
@@ -515,15 +516,27 @@ TEST_F(CoresOfADeployment, AreDegradedWhereTheProcessHasOthers) {
   EXPECT_EQ(instance(0)["degraded"], "computes with 1 threads instead of 2: its log says why");
 }
 
+TEST_F(RunningDeploymentTest, WhoCannotRunWhatItAttachesForIsRefusedByName) {
+  const std::string attached = plan.operators[1].name;  // stages:2: the dense layers are in it
+  make([&](Deployment& digits) { digits.operators[attached].attach = true; });
+  deployment->start(epoch, [this](const Result<>& result) { started = result; });
+  EXPECT_THAT(deployment->attach_operator(::getpid(), attached, {"Conv", "MaxPool", "Relu"})
+                  .error()
+                  .message,
+              HasSubstr("has nodes of Gemm, Softmax, which the program that attaches cannot run"));
+  EXPECT_THAT(deployment->awaited(), ElementsAre(attached));
+  EXPECT_TRUE(deployment->attach_operator(::getpid(), attached, everything));
+}
+
 TEST_F(RunningDeploymentTest, WhoAttachesWhereNoneOfItsCpusIsAllowedIsRefused) {
   const std::string attached = plan.operators[1].name;
   make([&](Deployment& digits) { digits.operators[attached].attach = true; });
   deployment->start(epoch, [this](const Result<>& result) { started = result; });
   for (int cpu = 0; cpu < 1024; ++cpu) launcher.forbidden[::getpid()].push_back(cpu);
-  EXPECT_THAT(deployment->attach_operator(::getpid(), attached).error().message,
+  EXPECT_THAT(deployment->attach_operator(::getpid(), attached, everything).error().message,
               HasSubstr("its cpuset forbids"));
   launcher.forbidden.clear();
-  EXPECT_TRUE(deployment->attach_operator(::getpid(), attached));
+  EXPECT_TRUE(deployment->attach_operator(::getpid(), attached, everything));
 }
 
 TEST_F(RunningDeploymentTest, ItsEndKillsWhatRunsAndRemovesBoardAndFolder) {

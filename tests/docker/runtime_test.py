@@ -70,6 +70,10 @@ def two_deployments_side_by_side(opsplit, scratch):
             own = "shareable" if "anchor" in found["Name"] else "container:"
             check_hardening(found, found["Name"], own)
     opsplit("logs", "staged/stage1")
+    opsplit("set", "staged/stage1", "cores=1-1")
+    stage = opsplit.instance("staged", "stage1")
+    expect(stage["cores"] == "1" and stage["degraded"] == "", f"after set, stage1 is {stage}")
+    expect("staged: ready" in opsplit("top", "staged", "--count", "1", "--delay", "0.1"), "top does not show it")
 
     opsplit("down", "staged", timeout=120)
     expect("staged" not in opsplit("ps"), "it is stopped and shown")

@@ -57,7 +57,7 @@ Scrape scrape() {
 }
 
 std::string series(const std::string& name, const std::string& op) {
-  return fmt::format("{}{{deployment=\"digits\",operator=\"{}\",instance=\"0\"}}", name, op);
+  return fmt::format("{}{{deployment=\"digits\",operator=\"{}\",replica=\"0\"}}", name, op);
 }
 
 bool only_grows(const std::string& name) {
