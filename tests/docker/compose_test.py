@@ -8,15 +8,14 @@ import base64
 import json
 import re
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-from engine import (ROOT, Compose, affinity, build_images, check_hardening, cpu_set, eventually, expect,
-                    nothing_left, run, skip_without_engine)
+from engine import (DIGITS, ROOT, Compose, affinity, build_images, check_hardening, cpu_set, eventually, expect,
+                    first_image, nothing_left, run, skip_without_engine)
 
 OPERATORS = ["conv", "relu", "maxpool", "gemm", "softmax"]
 SERVICES = ["anchor", "broker", "opsplitd", *OPERATORS, "client"]
@@ -61,21 +60,13 @@ def containers_are_hardened_and_confined(compose):
         expect(really == seen, f"{operator} may run on {really}, not {seen}")
 
 
-def first_image():
-    """The first test image as the network takes it: a .npy file, in base64."""
-    pixels = (ROOT / "examples/digits/test_images.npy").read_bytes()[128:192]
-    description = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 8, 8), }"
-    header = b"\x93NUMPY\1\0" + struct.pack("<H", 118) + f"{description:<117}\n".encode()
-    return base64.b64encode(header + struct.pack("<64f", *(p / 16 for p in pixels))).decode()
-
-
 def answers_are_those_of_processes(compose):
     """In the same image, but one container: the same bytes."""
-    script = (f"cd $(mktemp -d) && echo {first_image()} | base64 -d >x.npy && "
+    script = (f"cd $(mktemp -d) && echo {base64.b64encode(first_image()).decode()} | base64 -d >x.npy && "
               "opsplit %s --input image=x.npy --output-dir out >&2 && od -An -tx1 -v out/probabilities.npy")
     containers = compose.inside("sh", "-c", script % "infer digits")
     processes = run("docker", "run", "--rm", "--network=none", "--shm-size=512m", "-v",
-                    f"{ROOT}/examples/digits:/deployment:ro", "opsplit/opsplitd", "sh", "-c",
+                    f"{DIGITS}:/deployment:ro", "opsplit/opsplitd", "sh", "-c",
                     script % "run /deployment/digits.onnx --split by-type")
     expect(len(containers.split()) == 128 + 40 and containers == processes, "other answers than as processes")
 

@@ -5,9 +5,7 @@ engine's socket. Exit code 77 (skipped) where no engine answers."""
 import re
 import sys
 
-from engine import ROOT, build_images, eventually, expect, nothing_left, run, skip_without_engine
-
-PROJECT = "opsplit-v2"
+from engine import ROOT, Compose, build_images, eventually, expect, nothing_left, run, skip_without_engine
 
 
 def main():
@@ -17,10 +15,7 @@ def main():
         tool = run("docker", "run", "-d", "--init", "--network=host", "-v", "/var/run/docker.sock:/var/run/docker.sock", "-v",
                    f"{ROOT}:{ROOT}:ro", "-w", str(ROOT), "debian:trixie-slim", "sleep", "3600").strip()
 
-        def compose(*arguments, **options):
-            return run("docker", "exec", tool, "docker-compose", "-p", PROJECT, "-f", "compose.ipc.yaml", *arguments,
-                       timeout=300, **options)
-
+        compose = Compose("opsplit-v2", "compose.ipc.yaml", command=("docker", "exec", tool, "docker-compose"))
         try:
             run("docker", "exec", tool, "sh", "-c", "apt-get update -qq && apt-get install -y -qq "
                 "--no-install-recommends docker-compose >/dev/null", timeout=600)
@@ -28,12 +23,12 @@ def main():
             try:
                 compose("up", "-d", "--no-build")
                 eventually("the client has classified", lambda: "accuracy" in compose("logs", "client"),
-                           explain=lambda: compose("logs", check=False))
+                           explain=compose.logs)
                 accuracy = float(re.search(r"accuracy ([0-9.]+) %", compose("logs", "client")).group(1))
                 print(f"accuracy {accuracy} %")
                 expect(accuracy >= 97, f"accuracy {accuracy} %")
             finally:
-                compose("down", "-v", "-t", "10", check=False)
+                compose.down()
         finally:
             run("docker", "rm", "-f", tool, check=False)
     print("in order")

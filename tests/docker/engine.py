@@ -5,12 +5,13 @@ import json
 import pathlib
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-IMAGES = ["opsplit/opsplitd", "opsplit/operator"]
+DIGITS = ROOT / "examples/digits"
 
 
 def run(*command, check=True, timeout=120, stdin=None):
@@ -81,6 +82,14 @@ class Compose:
 
     def down(self):
         self("down", "-v", "-t", "10", timeout=120)
+
+
+def first_image():
+    """The first test image of the digits as the network takes it: the bytes of a .npy file."""
+    pixels = (DIGITS / "test_images.npy").read_bytes()[128:192]
+    description = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 8, 8), }"
+    return (b"\x93NUMPY\1\0" + struct.pack("<H", 118) + f"{description:<117}\n".encode() +
+            struct.pack("<64f", *(p / 16 for p in pixels)))
 
 
 def affinity(pid):

@@ -12,10 +12,8 @@ import struct
 import sys
 import tempfile
 
-from engine import (ROOT, affinity, build_images, check_hardening, cpu_set, eventually, expect, nothing_left, run,
-                    skip_without_engine)
-
-DIGITS = ROOT / "examples/digits"
+from engine import (DIGITS, ROOT, affinity, build_images, check_hardening, cpu_set, eventually, expect, first_image,
+                    nothing_left, run, skip_without_engine)
 
 
 class Opsplit:
@@ -37,14 +35,6 @@ class Opsplit:
         return next((i for i in self.status(name)["instances"] if i["operator"] == operator), {"state": "", "pid": 0})
 
 
-def write_image(path):
-    """The first test image as the network takes it."""
-    pixels = (DIGITS / "test_images.npy").read_bytes()[128:192]
-    description = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 8, 8), }"
-    path.write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", 118) + f"{description:<117}\n".encode() +
-                     struct.pack("<64f", *(p / 16 for p in pixels)))
-
-
 def digit(folder):
     """What the answer in the folder takes the image for."""
     answer = struct.unpack("<10f", (folder / "probabilities.npy").read_bytes()[-40:])
@@ -54,7 +44,7 @@ def digit(folder):
 
 def two_deployments_side_by_side(opsplit, scratch):
     image = scratch / "image.npy"
-    write_image(image)
+    image.write_bytes(first_image())
     opsplit("up", DIGITS / "digits.yaml", "--runtime", "docker", timeout=300)
     opsplit("up", DIGITS / "digits.onnx", "--runtime", "docker", "--split", "stages:2", "--name", "staged", timeout=300)
     shown = opsplit("ps")
@@ -72,7 +62,7 @@ def two_deployments_side_by_side(opsplit, scratch):
     opsplit("logs", "staged/stage1")
     opsplit("set", "staged/stage1", "cores=1-1")
     stage = opsplit.instance("staged", "stage1")
-    expect(stage["cores"] == "1" and stage["degraded"] == "", f"after set, stage1 is {stage}")
+    expect(stage["cores"] == "1" and stage["threads"] == 1 and stage["degraded"] == "", f"after set, stage1 is {stage}")
     expect("staged: ready" in opsplit("top", "staged", "--count", "1", "--delay", "0.1"), "top does not show it")
 
     opsplit("down", "staged", timeout=120)
@@ -108,7 +98,7 @@ def operators_beside_processes(opsplit, scratch):
         seen = opsplit.instance("mixed", "conv")
         expect(seen["pid"] == pid and seen["state"] == "ready", f"conv is {seen}, its container's process {pid}")
         expect(affinity(pid) == cpu_set("0"), f"conv may run on {affinity(pid)}")
-        write_image(scratch / "image.npy")
+        (scratch / "image.npy").write_bytes(first_image())
         opsplit("infer", "mixed", "--input", f"image={scratch}/image.npy", "--output-dir", scratch / "mixed")
         expect(digit(scratch / "mixed") == (DIGITS / "test_labels.npy").read_bytes()[128], "a wrong answer")
         opsplit("down", timeout=60)
