@@ -70,18 +70,21 @@ Result<Planned> plan_deployment(Deployment deployment) {
         "deployment '{}': {} instances of {} operators, at most {} processes (RouDi registers "
         "300): use fewer `instances`",
         planned.deployment.name, processes, names.size(), options.max_operators);
+  for (const PlannedOperator& op : planned.plan.operators) planned.costs.push_back(op.cost);
   OPSPLIT_TRY(planned.topology, Topology::of_this_machine());
-  OPSPLIT_TRY(planned.cores, assign_cores(planned.topology, planned.deployment, planned.plan));
+  OPSPLIT_TRY(planned.cores, assign_cores(planned, planned.deployment));
   return planned;
 }
 
-Result<std::vector<CoreAssignment>> assign_cores(const Topology& topology,
-                                                 const Deployment& deployment, const Plan& plan) {
+Result<std::vector<CoreAssignment>> assign_cores(const Planned& planned,
+                                                 const Deployment& deployment) {
   std::vector<CoreDemand> demands;
-  for (const PlannedOperator& op : plan.operators) {
-    const OperatorSettings settings = settings_of(deployment, op.name);
-    demands.push_back({op.name, op.cost, settings.instances, settings.cores});
+  for (std::size_t op = 0; op < planned.plan.operators.size(); ++op) {
+    const std::string& name = planned.plan.operators[op].name;
+    const OperatorSettings settings = settings_of(deployment, name);
+    demands.push_back({name, planned.costs[op], settings.instances, settings.cores});
   }
+  const Topology& topology = planned.topology;
   return assign_cores(topology, topology.allowed(), demands, deployment.objective);
 }
 

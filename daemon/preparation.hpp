@@ -23,6 +23,7 @@ struct Planned {
   graph::Graph graph;
   Plan plan;
   Topology topology;                            // that cores are assigned from
+  std::vector<double> costs;                    // of each operator: estimated, later measured
   std::vector<CoreAssignment> cores;            // of each operator
   std::vector<std::set<std::string>> op_types;  // that each operator's nodes have, views aside
   std::uint64_t arena_bytes = 0;
@@ -33,9 +34,10 @@ Result<Planned> plan_deployment(Deployment deployment);
 // Of all constants.
 std::uint64_t weight_bytes(const graph::Graph& graph);
 
-// Cores for each operator of the plan, as the deployment asks for them.
-Result<std::vector<CoreAssignment>> assign_cores(const Topology& topology,
-                                                 const Deployment& deployment, const Plan& plan);
+// Cores for each operator of the plan, by topology and costs, as `deployment` asks for them: the
+// planned one, with other settings perhaps.
+Result<std::vector<CoreAssignment>> assign_cores(const Planned& planned,
+                                                 const Deployment& deployment);
 
 // Writes the folder of the weight store: plan.json, the parts, the weights. Checks first that
 // /dev/shm has room for it, and for `arena_bytes` beside it: the error says how much is needed and

@@ -19,6 +19,7 @@ constexpr auto start_timeout = 120s;  // for an instance to load its part
 constexpr auto stop_grace = 3s;       // between SIGTERM and SIGKILL
 constexpr auto tick_period = 50ms;
 constexpr std::uintmax_t log_limit_bytes = 4 << 20;  // per instance; then it begins anew
+constexpr std::uint64_t requests_to_measure = 100;   // before the operators' costs are believed
 constexpr std::uint64_t spin_alone_ns = 100'000;     // of an operator that is alone on its cores
 
 CpuSet without(const CpuSet& cpus, const CpuSet& others) {
@@ -357,8 +358,7 @@ Result<> RunningDeployment::set_cores(std::string_view op, const CoreRequest& re
                 name(), op);
   Deployment changed = planned_.deployment;
   changed.operators[std::string(op)].cores = request;
-  OPSPLIT_TRY(std::vector<CoreAssignment> cores,
-              assign_cores(planned_.topology, changed, planned_.plan));
+  OPSPLIT_TRY(std::vector<CoreAssignment> cores, assign_cores(planned_, changed));
   OPSPLIT_CHECK(move_instances(cores));
   planned_.deployment = std::move(changed);
   planned_.cores = std::move(cores);
@@ -570,7 +570,34 @@ void RunningDeployment::tick() {
       std::filesystem::resize_file(instance.log, 0, ignored);
   }
   refuse_requests_of_failed_operators();
+  divide_cores_by_measured_cost();
   tick_.at(Clock::now() + tick_period, [this] { tick(); });
+}
+
+// Once, where cores are divided by cost: the plan only knows an estimate of it.
+void RunningDeployment::divide_cores_by_measured_cost() {
+  if (costs_measured_ || phase_ != Phase::ready || requests_done() < requests_to_measure ||
+      planned_.deployment.objective != Objective::throughput)
+    return;
+  costs_measured_ = true;
+  std::vector<double> costs(planned_.costs.size(), 0);
+  for (const RunningInstance& instance : instances_) {
+    ipc::Counters counters = past_[{instance.op, instance.seat}].counters;
+    if (instance.running) counters.add(ipc::Counters::copy_of(*board_, instance.launch));
+    costs[instance.op] +=
+        static_cast<double>(counters.busy_ns) * planned_.cores[instance.op].threads;
+  }
+  const std::vector<double> estimated = std::exchange(planned_.costs, std::move(costs));
+  auto cores = assign_cores(planned_, planned_.deployment);
+  const auto moved = cores ? move_instances(*cores) : tl::unexpected(cores.error());
+  if (!moved) {
+    spdlog::warn("{}: cores stay divided by estimated cost: {}", name(), moved.error().message);
+    planned_.costs = estimated;
+    return;
+  }
+  if (*cores == planned_.cores) return;
+  planned_.cores = std::move(*cores);
+  spdlog::info("{}: cores divided anew, by what {} requests took", name(), requests_done());
 }
 
 void RunningDeployment::refuse_requests_of_failed_operators() {

@@ -119,6 +119,7 @@ class RunningDeployment {
   void finish_stop_if_done();
   void tick();
   void refuse_requests_of_failed_operators();
+  void divide_cores_by_measured_cost();
   RunningInstance* find(pid_t pid);
   [[nodiscard]] std::string describe(const RunningInstance& instance) const;
   void end_epoch();
@@ -137,6 +138,7 @@ class RunningDeployment {
   Planned planned_;
   std::string folder_;
   Phase phase_ = Phase::planned;
+  bool costs_measured_ = false;
   std::uint64_t epoch_ = 0;
   std::unique_ptr<ipc::Board> board_;
   std::unique_ptr<ipc::Handover> handover_;

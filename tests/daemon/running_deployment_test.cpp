@@ -83,12 +83,18 @@ class RunningDeploymentTest : public testing::Test {
   RunningDeploymentTest() {
     make([](Deployment&) {});
   }
-  void make(const std::function<void(Deployment&)>& change) {
+  // On this machine, or on one in hwloc's synthetic notation.
+  void make(const std::function<void(Deployment&)>& change, std::string_view machine = "") {
     deployment.reset();
+    launcher.all.clear();
     Deployment digits = Deployment::open(OPSPLIT_SOURCE_DIR "/examples/digits/digits.onnx").value();
     EXPECT_TRUE(digits.set_split("stages:2") && digits.set_name(name));
     change(digits);
     Planned planned = plan_deployment(std::move(digits)).value();
+    if (!machine.empty()) {
+      planned.topology = Topology::synthetic(machine).value();
+      planned.cores = assign_cores(planned, planned.deployment).value();
+    }
     plan = planned.plan;
     std::filesystem::create_directory(folder);
     deployment.emplace(context, std::move(planned), folder);
@@ -382,16 +388,7 @@ TEST_F(RunningDeploymentTest, WhoAttachesIsConfinedAndItsPlaceIsTaken) {
 class CoresOfADeployment : public RunningDeploymentTest {
  protected:
   CoresOfADeployment() {
-    deployment.reset();
-    Deployment digits = Deployment::open(OPSPLIT_SOURCE_DIR "/examples/digits/digits.onnx").value();
-    EXPECT_TRUE(digits.set_split("stages:2") && digits.set_name(name));
-    digits.operators["stage1"].cores = CpuSet{0};
-    Planned planned = plan_deployment(std::move(digits)).value();
-    planned.topology = Topology::synthetic("core:4 pu:1").value();
-    planned.cores = assign_cores(planned.topology, planned.deployment, planned.plan).value();
-    plan = planned.plan;
-    std::filesystem::create_directory(folder);
-    deployment.emplace(context, std::move(planned), folder);
+    make([](Deployment& digits) { digits.operators["stage1"].cores = CpuSet{0}; }, "core:4 pu:1");
     start_and_make_ready();
   }
   [[nodiscard]] nlohmann::json instance(std::size_t index) const {
@@ -442,6 +439,24 @@ TEST_F(CoresOfADeployment, ThoseThatAreTheSameAreLeftAlone) {
   ASSERT_TRUE(deployment->set_cores("stage1", CpuSet{0}));
   EXPECT_TRUE(launcher.moves.empty());
   EXPECT_EQ(participant(0).cores_version, 0u);
+}
+
+TEST_F(CoresOfADeployment, AreDividedAnewByWhatRequestsReallyTook) {
+  make([](Deployment& digits) { digits.objective = Objective::throughput; }, "core:4 pu:1");
+  start_and_make_ready();
+  const auto client = deployment->attach_client(own_identity()).value();
+  participant(0).busy_ns = 1'000'000;
+  participant(1).busy_ns = 9'000'000;
+  ipc::Handover handover(*board, plan, futex);
+  const auto before = instance(1)["cores"];
+  for (int request = 0; request < 99; ++request)
+    handover.close(*handover.take_slot(client.launch), client.launch);
+  io.run_one_for(1s);  // a tick
+  EXPECT_EQ(instance(1)["cores"], before) << "too few to believe";
+  handover.close(*handover.take_slot(client.launch), client.launch);
+  ASSERT_TRUE(until([&] { return instance(1)["cores"] == "0-2"; })) << instance(1).dump(2);
+  EXPECT_EQ(instance(0)["cores"], "3");
+  EXPECT_EQ(participant(1).cores_version, 1u);
 }
 
 TEST_F(CoresOfADeployment, HoldForRestartsAndLaterEpochs) {
