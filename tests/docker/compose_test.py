@@ -30,6 +30,17 @@ services:
 """
 
 
+def images_are_small():
+    """Megabytes that they add to the image that they begin with."""
+    def size(image):
+        return int(run("docker", "image", "inspect", "-f", "{{.Size}}", image)) / 1e6
+
+    for image, most in (("opsplit/operator", 120), ("opsplit/opsplitd", 150)):
+        added = size(image) - size("debian:trixie-slim")
+        print(f"{image} adds {added:.0f} MB to debian:trixie-slim (at most {most})")
+        expect(added <= most, f"{image} adds {added:.0f} MB")
+
+
 def classified(output):
     found = re.search(r"accuracy ([0-9.]+) %", output)
     return float(found.group(1)) if found else 0.0
@@ -167,6 +178,7 @@ def hop_between_containers(compose):
 def main():
     skip_without_engine()
     build_images()
+    images_are_small()
     with nothing_left(), tempfile.NamedTemporaryFile("w", suffix=".yaml") as override:
         override.write(ROOM_FOR_TWO)
         override.flush()
