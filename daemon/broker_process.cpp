@@ -1,6 +1,7 @@
 #include "daemon/broker_process.hpp"
 
 #include <signal.h>
+#include <spdlog/spdlog.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -97,7 +98,7 @@ void BrokerProcess::poll_until_ready() {
   timer_.at(Clock::now() + poll_period, [this] { poll_until_ready(); });
 }
 
-Result<> BrokerProcess::take_over(const Answer& answer) {
+Result<> BrokerProcess::take_over(const Answer& answer) try {
   const auto identity = identify(answer.pid);
   if (!identity)
     return fail(ErrorCode::refused,
@@ -105,15 +106,23 @@ Result<> BrokerProcess::take_over(const Answer& answer) {
                 "a PID namespace");
   OPSPLIT_TRY(FileDescriptor pidfd, open_pidfd(*identity));
   Process process{*identity, std::move(pidfd)};
-  if (answer.reply.value("arenas", 0) != 0) {
+  const auto iceoryx = answer.reply.at("iceoryx").get<std::string>();
+  const auto version = answer.reply.at("version").get<std::string>();
+  if (iceoryx != ipc::iceoryx_version() || version != OPSPLIT_VERSION)
+    return fail(ErrorCode::refused,
+                "opsplitd is version {} with iceoryx {}, the broker {} with {}: use one",
+                OPSPLIT_VERSION, ipc::iceoryx_version(), version, iceoryx);
+  if (answer.reply.at("arenas").get<std::size_t>() != 0) {
+    spdlog::warn("the broker (pid {}) served an earlier opsplitd: killed, to be started again",
+                 answer.pid);
     launcher_.signal(process, SIGKILL);
-    return fail(ErrorCode::unavailable, "the broker served an earlier opsplitd and was killed");
+    return fail(ErrorCode::unavailable, "the broker was killed, and nobody has started another");
   }
-  if (const auto iceoryx = answer.reply.value("iceoryx", ""); iceoryx != ipc::iceoryx_version())
-    return fail(ErrorCode::refused, "opsplitd has iceoryx {}, the broker has {}: use one",
-                ipc::iceoryx_version(), iceoryx);
   supervise(std::move(process));
   return {};
+} catch (const json::exception&) {
+  return fail(ErrorCode::refused, "{}: who answers is no broker of this version",
+              paths_.socket.string());
 }
 
 void BrokerProcess::died() {
@@ -148,27 +157,35 @@ Result<BrokerProcess::Answer> BrokerProcess::ask(const json& request,
   return Answer{socket.peer().pid, std::move(reply)};
 }
 
+// What a broker that hangs may still do later, nobody would know.
+Result<> BrokerProcess::demand(const json& request) {
+  const auto answer = ask(request, call_timeout);
+  if (answer) return {};
+  if (answer.error().code == ErrorCode::timed_out) {
+    spdlog::error("the broker (pid {}) does not answer: killed", pid());
+    launcher_.signal(process_, SIGKILL);
+  }
+  return tl::unexpected(answer.error());
+}
+
 Result<> BrokerProcess::publish(const ipc::ArenaId& arena, std::uint64_t bytes) {
-  OPSPLIT_CHECK(ask({{"op", "publish"},
-                     {"deployment", arena.deployment},
-                     {"epoch", arena.epoch},
-                     {"bytes", bytes}},
-                    call_timeout));
-  return {};
+  return demand({{"op", "publish"},
+                 {"deployment", arena.deployment},
+                 {"epoch", arena.epoch},
+                 {"bytes", bytes}});
 }
 
 Result<> BrokerProcess::withdraw(const ipc::ArenaId& arena) {
-  OPSPLIT_CHECK(ask({{"op", "withdraw"}, {"deployment", arena.deployment}, {"epoch", arena.epoch}},
-                    call_timeout));
-  return {};
+  return demand({{"op", "withdraw"}, {"deployment", arena.deployment}, {"epoch", arena.epoch}});
 }
 
 void BrokerProcess::stop(std::function<void()> stopped) {
-  if (!ours()) {  // also one that is still waited for
+  if (!ours()) {
     running_ = false;
     death_.reset();
     timer_.cancel();
-    started_ = nullptr;
+    if (const auto started = std::exchange(started_, nullptr))
+      started(fail(ErrorCode::unavailable, "the broker is not waited for any longer"));
   }
   if (!running_) {
     stopped();

@@ -43,7 +43,8 @@ class BrokerProcess {
   [[nodiscard]] pid_t pid() const { return running_ ? process_.identity.pid : 0; }
 
   // Milliseconds each: the broker only loans a chunk that is there. Errors: limit_exceeded (no pool
-  // is large enough; the message says how many bytes are missing), unavailable.
+  // is large enough; the message says how many bytes are missing), unavailable, timed_out (it was
+  // killed then: its death follows).
   Result<> publish(const ipc::ArenaId& arena, std::uint64_t bytes);
   Result<> withdraw(const ipc::ArenaId& arena);
 
@@ -58,6 +59,7 @@ class BrokerProcess {
   void supervise(Process process);
   void died();
   Result<Answer> ask(const nlohmann::json& request, std::chrono::milliseconds timeout);
+  Result<> demand(const nlohmann::json& request);
 
   boost::asio::io_context& io_;
   Launcher& launcher_;

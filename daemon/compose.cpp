@@ -28,13 +28,18 @@ std::string quoted(std::string text) {
   return nlohmann::json(text).dump();
 }
 
-// Quotes only where a reader needs them.
+// In quotes wherever a reader of YAML might take it for something other than text.
 std::string scalar(const std::string& text) {
-  const bool plain = !text.empty() && text.find_first_not_of(
-                                          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                          "0123456789_-./") == std::string::npos;
-  const bool number = text.find_first_not_of("0123456789.-") == std::string::npos;
-  return plain && !number ? text : quoted(text);
+  static constexpr std::array<std::string_view, 9> words{"y",   "n",    "yes",   "no",  "on",
+                                                         "off", "true", "false", "null"};
+  const bool plain = text.find_first_not_of(
+                         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./") ==
+                         std::string::npos &&
+                     (std::isalpha(static_cast<unsigned char>(text[0])) != 0 ||
+                      text.starts_with('/') || text.starts_with("--") || text.starts_with("./"));
+  std::string lower = text;
+  std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  return plain && std::ranges::find(words, lower) == words.end() ? text : quoted(text);
 }
 
 std::string list(const std::vector<std::string>& texts) {
@@ -58,7 +63,6 @@ struct Mount {
 // Folders, since a model's weights may lie beside it.
 Result<std::vector<Mount>> mounts_of(const Deployment& deployment, const Target& target) {
   std::vector<Mount> mounts = {{fs::absolute(target.path).parent_path(), inside}};
-  if (deployment.file.empty()) return mounts;
   const fs::path model = deployment.model.is_absolute()
                              ? deployment.model
                              : deployment.model.lexically_relative(target.path.parent_path());
@@ -70,6 +74,10 @@ Result<std::vector<Mount>> mounts_of(const Deployment& deployment, const Target&
                 target.path.native());
   if (*seen.lexically_relative(inside).begin() == "..")
     mounts.push_back({fs::absolute(deployment.model).parent_path(), seen});
+  for (const Mount& mount : mounts)
+    if (mount.host.native().find(':') != std::string::npos)
+      return fail(ErrorCode::invalid_input, "{}: docker-compose can mount no folder with a ':'",
+                  mount.host.native());
   return mounts;
 }
 
@@ -84,7 +92,8 @@ std::string command_line(const Target& target, const ComposeOptions& options) {
   for (const std::string& shape : target.shapes) add("--shape", shape);
   add("--build", options.build_context.string());
   add("--ipc", options.ipc == IpcNamespace::own ? "own" : "");
-  std::replace(line.begin(), line.end(), '\n', '?');
+  std::ranges::replace_if(
+      line, [](unsigned char c) { return std::iscntrl(c) != 0; }, '?');
   return line;
 }
 

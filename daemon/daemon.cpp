@@ -181,7 +181,11 @@ void Daemon::reply(ConnectionId id, const json& message) {
 }
 
 void Daemon::reply(ConnectionId id, const Error& error) {
-  if (id == nobody) spdlog::error("{}", error.message);
+  if (id == nobody) {  // --up: there is nothing else that we are for
+    spdlog::error("{}", error.message);
+    failed_ = true;
+    boost::asio::post(io_, [this] { shut_down(); });
+  }
   reply(id, ipc::error_reply(error));
 }
 
@@ -455,8 +459,12 @@ Result<> Daemon::remove_what_is_stale() const {
 }
 
 void Daemon::finish_if_empty() {
-  if (!deployments_.empty() || !preparing_.empty() || recovering_ || !waiting_for_broker_.empty())
+  if (!deployments_.empty() || !preparing_.empty() || recovering_) return;
+  if (!waiting_for_broker_.empty()) {
+    // Ours answers. Nobody else's need be waited for: whoever waits is told, and comes back here.
+    if (!broker_.ours()) broker_.stop([] {});
     return;
+  }
   broker_.stop([this] {
     // Nothing after a broker that ended as it should; what it left otherwise.
     // An `up` may have come meanwhile: what it writes is not stale.

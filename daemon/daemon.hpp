@@ -64,6 +64,8 @@ class Daemon {
   [[nodiscard]] nlohmann::json ps(RunningDeployment::Detail detail) const;
   // Stops every deployment and the broker; then the event loop runs dry.
   void shut_down();
+  // Whether it shut down by itself, since what it was to start at once did not start.
+  [[nodiscard]] bool failed() const { return failed_; }
 
   static std::filesystem::path socket_path(const std::filesystem::path& folder) {
     return folder / "opsplitd.sock";
@@ -114,6 +116,7 @@ class Daemon {
   Instance broker_life_{{.max_deaths = 10}};
   bool recovering_ = false;  // from the broker's death
   bool shutting_down_ = false;
+  bool failed_ = false;
   std::uint64_t last_epoch_ = 0;
   std::map<std::string, std::shared_ptr<RunningDeployment>, std::less<>> deployments_;
   std::set<std::string, std::less<>> preparing_;                         // names

@@ -103,7 +103,8 @@ Result<CpuSet> ProcessLauncher::cpus(const Process& process) {
 
 std::string ProcessLauncher::reap(const Process& process) {
   int status = 0;
-  if (waitpid(process.identity.pid, &status, 0) != process.identity.pid) return "ended";
+  if (waitpid(process.identity.pid, &status, 0) != process.identity.pid)
+    return "a status that its parent knows";
   if (WIFEXITED(status)) return fmt::format("exit code {}", WEXITSTATUS(status));
   return fmt::format("signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
 }

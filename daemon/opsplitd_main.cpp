@@ -40,7 +40,8 @@ int main(int argc, char** argv) {
     app.get_option(option)->needs(up);
   std::filesystem::path broker;
   app.add_option("--broker", broker,
-                 "Socket of a broker that somebody else starts (default: opsplitd starts one)");
+                 "Socket of a broker that somebody else starts (default: opsplitd starts one)")
+      ->excludes("--reserve");
   std::string metrics_address;
   app.add_option("--metrics", metrics_address,
                  "Serve http://HOST:PORT/metrics for Prometheus; port 0: a free one, which "
@@ -109,5 +110,5 @@ int main(int argc, char** argv) {
   }
   ::unlink(daemon::daemon_lock_path);
   lock->reset();  // before whoever waits for our end sees the socket close
-  return 0;
+  return opsplitd.failed() ? 1 : 0;
 }

@@ -19,6 +19,7 @@ constexpr auto start_timeout = 120s;  // for an instance to load its part
 constexpr auto stop_grace = 3s;       // between SIGTERM and SIGKILL
 constexpr auto tick_period = 50ms;
 constexpr std::uintmax_t log_limit_bytes = 4 << 20;  // per instance; then it begins anew
+constexpr std::uint32_t most_threads = 8192;         // the CPUs that a kernel can be built for
 constexpr std::uint64_t requests_to_measure = 100;   // before the operators' costs are believed
 constexpr std::uint64_t spin_alone_ns = 100'000;     // of an operator that is alone on its cores
 
@@ -611,8 +612,10 @@ void RunningDeployment::refuse_requests_of_failed_operators() {
     }
     if (!all_failed || failed == nullptr) continue;
     while (const auto claim = handover_->sweep(op, own_launch_)) {
-      handover_->write_failure(*claim, fmt::format("it died too often, last with {}: {}",
-                                                   failed->last_end, last_words(failed->log)));
+      const std::string words = last_words(failed->log);
+      handover_->write_failure(*claim,
+                               fmt::format("it died too often, last with {}{}{}", failed->last_end,
+                                           words.empty() ? "" : ": ", words));
       handover_->commit(*claim, own_launch_, ipc::TaskState::failed);
     }
   }
@@ -728,7 +731,7 @@ json RunningDeployment::status(const RunningInstance& instance, Detail detail) c
                  {"shared_bytes", usage.shared_bytes}};
   if (board_ && instance.running) {
     if (const auto threads = board_->participant(instance.launch).threads.load(); threads != 0)
-      result["threads"] = threads;
+      result["threads"] = std::min(threads, most_threads);
     result["changing"] = !follows_cores(instance);
     result["degraded"] = degraded(instance);
   }

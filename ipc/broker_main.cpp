@@ -1,8 +1,8 @@
 // opsplit-broker: owns the arenas of this host (ipc/broker.hpp) and serves opsplitd's requests on
 // a socket. One JSON object per message (ipc/message_socket.hpp), answered in order:
 //
-//   {"op": "ping"}       -> {"ok": true, "pid", "iceoryx", "processes", "arenas",
-//                            "pools": [{"bytes", "free"}]}
+//   {"op": "ping"}       -> {"ok": true, "pid", "version", "iceoryx", "processes",
+//                            "arenas", "pools": [{"bytes", "free"}]}
 //   {"op": "publish",  "deployment": "digits", "epoch": 1, "bytes": 4096}       -> {"ok": true}
 //   {"op": "withdraw", "deployment": "digits", "epoch": 1}                      -> {"ok": true}
 //
@@ -45,6 +45,7 @@ Result<nlohmann::json> serve(Broker& broker, const nlohmann::json& request) {
   nlohmann::json reply = {{"ok", true}};
   if (op == "ping") {
     reply["pid"] = ::getpid();
+    reply["version"] = OPSPLIT_VERSION;
     reply["iceoryx"] = iceoryx_version();
     reply["processes"] = broker.processes();
     reply["arenas"] = broker.arenas();

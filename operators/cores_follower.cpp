@@ -59,6 +59,7 @@ std::optional<ipc::WorkerOptions> CoresFollower::take_answer() {
   if (const auto moved = placement_.move_to(cores->cpus); !moved)
     warn(moved.error(), "stays on its cores");
   placement_.separate(cores->threads);
+  answered_ = version_;
   wanted_ = cores->threads;
   if (wanted_ != threads_ && !compiled_.valid()) compile();
   return cores->worker;
@@ -98,7 +99,7 @@ void CoresFollower::take_compiled(std::unique_ptr<Operator>& op) {
 
 void CoresFollower::report() {
   self_.threads.store(static_cast<std::uint32_t>(threads_), std::memory_order_relaxed);
-  self_.cores_followed.store(version_, std::memory_order_release);
+  self_.cores_followed.store(answered_, std::memory_order_release);
 }
 
 }  // namespace opsplit::operators

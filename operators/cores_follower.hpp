@@ -52,6 +52,7 @@ class CoresFollower {
   Compile compile_;
   std::uint32_t version_ = 0;                                // that was asked for last
   bool asked_ = false;                                       // and not answered yet
+  std::uint32_t answered_ = 0;                               // that was answered well last
   int threads_;                                              // of the programs that run
   int wanted_;                                               // threads, as assigned
   int compiling_threads_ = 0;                                // of those that are compiled just now

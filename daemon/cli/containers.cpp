@@ -172,12 +172,17 @@ Result<> ContainerDeployment::wait_until_ready() const {
        std::this_thread::sleep_for(look_again)) {
     const auto now = status();
     if (now && now->value("phase", "") == "ready") return {};
-    if (now || now.error().code != ErrorCode::not_found) continue;
-    // opsplitd runs, without the deployment: it says why.
+    // opsplitd ends if the deployment does not start, and the engine starts it again.
     OPSPLIT_TRY(const std::string id, container("opsplitd"));
-    OPSPLIT_TRY(const ProgramEnd log, run_program({"docker", "logs", "--tail", "1", id}));
+    OPSPLIT_TRY(const std::string restarts,
+                checked({"docker", "inspect", "-f", "{{.RestartCount}}", id}));
+    if (restarts == "0\n") continue;
+    OPSPLIT_TRY(const ProgramEnd log, run_program({"docker", "logs", id}));
+    const auto error = log.err.find(" error: ");
     return fail(ErrorCode::unavailable, "deployment '{}' did not start: {}", name_,
-                last_line(log.err));
+                error == std::string::npos
+                    ? last_line(log.err)
+                    : log.err.substr(error + 8, log.err.find('\n', error) - error - 8));
   }
   return fail(ErrorCode::timed_out, "deployment '{}' is not ready within {} s: see `docker logs`",
               name_, ready_timeout.count());
@@ -255,9 +260,11 @@ Result<> ContainerDeployment::infer(const std::vector<std::string>& inputs,
 }
 
 Result<> ContainerDeployment::down() {
-  OPSPLIT_TRY(const auto command, compose({"down", "-v", "-t", "10"}));
-  OPSPLIT_CHECK(checked(command));
   std::error_code error;
+  if (fs::exists(folder_ / "compose.yaml", error)) {  // an `up` may have ended before it wrote it
+    OPSPLIT_TRY(const auto command, compose({"down", "-v", "-t", "10"}));
+    OPSPLIT_CHECK(checked(command));
+  }
   fs::remove_all(folder_, error);
   if (error) return fail_errno(error.value(), "{}", folder_.string());
   fs::remove(folder_.parent_path(), error);  // with the last one

@@ -19,7 +19,8 @@ using namespace std::chrono_literals;
 using nlohmann::json;
 
 constexpr auto short_timeout = 10s;
-constexpr auto up_timeout = 600s;  // a large model takes its time to be planned and packed
+constexpr auto glance_timeout = 2s;  // of whoever looks each second, and must be able to stop
+constexpr auto up_timeout = 600s;    // a large model takes its time to be planned and packed
 constexpr auto down_timeout = 60s;
 constexpr auto start_timeout = 10s;
 
@@ -163,7 +164,7 @@ Result<json> DaemonClient::set_cores(const std::string& deployment, const std::s
 }
 
 Result<json> DaemonClient::ps_with_histograms() {
-  return call({{"op", "ps"}, {"histograms", true}}, short_timeout);
+  return call({{"op", "ps"}, {"histograms", true}}, glance_timeout);
 }
 
 }  // namespace opsplit::daemon::cli

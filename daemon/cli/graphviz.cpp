@@ -12,7 +12,7 @@ Result<std::string> render_svg(const std::string& graph) {
         "dot is not installed: install the Debian package graphviz, or take the text of --dot "
         "to where it is");
   if (!end) return tl::unexpected(end.error());
-  if (end->exit_code == 0) return std::move(end->out);
+  if (end->exit_code == 0 && !end->out.empty()) return std::move(end->out);
   return fail(ErrorCode::system, "dot -Tsvg failed with {}: {}", end->how,
               end->err.empty() ? "it says nothing" : end->err.substr(0, end->err.find('\n')));
 }

@@ -55,9 +55,10 @@ void print_deployments(const json& deployments) {
                                                    "restarts"}};
     for (const json& instance : deployment.value("instances", json::array()))
       rows.push_back({name_of(instance), std::to_string(instance.value("pid", 0)),
-                      instance.value("cores", ""), std::to_string(instance.value("threads", 0)),
+                      instance.value("cores", ""),
+                      std::to_string(instance.value("threads", std::uint64_t{0})),
                       state_of(instance), std::to_string(instance.value("tasks", 0)),
-                      std::to_string(instance.value("tasks_done", 0)),
+                      std::to_string(instance.value("tasks_done", std::uint64_t{0})),
                       milliseconds(instance.value("busy_ns", std::uint64_t{0})),
                       std::to_string(instance.value("bytes_copied", std::uint64_t{0})),
                       std::to_string(instance.value("restarts", 0))});
@@ -80,13 +81,21 @@ Result<OperatorName> operator_name(const std::string& name) {
   return OperatorName{name.substr(0, slash), name.substr(slash + 1)};
 }
 
-// The deployment's status once its processes run on their new cores, or when that takes too long.
+// The deployment's status once its processes have arranged themselves on their new cores. Error
+// timed_out: one hangs.
 Result<json> await_change(DaemonClient& opsplitd, json deployment) {
   const auto is_changing = [](const json& instance) { return instance.value("changing", false); };
   const Deadline deadline = Clock::now() + follow_timeout;
-  while (Clock::now() < deadline) {
+  while (true) {
     const json instances = deployment.value("instances", json::array());
-    if (std::none_of(instances.begin(), instances.end(), is_changing)) break;
+    const auto changing = std::find_if(instances.begin(), instances.end(), is_changing);
+    if (changing == instances.end()) break;
+    if (Clock::now() >= deadline)
+      return fail(ErrorCode::timed_out,
+                  "{} is on its new cores, but has not arranged itself there within {} s: see "
+                  "`opsplit ps` and `opsplit logs {}/{}`",
+                  name_of(*changing), follow_timeout.count(), deployment.value("name", ""),
+                  name_of(*changing));
     std::this_thread::sleep_for(20ms);
     OPSPLIT_TRY(const json status, opsplitd.ps());
     const json deployments = status.value("deployments", json::array());
@@ -199,6 +208,9 @@ void add_up(CLI::App& app, Invocation& invocation) {
   command->callback([&, target, reserve, runtime] {
     invocation.run = [&invocation, target, reserve, runtime]() -> Result<> {
       if (*runtime == "docker") {
+        if (!reserve->empty())
+          return fail(ErrorCode::invalid_input,
+                      "--reserve: each deployment in containers has a broker of its own");
         OPSPLIT_TRY(const json deployment,
                     ContainerDeployment::up(invocation.folder, *target, print_progress));
         print_deployments(json::array({deployment}));
@@ -292,18 +304,24 @@ void add_down(CLI::App& app, Invocation& invocation) {
   command->add_option("deployment", *name, "Name of the deployment (default: all)");
   command->callback([&, name] {
     invocation.run = [&invocation, name]() -> Result<> {
+      std::vector<ContainerDeployment> in_containers = ContainerDeployment::all(invocation.folder);
+      if (!name->empty())
+        std::erase_if(in_containers, [&](const auto& known) { return known.name() != *name; });
       std::size_t stopped = 0;
-      for (ContainerDeployment& deployment : ContainerDeployment::all(invocation.folder)) {
-        if (!name->empty() && deployment.name() != *name) continue;
-        OPSPLIT_CHECK(deployment.down());
-        ++stopped;
-      }
       auto opsplitd = DaemonClient::connect(invocation.folder);
-      if (stopped == 0 || (name->empty() && opsplitd)) {
+      if (in_containers.empty() || (name->empty() && opsplitd)) {
         if (!opsplitd) return tl::unexpected(opsplitd.error());
-        OPSPLIT_TRY(const std::size_t processes, opsplitd->down(*name));
-        stopped += processes;
+        OPSPLIT_TRY(stopped, opsplitd->down(*name));
       }
+      Result<> result;
+      for (ContainerDeployment& deployment : in_containers) {  // each, whatever the others do
+        const auto down = deployment.down();
+        if (down)
+          ++stopped;
+        else if (result)
+          result = within(fmt::format("deployment '{}'", deployment.name()), down.error());
+      }
+      OPSPLIT_CHECK(result);
       fmt::print("{} stopped\n",
                  stopped == 1 ? "1 deployment" : fmt::format("{} deployments", stopped));
       return {};

@@ -62,14 +62,15 @@ Screen::Size Screen::size() const {
   return {found.ws_col, found.ws_row};
 }
 
-// Over what is there, each line to its end, so that nothing flickers.
+// Over what is there, line by line, so that nothing flickers. A line is cleared first: behind one that
+// is as wide as the screen, its last character would go.
 Result<> Screen::show(std::string_view text) {
   std::string frame = "\x1b[H";
   bool first = true;
   while (!text.empty()) {
     const std::size_t length = std::min(text.find('\n'), text.size());
     if (!std::exchange(first, false)) frame += "\r\n";
-    frame.append(text.substr(0, length)).append("\x1b[K");
+    frame.append("\x1b[K").append(text.substr(0, length));
     text.remove_prefix(std::min(length + 1, text.size()));
   }
   return write_all(frame + "\x1b[J");

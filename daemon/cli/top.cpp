@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <optional>
 #include <thread>
@@ -70,6 +71,8 @@ class View {
 };
 
 Result<> top(const Invocation& invocation, const TopOptions& options) {
+  if (std::isnan(options.delay_seconds))  // it passes for a number in any range
+    return fail(ErrorCode::invalid_input, "--delay: must be a number of seconds");
   OPSPLIT_TRY(auto opsplitd, DaemonClient::connect(invocation.folder));
   std::optional<Snapshot> earlier;
   OPSPLIT_TRY(Snapshot now, take_snapshot(opsplitd, options.deployment));

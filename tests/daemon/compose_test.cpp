@@ -114,13 +114,24 @@ TEST_F(ComposeFileTest, AModelElsewhereIsMountedWhereTheDeploymentFileLooksForIt
 }
 
 TEST_F(ComposeFileTest, NamesThatComposeOrYamlWouldReadOtherwiseAreQuoted) {
-  std::filesystem::create_directories(folder_.path() / "a $x: y");
-  std::filesystem::copy(model, folder_.path() / "a $x: y/digits.onnx");
+  std::filesystem::create_directories(folder_.path() / "a $x; y");
+  std::filesystem::copy(model, folder_.path() / "a $x; y/digits.onnx");
   const auto found = services(
-      {.path = std::filesystem::proximate(folder_.path() / "a $x: y/digits.onnx"), .name = "12"});
+      {.path = std::filesystem::proximate(folder_.path() / "a $x; y/digits.onnx"), .name = "12"});
   EXPECT_THAT(list(found["opsplitd"]["volumes"]),
-              testing::Contains(folder_.path().string() + "/a $$x: y:/deployment:ro"));
+              testing::Contains(folder_.path().string() + "/a $$x; y:/deployment:ro"));
   EXPECT_EQ(found["conv"]["command"][1].Tag(), "!") << "12 is text";
+  for (const char* name : {"on", "no", "true", "null", "0x10", "1_0", "1e3", "-"})
+    EXPECT_EQ(services({.path = model, .name = name})["conv"]["command"][1].Tag(), "!") << name;
+}
+
+TEST_F(ComposeFileTest, AFolderThatComposeCannotMountIsRefused) {
+  std::filesystem::create_directories(folder_.path() / "a:b");
+  std::filesystem::copy(model, folder_.path() / "a:b/digits.onnx");
+  const auto refused = text(
+      {.path = std::filesystem::proximate(folder_.path() / "a:b/digits.onnx")}, {.folder = source});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("can mount no folder with a ':'"));
 }
 
 TEST_F(ComposeFileTest, AnIpcNamespaceOfTheirOwnIsTheAnchors) {

@@ -186,6 +186,7 @@ TEST_F(CoresFollowerTest, AnAnswerThatIsNoneChangesNothing) {
   send(ipc::error_reply({ErrorCode::refused, "who are you?"}));
   EXPECT_EQ(follower.follow(op), std::nullopt);
   EXPECT_THAT(placement.cpus(), ElementsAre(0, 1));
+  EXPECT_EQ(self.cores_followed, 0u) << "nobody may believe that it has";
   change();
   follower.follow(op);
   answer({1}, 2);

@@ -8,7 +8,7 @@ namespace {
 
 using BrokerDeath = SystemTest;
 
-pid_t broker() {
+pid_t broker_pid() {
   const json status = ps();
   return status.is_null() ? 0 : status["broker"].get<pid_t>();
 }
@@ -31,14 +31,14 @@ TEST_F(BrokerDeath, ClientsGoOnInTheNextEpochFiveTimesOver) {
       return loads[0].answered() > before[0] + 100 && loads[1].answered() > before[1] + 100;
     })) << "after death "
         << death;
-    const pid_t victim = broker();
+    const pid_t victim = broker_pid();
     const std::uint64_t epoch = deployment("digits")["epoch"];
     ::kill(victim, SIGKILL);
     ASSERT_TRUE(eventually([&] {
       const json digits = deployment("digits"), other = deployment("other");
       return digits["epoch"] > epoch && digits["phase"] == "ready" && other["phase"] == "ready";
     })) << ps().dump(2);
-    EXPECT_NE(broker(), victim);
+    EXPECT_NE(broker_pid(), victim);
   }
   const Report report = finish(loads);
   EXPECT_GT(report.answered, 1000u);
@@ -56,13 +56,14 @@ TEST_F(BrokerDeath, TwiceInARowWhileTheFirstIsStillBeingDealtWith) {
   for (int death = 0; death < 3; ++death) {
     // At once when there is a new one: its operators are only starting.
     pid_t now = 0;
-    ASSERT_TRUE(eventually([&] { return (now = broker()) != 0 && now != last; })) << ps().dump(2);
+    ASSERT_TRUE(eventually([&] { return (now = broker_pid()) != 0 && now != last; }))
+        << ps().dump(2);
     ::kill(last = now, SIGKILL);
   }
   ASSERT_TRUE(eventually([&] {
     const json digits = deployment("digits");
     return digits.is_object() && digits["phase"] == "ready" && digits["epoch"] > epoch &&
-           broker() != last;
+           broker_pid() != last;
   })) << ps().dump(2);
   find_answers("digits", 50, folder() / "answers");
   down();
@@ -109,7 +110,7 @@ TEST_F(ForeignBroker, ItsDeathIsMendedByWhoeverStartsItAgain) {
   for (int life = 0; life < 3; ++life) {
     Process first = start_broker();
     ASSERT_TRUE(eventually([&] {
-      return ready() && deployment("digits")["epoch"] > epoch && broker() == first.pid();
+      return ready() && deployment("digits")["epoch"] > epoch && broker_pid() == first.pid();
     })) << ps().dump(2)
         << opsplitd.err();
     epoch = deployment("digits")["epoch"];
@@ -118,7 +119,7 @@ TEST_F(ForeignBroker, ItsDeathIsMendedByWhoeverStartsItAgain) {
     first.wait();
   }
   Process last = start_broker();
-  ASSERT_TRUE(eventually([&] { return ready() && broker() == last.pid(); }));
+  ASSERT_TRUE(eventually([&] { return ready() && broker_pid() == last.pid(); }));
   opsplitd.signal(SIGTERM);
   EXPECT_EQ(opsplitd.wait(20s).status, 0);
   EXPECT_FALSE(last.has_ended()) << "it is not opsplitd's to end";
@@ -137,12 +138,77 @@ TEST_F(ForeignBroker, OneThatServedAnEarlierOpsplitdIsEnded) {
   Process opsplitd = start_opsplitd();
   EXPECT_EQ(old.wait(20s).status, -SIGKILL);
   Process next = start_broker();
-  ASSERT_TRUE(eventually([&] { return ready() && broker() == next.pid(); })) << opsplitd.err();
+  ASSERT_TRUE(eventually([&] { return ready() && broker_pid() == next.pid(); })) << opsplitd.err();
   find_answers("digits", 50, folder() / "answers");
   opsplitd.signal(SIGTERM);
   EXPECT_EQ(opsplitd.wait(20s).status, 0);
   next.signal(SIGTERM);
   EXPECT_EQ(next.wait(20s).status, 0);
+}
+
+TEST_F(ForeignBroker, NobodyWaitsForItsStartLongerThanForTheDeployment) {
+  {
+    Process opsplitd = start_opsplitd();  // and no broker
+    ASSERT_TRUE(eventually([] { return deployment("digits").is_object(); }));
+    opsplitd.signal(SIGTERM);
+    opsplitd.wait(5s);
+  }
+  Process opsplitd({program("opsplitd"), "--broker", socket()});
+  ASSERT_TRUE(eventually([] { return !ps().is_null(); }));
+  Process up = start_opsplit({"up", digits_model});
+  ASSERT_TRUE(eventually([] { return deployment("digits").is_object(); }));
+  EXPECT_EQ(start_opsplit({"down", "digits"}).wait(5s).status, 0);
+  EXPECT_NE(error_line(up.wait(5s)).find("stopped while it started"), std::string::npos);
+  opsplitd.signal(SIGTERM);
+  EXPECT_EQ(opsplitd.wait(5s).status, 0);
+}
+
+TEST_F(ForeignBroker, ItsEndForGoodKeepsNobody) {
+  Process opsplitd = start_opsplitd();
+  {
+    Process broker = start_broker();
+    ASSERT_TRUE(eventually(ready));
+    broker.signal(SIGKILL);
+    broker.wait();
+  }
+  ASSERT_TRUE(eventually([] { return !ready(); }));
+  opsplitd.signal(SIGTERM);
+  opsplitd.wait(10s);
+  // What a killed broker leaves is its successor's to remove.
+  Process next = start_broker();
+  ASSERT_TRUE(eventually([&] { return next.err().find("ready") != std::string::npos; }));
+  next.signal(SIGTERM);
+  EXPECT_EQ(next.wait(20s).status, 0);
+}
+
+TEST_F(ForeignBroker, OneThatHangsIsEndedWhenItIsNeeded) {
+  Process broker(
+      {program("opsplit-broker"), "--socket", socket(), "--pool", "1MiB", "--pool", "1MiB"});
+  Process opsplitd = start_opsplitd();
+  ASSERT_TRUE(eventually(ready));
+  broker.signal(SIGSTOP);
+  EXPECT_EQ(opsplit({"up", digits_model, "--name", "second"}).status, 1);
+  EXPECT_EQ(broker.wait(5s).status, -SIGKILL);
+  Process next = start_broker();
+  ASSERT_TRUE(eventually([&] { return ready() && broker_pid() == next.pid(); }));
+  opsplitd.signal(SIGTERM);
+  EXPECT_EQ(opsplitd.wait(20s).status, 0);
+  next.signal(SIGTERM);
+  EXPECT_EQ(next.wait(20s).status, 0);
+}
+
+TEST_F(ForeignBroker, OpsplitdEndsWhenWhatItIsForDoesNotStart) {
+  Process missing({program("opsplitd"), "--up", folder() / "nothing.onnx"});
+  EXPECT_EQ(missing.wait(20s).status, 1);
+  const auto file = folder() / "deep.yaml";
+  write_file(file, std::string("model: ") + digits_model + "\nname: deep\ndepth: 64\n");
+  Process broker = start_broker();
+  Process too_large({program("opsplitd"), "--broker", socket(), "--up", file});
+  const Outcome end = too_large.wait(20s);
+  EXPECT_EQ(end.status, 1);
+  EXPECT_NE(end.err.find("start the broker with --pool"), std::string::npos) << end.err;
+  broker.signal(SIGTERM);
+  EXPECT_EQ(broker.wait(20s).status, 0);
 }
 
 TEST_F(ForeignBroker, ADeploymentThatItsPoolsDoNotHoldIsRefused) {

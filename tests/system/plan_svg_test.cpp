@@ -77,6 +77,7 @@ TEST_F(PlanSvg, AFailingDotIsReportedAndWhatWasThereStays) {
   EXPECT_THAT(error, HasSubstr("exit code 3: first words"));
   EXPECT_EQ(contents(file()), "before");
   EXPECT_THAT(error_line(plan(fake_dot("kill -9 $$"))), HasSubstr("signal 9"));
+  EXPECT_THAT(error_line(plan(fake_dot("exit 0"))), HasSubstr("it says nothing"));
   EXPECT_EQ(contents(file()), "before");
 }
 
