@@ -78,6 +78,16 @@ Result<std::vector<Mount>> mounts_of(const Deployment& deployment, const Target&
     if (mount.host.native().find(':') != std::string::npos)
       return fail(ErrorCode::invalid_input, "{}: docker-compose can mount no folder with a ':'",
                   mount.host.native());
+  // The engine's socket must not come along.
+  for (const Mount& mount : mounts)
+    for (const char* system : {"/", "/run", "/var", "/var/run"})
+      if (mount.host.lexically_normal() == system ||
+          mount.host.lexically_normal() == system + std::string("/"))
+        return fail(
+            ErrorCode::invalid_input,
+            "{}: is no folder to be seen by a container: put model and deployment file into "
+            "one of their own",
+            mount.host.native());
   return mounts;
 }
 
@@ -121,6 +131,10 @@ Result<std::string> compose_file(const Planned& planned, const Target& target,
   const std::uint64_t opsplitd = 8 * weights + 192 * mib;
   const std::uint64_t op = 4 * weights + 4 * planned.plan.slot_bytes + 192 * mib;
 
+  // Pools and management segments of two epochs: clients keep the old one's. Weights as they are and
+  // packed; opsplitd wants room for an arena beside them, whether the broker has taken its own or not.
+  const std::uint64_t shm = 2 * (pool + 80 * mib) + 4 * weights + 64 * mib;
+
   std::vector<std::string> volumes = {"tmp:/tmp"};
   for (const Mount& mount : mounts)
     volumes.push_back(
@@ -157,6 +171,7 @@ x-hardened: &hardened
   cap_drop: [ALL]
   security_opt: ["no-new-privileges:true"]
   read_only: true
+  pids_limit: 1024
 
 x-joined: &joined
   <<: *hardened
@@ -206,10 +221,7 @@ services:
       command_line(target, options), own_ipc ? "\"service:anchor\"" : "host",
       // The anchors' members are indented by two.
       options.build_context.empty() ? "" : build("operator").substr(2), limit(op),
-      build("opsplitd"),
-      own_ipc ? fmt::format("shareable\n    shm_size: {}m",
-                            round_up(pool + 3 * weights + 128 * mib, 64 * mib) / mib)
-              : "host",
+      build("opsplitd"), own_ipc ? fmt::format("shareable\n    shm_size: {}", limit(shm)) : "host",
       pool / mib, limit(broker), list(start), list(volumes), limit(opsplitd));
   for (const PlannedOperator& planned_op : planned.plan.operators) {
     const int instances = settings_of(deployment, planned_op.name).instances;
@@ -234,7 +246,7 @@ services:
   out += R"(
 volumes:
   tmp:  # sockets: opsplitd's, the broker's, iceoryx's
-    driver_opts: {type: tmpfs, device: tmpfs, o: "mode=1777,size=64m"}
+    driver_opts: {type: tmpfs, device: tmpfs, o: "mode=1777,size=64m,nosuid,nodev,noexec"}
 )";
   return out;
 }

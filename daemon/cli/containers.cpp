@@ -4,7 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
+#include <iterator>
+#include <sstream>
 #include <thread>
 
 #include "base/system.hpp"
@@ -24,6 +25,16 @@ constexpr auto look_again = 200ms;
 
 fs::path containers_folder(const fs::path& folder) { return folder / "containers"; }
 
+// What others may write is nothing to run compose files from.
+Result<> check_ours(const fs::path& folder) {
+  struct stat found {};
+  if (::lstat(folder.c_str(), &found) != 0) return fail_errno(errno, "{}", folder.string());
+  if (found.st_uid != ::getuid() || (found.st_mode & 077) != 0)
+    return fail(ErrorCode::refused, "{}: must belong to this user and be closed to others (0700)",
+                folder.string());
+  return {};
+}
+
 std::string last_line(const std::string& text) {
   const auto end = text.find_last_not_of('\n');
   if (end == std::string::npos) return "";
@@ -38,6 +49,8 @@ Result<std::string> checked(const std::vector<std::string>& arguments,
   OPSPLIT_TRY(ProgramEnd end, run_program(arguments, input));
   if (end.exit_code == 0) return std::move(end.out);
   std::string words = last_line(end.err.empty() ? end.out : end.err);
+  if (const auto why = end.err.find("ERROR: "); why != std::string::npos)  // compose's own
+    words = end.err.substr(why + 7, end.err.find('\n', why) - why - 7);
   if (constexpr std::string_view ours = "opsplit: "; words.starts_with(ours))
     words.erase(0, ours.size());
   return fail(ErrorCode::unavailable, "{}",
@@ -88,6 +101,7 @@ ContainerDeployment::ContainerDeployment(const fs::path& folder, std::string nam
 
 std::vector<ContainerDeployment> ContainerDeployment::all(const fs::path& folder) {
   std::vector<ContainerDeployment> found;
+  if (!check_ours(folder)) return found;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(containers_folder(folder), ignored))
     found.push_back(ContainerDeployment(folder, entry.path().filename().string()));
@@ -98,7 +112,7 @@ std::vector<ContainerDeployment> ContainerDeployment::all(const fs::path& folder
 
 std::optional<ContainerDeployment> ContainerDeployment::find(const fs::path& folder,
                                                              const std::string& name) {
-  if (!is_deployment_name(name)) return std::nullopt;
+  if (!is_deployment_name(name) || !check_ours(folder)) return std::nullopt;
   ContainerDeployment deployment(folder, name);
   return fs::exists(deployment.folder_) ? std::optional(deployment) : std::nullopt;
 }
@@ -121,6 +135,14 @@ Result<std::vector<std::string>> ContainerDeployment::compose(
                  {"-p", "opsplit-" + name_, "-f", (folder_ / "compose.yaml").string()});
   std::move(arguments.begin(), arguments.end(), std::back_inserter(command));
   return command;
+}
+
+Result<std::vector<std::string>> ContainerDeployment::containers() const {
+  OPSPLIT_TRY(const std::string text,
+              checked({"docker", "ps", "-aq", "--no-trunc", "--filter",
+                       "label=com.docker.compose.project=opsplit-" + name_}));
+  std::istringstream lines(text);
+  return std::vector<std::string>(std::istream_iterator<std::string>(lines), {});
 }
 
 Result<std::string> ContainerDeployment::container(const std::string& service) const {
@@ -151,8 +173,16 @@ Result<json> ContainerDeployment::up(const fs::path& folder, Target target,
 
   if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
     return fail_errno(errno, "{}", folder.string());
+  OPSPLIT_CHECK(check_ours(folder));
+  // Projects are the engine's, whoever's they are; the folder is made by one of several that start.
+  OPSPLIT_TRY(const std::vector<std::string> others, deployment.containers());
   std::error_code error;
-  fs::create_directories(deployment.folder_, error);
+  fs::create_directory(deployment.folder_.parent_path(), error);
+  if (!others.empty() || (!fs::create_directory(deployment.folder_, error) && !error))
+    return fail(ErrorCode::already_exists,
+                "the engine has containers of a deployment '{}' already, of another user or "
+                "--folder, or just starting: choose another --name",
+                deployment.name_);
   if (error) return fail_errno(error.value(), "{}", deployment.folder_.string());
   const auto start = [&]() -> Result<json> {
     OPSPLIT_CHECK(write_output(deployment.folder_ / "compose.yaml", text));
@@ -172,17 +202,25 @@ Result<> ContainerDeployment::wait_until_ready() const {
        std::this_thread::sleep_for(look_again)) {
     const auto now = status();
     if (now && now->value("phase", "") == "ready") return {};
-    // opsplitd ends if the deployment does not start, and the engine starts it again.
-    OPSPLIT_TRY(const std::string id, container("opsplitd"));
-    OPSPLIT_TRY(const std::string restarts,
-                checked({"docker", "inspect", "-f", "{{.RestartCount}}", id}));
-    if (restarts == "0\n") continue;
-    OPSPLIT_TRY(const ProgramEnd log, run_program({"docker", "logs", id}));
-    const auto error = log.err.find(" error: ");
-    return fail(ErrorCode::unavailable, "deployment '{}' did not start: {}", name_,
-                error == std::string::npos
-                    ? last_line(log.err)
-                    : log.err.substr(error + 8, log.err.find('\n', error) - error - 8));
+    // Who cannot start ends, opsplitd too, and the engine starts it again.
+    OPSPLIT_TRY(const std::vector<std::string> ids, containers());
+    for (const std::string& id : ids) {
+      OPSPLIT_TRY(const std::string restarts,
+                  checked({"docker", "inspect", "-f", "{{.RestartCount}}", id}));
+      if (restarts == "0\n") continue;
+      OPSPLIT_TRY(const std::string service,
+                  checked({"docker", "inspect", "-f",
+                           "{{index .Config.Labels \"com.docker.compose.service\"}}", id}));
+      OPSPLIT_TRY(const ProgramEnd log, run_program({"docker", "logs", id}));
+      const auto error = log.err.find(" error: ");
+      const std::string words =
+          error == std::string::npos
+              ? last_line(log.err)
+              : log.err.substr(error + 8, log.err.find('\n', error) - error - 8);
+      return fail(ErrorCode::unavailable, "deployment '{}' did not start: {}: {}", name_,
+                  last_line(service),
+                  words.empty() ? "it ended without a word (its memory limit?)" : words);
+    }
   }
   return fail(ErrorCode::timed_out, "deployment '{}' is not ready within {} s: see `docker logs`",
               name_, ready_timeout.count());
@@ -210,8 +248,9 @@ Result<> ContainerDeployment::logs(const std::string& op, bool follow) const {
 
 Result<> ContainerDeployment::opsplit(const std::vector<std::string>& arguments) const {
   OPSPLIT_TRY(const std::string id, container("opsplitd"));
-  const bool terminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1;
-  std::vector<std::string> command = {"docker", "exec", terminal ? "-it" : "-i", id, "opsplit"};
+  std::vector<std::string> command = {"docker", "exec"};
+  if (isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1) command.emplace_back("-it");
+  command.insert(command.end(), {id, "opsplit"});
   command.insert(command.end(), arguments.begin(), arguments.end());
   OPSPLIT_TRY(const int exit_code, run_program_in_view(command));
   if (exit_code == 0) return {};
@@ -261,9 +300,14 @@ Result<> ContainerDeployment::infer(const std::vector<std::string>& inputs,
 
 Result<> ContainerDeployment::down() {
   std::error_code error;
-  if (fs::exists(folder_ / "compose.yaml", error)) {  // an `up` may have ended before it wrote it
+  if (fs::exists(folder_ / "compose.yaml", error)) {
     OPSPLIT_TRY(const auto command, compose({"down", "-v", "-t", "10"}));
     OPSPLIT_CHECK(checked(command));
+  } else {  // an `up` ended before it wrote it, or somebody has removed it
+    OPSPLIT_TRY(const std::vector<std::string> ids, containers());
+    std::vector<std::string> command = {"docker", "rm", "--force", "--volumes"};
+    command.insert(command.end(), ids.begin(), ids.end());
+    if (!ids.empty()) OPSPLIT_CHECK(checked(command));
   }
   fs::remove_all(folder_, error);
   if (error) return fail_errno(error.value(), "{}", folder_.string());

@@ -45,6 +45,8 @@ class ContainerDeployment {
  private:
   ContainerDeployment(const std::filesystem::path& folder, std::string name);
   [[nodiscard]] Result<std::vector<std::string>> compose(std::vector<std::string> arguments) const;
+  // All of them, also those that do not run.
+  [[nodiscard]] Result<std::vector<std::string>> containers() const;
   [[nodiscard]] Result<std::string> container(const std::string& service) const;
   [[nodiscard]] Result<> wait_until_ready() const;
 

@@ -211,6 +211,15 @@ void add_up(CLI::App& app, Invocation& invocation) {
         if (!reserve->empty())
           return fail(ErrorCode::invalid_input,
                       "--reserve: each deployment in containers has a broker of its own");
+        OPSPLIT_TRY(const Deployment read, Deployment::open(*target));
+        if (auto opsplitd = DaemonClient::connect(invocation.folder)) {
+          OPSPLIT_TRY(const json status, opsplitd->ps());
+          for (const json& known : status.value("deployments", json::array()))
+            if (known.value("name", "") == read.name)
+              return fail(ErrorCode::already_exists,
+                          "a deployment '{}' runs already, as processes: choose another --name",
+                          read.name);
+        }
         OPSPLIT_TRY(const json deployment,
                     ContainerDeployment::up(invocation.folder, *target, print_progress));
         print_deployments(json::array({deployment}));

@@ -125,6 +125,27 @@ TEST_F(ComposeFileTest, NamesThatComposeOrYamlWouldReadOtherwiseAreQuoted) {
     EXPECT_EQ(services({.path = model, .name = name})["conv"]["command"][1].Tag(), "!") << name;
 }
 
+TEST_F(ComposeFileTest, ASystemFolderIsMountedIntoNoContainer) {
+  Deployment read = Deployment::open(digits).value();
+  const Planned planned = plan_deployment(std::move(read)).value();
+  for (const char* path : {"/model.onnx", "/run/model.onnx", "/var/run/model.onnx"}) {
+    const auto refused =
+        compose_file(planned, {.path = std::filesystem::proximate(path)}, {.folder = source});
+    ASSERT_FALSE(refused) << path;
+    EXPECT_THAT(refused.error().message, HasSubstr("is no folder to be seen by a container"));
+  }
+}
+
+TEST_F(ComposeFileTest, AnIpcNamespaceHasRoomForTheArenasOfTwoEpochs) {
+  Deployment read = Deployment::open(digits).value();
+  Planned planned = plan_deployment(std::move(read)).value();
+  planned.arena_bytes = 480u << 20;
+  const auto written = compose_file(planned, digits, {.folder = source, .ipc = IpcNamespace::own});
+  ASSERT_TRUE(written);
+  const std::string size = YAML::Load(*written)["services"]["anchor"]["shm_size"].as<std::string>();
+  EXPECT_GE(std::stoul(size), 2u * (480 + 67) + 2) << size;
+}
+
 TEST_F(ComposeFileTest, AFolderThatComposeCannotMountIsRefused) {
   std::filesystem::create_directories(folder_.path() / "a:b");
   std::filesystem::copy(model, folder_.path() / "a:b/digits.onnx");

@@ -9,6 +9,7 @@ import json
 import pathlib
 import shutil
 import struct
+import subprocess
 import sys
 import tempfile
 
@@ -46,6 +47,12 @@ def two_deployments_side_by_side(opsplit, scratch):
     image = scratch / "image.npy"
     image.write_bytes(first_image())
     opsplit("up", DIGITS / "digits.yaml", "--runtime", "docker", timeout=300)
+    taken = subprocess.run([opsplit.program, "--folder", opsplit.folder, "up", DIGITS / "digits.yaml"],
+                           capture_output=True, text=True)
+    expect(taken.returncode == 1 and "runs already, in containers" in taken.stderr, f"taken: {taken.stderr}")
+    elsewhere = subprocess.run([opsplit.program, "--folder", scratch / "other", "up", DIGITS / "digits.yaml",
+                                "--runtime", "docker"], capture_output=True, text=True)
+    expect(elsewhere.returncode == 1 and "of another user or --folder" in elsewhere.stderr, elsewhere.stderr)
     opsplit("up", DIGITS / "digits.onnx", "--runtime", "docker", "--split", "stages:2", "--name", "staged", timeout=300)
     shown = opsplit("ps")
     expect("digits: ready in containers" in shown and "staged: ready in containers" in shown, shown)
