@@ -215,6 +215,21 @@ Result<LockHolder> last_lock_holder(const std::filesystem::path& path) {
   return parse_holder(path, text);
 }
 
+Result<> check_private_folder(const std::filesystem::path& folder) {
+  struct stat info {};
+  if (::lstat(folder.c_str(), &info) != 0) return fail_errno(errno, "{}", folder.native());
+  if (!S_ISDIR(info.st_mode) || info.st_uid != ::geteuid() || (info.st_mode & 077) != 0)
+    return fail(ErrorCode::refused, "{}: must be a folder of this user with mode 0700",
+                folder.native());
+  return {};
+}
+
+Result<> make_private_folder(const std::filesystem::path& folder) {
+  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
+    return fail_errno(errno, "{}", folder.native());
+  return check_private_folder(folder);
+}
+
 Result<std::uint64_t> free_bytes(const std::filesystem::path& path) {
   struct statvfs room {};
   if (::statvfs(path.c_str(), &room) != 0) return fail_errno(errno, "{}", path.native());

@@ -93,6 +93,12 @@ Result<std::optional<LockHolder>> lock_holder(const std::filesystem::path& path)
 // What the last holder wrote, whether it is still there or not.
 Result<LockHolder> last_lock_holder(const std::filesystem::path& path);
 
+// A folder of this user's alone: what lies there, nobody else has put there. Error refused: another's,
+// open to others, or no folder.
+Result<> check_private_folder(const std::filesystem::path& folder);
+// The same; made if missing.
+Result<> make_private_folder(const std::filesystem::path& folder);
+
 // Bytes that may still be written to the file system that holds `path`.
 Result<std::uint64_t> free_bytes(const std::filesystem::path& path);
 

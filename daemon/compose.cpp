@@ -62,7 +62,10 @@ struct Mount {
 
 // Folders, since a model's weights may lie beside it.
 Result<std::vector<Mount>> mounts_of(const Deployment& deployment, const Target& target) {
-  std::vector<Mount> mounts = {{fs::absolute(target.path).parent_path(), inside}};
+  const auto folder_of = [](const fs::path& file) {
+    return fs::absolute(file).lexically_normal().parent_path();
+  };
+  std::vector<Mount> mounts = {{folder_of(target.path), inside}};
   const fs::path model = deployment.model.is_absolute()
                              ? deployment.model
                              : deployment.model.lexically_relative(target.path.parent_path());
@@ -73,35 +76,42 @@ Result<std::vector<Mount>> mounts_of(const Deployment& deployment, const Target&
                 "file",
                 target.path.native());
   if (*seen.lexically_relative(inside).begin() == "..")
-    mounts.push_back({fs::absolute(deployment.model).parent_path(), seen});
-  for (const Mount& mount : mounts)
+    mounts.push_back({folder_of(deployment.model), seen});
+  for (const Mount& mount : mounts) {
     if (mount.host.native().find(':') != std::string::npos)
       return fail(ErrorCode::invalid_input, "{}: docker-compose can mount no folder with a ':'",
                   mount.host.native());
-  // The engine's socket must not come along.
-  for (const Mount& mount : mounts)
-    for (const char* system : {"/", "/run", "/var", "/var/run"})
-      if (mount.host.lexically_normal() == system ||
-          mount.host.lexically_normal() == system + std::string("/"))
+    for (const char* system : {"/", "/run", "/var", "/var/run"})  // the engine's socket is there
+      if (mount.host == system)
         return fail(
             ErrorCode::invalid_input,
             "{}: is no folder to be seen by a container: put model and deployment file into "
             "one of their own",
             mount.host.native());
+  }
   return mounts;
 }
 
-// The command that writes the file, for its first lines.
-std::string command_line(const Target& target, const ComposeOptions& options) {
-  std::string line = "opsplit export compose " + target.path.string();
-  const auto add = [&line](std::string_view option, const std::string& value) {
-    if (!value.empty()) line += fmt::format(" {} {}", option, value);
+// What the command line says against the deployment file, as it says it.
+std::vector<std::string> overrides(const Target& target) {
+  std::vector<std::string> options;
+  const auto add = [&options](const char* option, const std::string& value) {
+    if (!value.empty()) options.insert(options.end(), {option, value});
   };
   add("--split", target.split);
   add("--name", target.name);
   for (const std::string& shape : target.shapes) add("--shape", shape);
-  add("--build", options.build_context.string());
-  add("--ipc", options.ipc == IpcNamespace::own ? "own" : "");
+  return options;
+}
+
+// The command that writes the file, for its first lines.
+std::string command_line(const Target& target, const ComposeOptions& options) {
+  std::vector<std::string> words = {"opsplit export compose", target.path.string()};
+  std::ranges::copy(overrides(target), std::back_inserter(words));
+  if (!options.build_context.empty())
+    words.insert(words.end(), {"--build", options.build_context.string()});
+  if (options.ipc == IpcNamespace::own) words.insert(words.end(), {"--ipc", "own"});
+  std::string line = fmt::format("{}", fmt::join(words, " "));
   std::ranges::replace_if(
       line, [](unsigned char c) { return std::iscntrl(c) != 0; }, '?');
   return line;
@@ -145,12 +155,7 @@ Result<std::string> compose_file(const Planned& planned, const Target& target,
                                     "--up",
                                     (inside / target.path.filename()).string(),
                                     "--attach"};
-  const auto add = [&start](const char* option, const std::string& value) {
-    if (!value.empty()) start.insert(start.end(), {option, value});
-  };
-  add("--split", target.split);
-  add("--name", target.name);
-  for (const std::string& shape : target.shapes) add("--shape", shape);
+  std::ranges::copy(overrides(target), std::back_inserter(start));
 
   const auto build = [&](std::string_view image) {
     if (options.build_context.empty()) return std::string();

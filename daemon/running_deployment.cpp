@@ -19,7 +19,6 @@ constexpr auto start_timeout = 120s;  // for an instance to load its part
 constexpr auto stop_grace = 3s;       // between SIGTERM and SIGKILL
 constexpr auto tick_period = 50ms;
 constexpr std::uintmax_t log_limit_bytes = 4 << 20;  // per instance; then it begins anew
-constexpr std::uint32_t most_threads = 8192;         // the CPUs that a kernel can be built for
 constexpr std::uint64_t requests_to_measure = 100;   // before the operators' costs are believed
 constexpr std::uint64_t spin_alone_ns = 100'000;     // of an operator that is alone on its cores
 
@@ -577,17 +576,14 @@ void RunningDeployment::tick() {
 
 // Once, where cores are divided by cost: the plan only knows an estimate of it.
 void RunningDeployment::divide_cores_by_measured_cost() {
-  if (costs_measured_ || phase_ != Phase::ready || requests_done() < requests_to_measure ||
-      planned_.deployment.objective != Objective::throughput)
+  if (planned_.deployment.objective != Objective::throughput || costs_measured_ ||
+      phase_ != Phase::ready || requests_done() < requests_to_measure)
     return;
   costs_measured_ = true;
   std::vector<double> costs(planned_.costs.size(), 0);
-  for (const RunningInstance& instance : instances_) {
-    ipc::Counters counters = past_[{instance.op, instance.seat}].counters;
-    if (instance.running) counters.add(ipc::Counters::copy_of(*board_, instance.launch));
-    costs[instance.op] +=
-        static_cast<double>(counters.busy_ns) * planned_.cores[instance.op].threads;
-  }
+  for (const RunningInstance& instance : instances_)
+    costs[instance.op] += static_cast<double>(used_so_far(instance).counters.busy_ns) *
+                          planned_.cores[instance.op].threads;
   const std::vector<double> estimated = std::exchange(planned_.costs, std::move(costs));
   auto cores = assign_cores(planned_, planned_.deployment);
   const auto moved = cores ? move_instances(*cores) : tl::unexpected(cores.error());
@@ -658,6 +654,15 @@ void RunningDeployment::remember(const RunningInstance& instance) {
   past.cpu_ns += std::exchange(instance.cpu_ns, 0);
 }
 
+// By all processes of its operator and seat; of the one that runs, without CPU time.
+RunningDeployment::Past RunningDeployment::used_so_far(const RunningInstance& instance) const {
+  const auto found = past_.find({instance.op, instance.seat});
+  Past sum = found == past_.end() ? Past{} : found->second;
+  if (board_ && instance.running)
+    sum.counters.add(ipc::Counters::copy_of(*board_, instance.launch));
+  return sum;
+}
+
 // Slots that were given back, whatever their requests came to: a generation each.
 std::uint64_t RunningDeployment::requests_done() const {
   std::uint64_t done = past_requests_;
@@ -695,12 +700,10 @@ json RunningDeployment::status(Detail detail) const {
 json RunningDeployment::status(const RunningInstance& instance, Detail detail) const {
   const PlannedOperator& op = planned_.plan.operators[instance.op];
   const CoreAssignment& cores = planned_.cores[instance.op];
-  const auto found = past_.find({instance.op, instance.seat});
-  Past sum = found == past_.end() ? Past{} : found->second;
+  Past sum = used_so_far(instance);
   ProcessUsage usage;
   std::uint32_t in_flight = 0;
   if (board_ && instance.running) {
-    sum.counters.add(ipc::Counters::copy_of(*board_, instance.launch));
     usage = usage_of(instance.process.identity).value_or(usage);
     instance.cpu_ns = std::max(instance.cpu_ns, usage.cpu_ns);
     sum.cpu_ns += instance.cpu_ns;
@@ -731,7 +734,7 @@ json RunningDeployment::status(const RunningInstance& instance, Detail detail) c
                  {"shared_bytes", usage.shared_bytes}};
   if (board_ && instance.running) {
     if (const auto threads = board_->participant(instance.launch).threads.load(); threads != 0)
-      result["threads"] = std::min(threads, most_threads);
+      result["threads"] = std::min<std::uint32_t>(threads, max_cpus);
     result["changing"] = !follows_cores(instance);
     result["degraded"] = degraded(instance);
   }

@@ -133,6 +133,7 @@ class RunningDeployment {
     std::uint64_t cpu_ns = 0;
     int restarts = 0;  // in earlier epochs
   };
+  [[nodiscard]] Past used_so_far(const RunningInstance& instance) const;
 
   Context& context_;
   Planned planned_;

@@ -111,18 +111,6 @@ Result<FileDescriptor> new_socket() {
   return socket;
 }
 
-// The folder must be ours alone, else somebody else could put a socket of theirs in place.
-Result<> prepare_folder(const std::filesystem::path& folder) {
-  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
-    return fail_errno(errno, "{}", folder.native());
-  struct stat info {};
-  if (::lstat(folder.c_str(), &info) != 0) return fail_errno(errno, "{}", folder.native());
-  if (!S_ISDIR(info.st_mode) || info.st_uid != ::geteuid() || (info.st_mode & 077) != 0)
-    return fail(ErrorCode::refused, "{}: must be a folder of this user with mode 0700",
-                folder.native());
-  return {};
-}
-
 }  // namespace
 
 // --- MessageSocket ---
@@ -288,7 +276,7 @@ void MessageListener::remove() {
 
 Result<MessageListener> MessageListener::bind(const std::filesystem::path& path) {
   OPSPLIT_TRY(const sockaddr_un address, address_of(path));
-  OPSPLIT_CHECK(prepare_folder(path.has_parent_path() ? path.parent_path() : "."));
+  OPSPLIT_CHECK(make_private_folder(path.has_parent_path() ? path.parent_path() : "."));
   OPSPLIT_TRY(FileDescriptor lock, lock_exclusive(path.native() + ".lock"));
   // With the lock held only someone who knows nothing of it can still be listening.
   const auto probe = MessageSocket::connect(path, Deadline::min());

@@ -1,6 +1,5 @@
 #include "daemon/cli/containers.hpp"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,16 +23,6 @@ constexpr auto ready_timeout = 600s;  // a large model takes its time to be plan
 constexpr auto look_again = 200ms;
 
 fs::path containers_folder(const fs::path& folder) { return folder / "containers"; }
-
-// What others may write is nothing to run compose files from.
-Result<> check_ours(const fs::path& folder) {
-  struct stat found {};
-  if (::lstat(folder.c_str(), &found) != 0) return fail_errno(errno, "{}", folder.string());
-  if (found.st_uid != ::getuid() || (found.st_mode & 077) != 0)
-    return fail(ErrorCode::refused, "{}: must belong to this user and be closed to others (0700)",
-                folder.string());
-  return {};
-}
 
 std::string last_line(const std::string& text) {
   const auto end = text.find_last_not_of('\n');
@@ -101,7 +90,7 @@ ContainerDeployment::ContainerDeployment(const fs::path& folder, std::string nam
 
 std::vector<ContainerDeployment> ContainerDeployment::all(const fs::path& folder) {
   std::vector<ContainerDeployment> found;
-  if (!check_ours(folder)) return found;
+  if (!check_private_folder(folder)) return found;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(containers_folder(folder), ignored))
     found.push_back(ContainerDeployment(folder, entry.path().filename().string()));
@@ -112,7 +101,7 @@ std::vector<ContainerDeployment> ContainerDeployment::all(const fs::path& folder
 
 std::optional<ContainerDeployment> ContainerDeployment::find(const fs::path& folder,
                                                              const std::string& name) {
-  if (!is_deployment_name(name) || !check_ours(folder)) return std::nullopt;
+  if (!is_deployment_name(name) || !check_private_folder(folder)) return std::nullopt;
   ContainerDeployment deployment(folder, name);
   return fs::exists(deployment.folder_) ? std::optional(deployment) : std::nullopt;
 }
@@ -171,9 +160,7 @@ Result<json> ContainerDeployment::up(const fs::path& folder, Target target,
       compose_file(planned, target,
                    {.folder = deployment.folder_, .build_context = {}, .ipc = IpcNamespace::own}));
 
-  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
-    return fail_errno(errno, "{}", folder.string());
-  OPSPLIT_CHECK(check_ours(folder));
+  OPSPLIT_CHECK(make_private_folder(folder));
   // Projects are the engine's, whoever's they are; the folder is made by one of several that start.
   OPSPLIT_TRY(const std::vector<std::string> others, deployment.containers());
   std::error_code error;

@@ -207,11 +207,12 @@ void add_up(CLI::App& app, Invocation& invocation) {
       "  opsplit up digits.yaml --runtime docker");
   command->callback([&, target, reserve, runtime] {
     invocation.run = [&invocation, target, reserve, runtime]() -> Result<> {
-      if (*runtime == "docker") {
-        if (!reserve->empty())
-          return fail(ErrorCode::invalid_input,
-                      "--reserve: each deployment in containers has a broker of its own");
-        OPSPLIT_TRY(const Deployment read, Deployment::open(*target));
+      const bool in_containers = *runtime == "docker";
+      if (in_containers && !reserve->empty())
+        return fail(ErrorCode::invalid_input,
+                    "--reserve: each deployment in containers has a broker of its own");
+      OPSPLIT_TRY(const Deployment read, Deployment::open(*target));
+      if (in_containers) {
         if (auto opsplitd = DaemonClient::connect(invocation.folder)) {
           OPSPLIT_TRY(const json status, opsplitd->ps());
           for (const json& known : status.value("deployments", json::array()))
@@ -225,7 +226,6 @@ void add_up(CLI::App& app, Invocation& invocation) {
         print_deployments(json::array({deployment}));
         return {};
       }
-      OPSPLIT_TRY(const Deployment read, Deployment::open(*target));
       OPSPLIT_CHECK(ContainerDeployment::check_name_is_free(invocation.folder, read.name));
       OPSPLIT_TRY(auto opsplitd, DaemonClient::connect_or_start(invocation.folder, {*reserve, {}}));
       OPSPLIT_TRY(const json deployment, opsplitd.up(*target, print_progress));

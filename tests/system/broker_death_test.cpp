@@ -98,6 +98,10 @@ class ForeignBroker : public SystemTest {
   static Process start_opsplitd() {
     return Process({program("opsplitd"), "--broker", socket(), "--up", digits_model});
   }
+  static void end(Process& process) {
+    process.signal(SIGTERM);
+    EXPECT_EQ(process.wait(20s).status, 0);
+  }
   static bool ready() {
     const json digits = deployment("digits");
     return digits.is_object() && digits["phase"] == "ready";
@@ -120,11 +124,9 @@ TEST_F(ForeignBroker, ItsDeathIsMendedByWhoeverStartsItAgain) {
   }
   Process last = start_broker();
   ASSERT_TRUE(eventually([&] { return ready() && broker_pid() == last.pid(); }));
-  opsplitd.signal(SIGTERM);
-  EXPECT_EQ(opsplitd.wait(20s).status, 0);
+  end(opsplitd);
   EXPECT_FALSE(last.has_ended()) << "it is not opsplitd's to end";
-  last.signal(SIGTERM);
-  EXPECT_EQ(last.wait(20s).status, 0);
+  end(last);
 }
 
 TEST_F(ForeignBroker, OneThatServedAnEarlierOpsplitdIsEnded) {
@@ -140,10 +142,8 @@ TEST_F(ForeignBroker, OneThatServedAnEarlierOpsplitdIsEnded) {
   Process next = start_broker();
   ASSERT_TRUE(eventually([&] { return ready() && broker_pid() == next.pid(); })) << opsplitd.err();
   find_answers("digits", 50, folder() / "answers");
-  opsplitd.signal(SIGTERM);
-  EXPECT_EQ(opsplitd.wait(20s).status, 0);
-  next.signal(SIGTERM);
-  EXPECT_EQ(next.wait(20s).status, 0);
+  end(opsplitd);
+  end(next);
 }
 
 TEST_F(ForeignBroker, NobodyWaitsForItsStartLongerThanForTheDeployment) {
@@ -177,8 +177,7 @@ TEST_F(ForeignBroker, ItsEndForGoodKeepsNobody) {
   // What a killed broker leaves is its successor's to remove.
   Process next = start_broker();
   ASSERT_TRUE(eventually([&] { return next.err().find("ready") != std::string::npos; }));
-  next.signal(SIGTERM);
-  EXPECT_EQ(next.wait(20s).status, 0);
+  end(next);
 }
 
 TEST_F(ForeignBroker, OneThatHangsIsEndedWhenItIsNeeded) {
@@ -191,10 +190,8 @@ TEST_F(ForeignBroker, OneThatHangsIsEndedWhenItIsNeeded) {
   EXPECT_EQ(broker.wait(5s).status, -SIGKILL);
   Process next = start_broker();
   ASSERT_TRUE(eventually([&] { return ready() && broker_pid() == next.pid(); }));
-  opsplitd.signal(SIGTERM);
-  EXPECT_EQ(opsplitd.wait(20s).status, 0);
-  next.signal(SIGTERM);
-  EXPECT_EQ(next.wait(20s).status, 0);
+  end(opsplitd);
+  end(next);
 }
 
 TEST_F(ForeignBroker, OpsplitdEndsWhenWhatItIsForDoesNotStart) {
@@ -204,11 +201,10 @@ TEST_F(ForeignBroker, OpsplitdEndsWhenWhatItIsForDoesNotStart) {
   write_file(file, std::string("model: ") + digits_model + "\nname: deep\ndepth: 64\n");
   Process broker = start_broker();
   Process too_large({program("opsplitd"), "--broker", socket(), "--up", file});
-  const Outcome end = too_large.wait(20s);
-  EXPECT_EQ(end.status, 1);
-  EXPECT_NE(end.err.find("start the broker with --pool"), std::string::npos) << end.err;
-  broker.signal(SIGTERM);
-  EXPECT_EQ(broker.wait(20s).status, 0);
+  const Outcome refused = too_large.wait(20s);
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_NE(refused.err.find("start the broker with --pool"), std::string::npos) << refused.err;
+  end(broker);
 }
 
 TEST_F(ForeignBroker, ADeploymentThatItsPoolsDoNotHoldIsRefused) {
@@ -219,10 +215,8 @@ TEST_F(ForeignBroker, ADeploymentThatItsPoolsDoNotHoldIsRefused) {
   ASSERT_TRUE(eventually([] { return !ps().is_null(); }));
   up({digits_model});
   EXPECT_NE(error_line(opsplit({"up", file})).find("bytes are missing"), std::string::npos);
-  opsplitd.signal(SIGTERM);
-  EXPECT_EQ(opsplitd.wait(20s).status, 0);
-  broker.signal(SIGTERM);
-  EXPECT_EQ(broker.wait(20s).status, 0);
+  end(opsplitd);
+  end(broker);
 }
 
 }  // namespace
