@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <random>
+#include <set>
 
 #include "ipc/client.hpp"
 #include "tests/graph/model_builder.hpp"
@@ -66,7 +67,7 @@ TEST_F(KillOperators, NoAnswerIsLostDoubledOrWrong) {
   const auto id_of = [](const json& entry) {
     return fmt::format("{}.{}", entry["operator"].get<std::string>(), entry["instance"].get<int>());
   };
-  pid_t last_pid = 0;  // opsplitd may not have seen its death yet
+  std::set<pid_t> killed_pids;  // opsplitd may not have seen their deaths yet
   // Whoever is up and has done something in this life: a request has two lives.
   const auto candidates = [&] {
     std::vector<json> found;
@@ -75,7 +76,7 @@ TEST_F(KillOperators, NoAnswerIsLostDoubledOrWrong) {
     for (const json& entry : digits["instances"]) {
       auto& times = deaths[id_of(entry)];
       while (!times.empty() && times.front() + window < now) times.pop_front();
-      if (entry["state"] != "ready" || entry["pid"] == last_pid) continue;
+      if (entry["state"] != "ready" || killed_pids.contains(entry["pid"].get<pid_t>())) continue;
       const auto done = entry["tasks_done"].get<std::uint64_t>();
       const auto before = done_before.try_emplace(entry["pid"].get<pid_t>(), done).first->second;
       if (done > before + 50 && times.size() < most_deaths) found.push_back(entry);
@@ -86,7 +87,9 @@ TEST_F(KillOperators, NoAnswerIsLostDoubledOrWrong) {
     std::vector<json> found;
     ASSERT_TRUE(eventually([&] { return !(found = candidates()).empty(); })) << "after " << kill;
     const json victim = found[random() % found.size()];
-    ::kill(last_pid = victim["pid"].get<pid_t>(), SIGKILL);
+    const pid_t pid = victim["pid"];
+    ::kill(pid, SIGKILL);
+    killed_pids.insert(pid);
     deaths[id_of(victim)].push_back(std::chrono::steady_clock::now());
     ++killed[id_of(victim)];
   }
