@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <ctime>
 #include <limits>
 #include <utility>
 
@@ -97,6 +98,13 @@ std::uint64_t kilobytes(std::string_view status, std::string_view key) {
 }
 
 }  // namespace
+
+std::uint64_t thread_cpu_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
 
 int poll_timeout(Deadline deadline) {
   const auto now = Clock::now();

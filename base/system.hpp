@@ -21,6 +21,9 @@ namespace opsplit {
 using Clock = std::chrono::steady_clock;
 using Deadline = Clock::time_point;
 
+// CPU time of the calling thread: CLOCK_THREAD_CPUTIME_ID.
+std::uint64_t thread_cpu_ns();
+
 // Milliseconds from now to the deadline as poll() wants them: rounded up, so that a caller never
 // spins through the last millisecond; 0 once it has passed.
 int poll_timeout(Deadline deadline);

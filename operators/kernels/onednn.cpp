@@ -265,16 +265,12 @@ Result<PostOps> post_ops_of(const KernelSpec& spec, std::size_t rank) {
   return result;
 }
 
-Result<Operation> convolution(ConvolutionAlgorithm algorithm, const Desc& src, const Desc& weights,
-                              const std::optional<Desc>& bias, const Desc& dst,
-                              const Window& window, const PostOps& post_ops) {
-  const auto kind = algorithm == ConvolutionAlgorithm::winograd
-                        ? dnnl::algorithm::convolution_winograd
-                        : dnnl::algorithm::convolution_direct;
+Result<Operation> convolution(const Desc& src, const Desc& weights, const std::optional<Desc>& bias,
+                              const Desc& dst, const Window& window, const PostOps& post_ops) {
   return make<dnnl::convolution_forward>(
-      "convolution", attributes_of(post_ops), prop_kind::forward_inference, kind, src, weights,
-      bias.value_or(Desc()), dst, window.strides, gaps_of(window.dilations), window.pads_begin,
-      window.pads_end);
+      "convolution", attributes_of(post_ops), prop_kind::forward_inference,
+      dnnl::algorithm::convolution_direct, src, weights, bias.value_or(Desc()), dst, window.strides,
+      gaps_of(window.dilations), window.pads_begin, window.pads_end);
 }
 
 Result<Operation> pooling(PoolingAlgorithm algorithm, const Desc& src, const Desc& dst,

@@ -67,12 +67,10 @@ struct PostOps {
 // The output has `rank` dimensions.
 Result<PostOps> post_ops_of(const KernelSpec& spec, std::size_t rank);
 
-enum class ConvolutionAlgorithm { direct, winograd };
 enum class PoolingAlgorithm { maximum, average_with_padding, average_without_padding };
 
-Result<Operation> convolution(ConvolutionAlgorithm algorithm, const Desc& src, const Desc& weights,
-                              const std::optional<Desc>& bias, const Desc& dst,
-                              const Window& window, const PostOps& post_ops);
+Result<Operation> convolution(const Desc& src, const Desc& weights, const std::optional<Desc>& bias,
+                              const Desc& dst, const Window& window, const PostOps& post_ops);
 Result<Operation> pooling(PoolingAlgorithm algorithm, const Desc& src, const Desc& dst,
                           const Window& window);
 Result<Operation> inner_product(const Desc& src, const Desc& weights,

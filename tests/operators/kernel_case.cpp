@@ -151,7 +151,7 @@ void expect_equals_reference(const KernelCase& test, double tolerance) {
 
   HeapWeights weights;
   const KernelResources resources{&weights, std::make_shared<Scratchpad>()};
-  const auto kernel = make_kernel(spec, resources);
+  const auto kernel = test.make(spec, resources);
   ASSERT_TRUE(kernel) << kernel.error().message;
   for (int time = 0; time < 2; ++time) {
     const auto done = (*kernel)->run(views, actual_views);

@@ -1,6 +1,8 @@
 // One node, its kernel and its reference: the recipe of every kernel test.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
@@ -33,6 +35,8 @@ struct KernelCase {
   std::vector<Shape> operands = {};
   Layout layout = Layout::row_major;  // of the inputs of rank 4 that arrive, and outputs
   std::size_t outputs = 1;
+  std::function<Result<std::unique_ptr<Kernel>>(const KernelSpec&, const KernelResources&)> make =
+      make_kernel;
 };
 
 std::string describe(const KernelCase& test);
