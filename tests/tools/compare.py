@@ -12,6 +12,12 @@ import pathlib
 import numpy as np
 
 
+def relative_error(expected, actual):
+    """The largest difference, in units of the largest expected value."""
+    wide = expected.astype(np.float64)
+    return float(np.abs(actual - wide).max(initial=0) / (np.abs(wide).max(initial=0) or 1.0))
+
+
 def difference(expected, actual, rtol):
     """(whether they agree, what to say about it)"""
     if expected.dtype != actual.dtype:

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Runs one benchmark, on a fresh Debian 12 or 13: installs what it needs, builds, makes the models, measures, and writes
+# bench/results/NAME.json. docs/benchmarks.md says what each measures, and how.
+#
+# usage: scripts/bench.sh NAME [OPTION...]
+#   models      opsplit's `fused` against ONNX Runtime and PyTorch [--models A,B] [--threads 1,2] [--rounds N]
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+name=${1:-}
+packages=(python3-venv)
+targets=(contender opsplitd)
+case "$name" in
+  models) packages+=(python3-torch python3-torchvision python3-onnx libopenblas0-pthread) ;;
+  -h | --help)
+    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
+    exit 0
+    ;;
+  *) die "no benchmark '$name'; scripts/bench.sh --help names them" ;;
+esac
+shift
+
+cd "$root"
+debian_version >/dev/null
+install_packages "${build_packages[@]}" "${packages[@]}"
+python_env
+
+jobs=$(parallel_jobs 1200)
+say "Building into build/release, $jobs at once"
+cmake --preset release --log-level=WARNING
+NINJA_STATUS='[%f/%t, %es] ' cmake --build --preset release --parallel "$jobs" --target "${targets[@]}"
+
+python=build/venv/bin/python
+say "Making the models"
+"$python" -B tests/tools/light_models.py --out build/release/light
+
+# A text detector, out of the package that brings it.
+detector=ch_PP-OCRv4_det_infer.onnx
+if [ "$name" = models ] && [ ! -f "build/bench/$detector" ]; then
+  folder=build/bench/rapidocr
+  mkdir -p "$folder"
+  "$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$folder" rapidocr-onnxruntime==1.4.4
+  "$python" -m zipfile -e "$folder"/rapidocr_onnxruntime-*.whl "$folder"
+  mv "$folder/rapidocr_onnxruntime/models/$detector" build/bench
+  rm -r "$folder"
+fi
+
+# PyTorch is Debian's, its converter is not.
+if [ "$name" = models ] && ! build/torch-venv/bin/python -c 'import onnx2torch' 2>/dev/null; then
+  say "Making the Python environment build/torch-venv: Debian's torch and onnx2torch"
+  rm -rf build/torch-venv
+  /usr/bin/python3 -m venv --system-site-packages build/torch-venv
+  build/torch-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps onnx2torch
+fi
+
+say "Measuring: $name"
+"$python" -B "bench/$name.py" "$@"
