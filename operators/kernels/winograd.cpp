@@ -159,7 +159,7 @@ void transform_weights(const float* g, int outputs, std::array<float, 36>& resul
   }
 }
 
-// As Work::weights describes it, group after group; what fills up a vector stays zero.
+// As Work::weights describes it, group after group.
 void pack(const Problem& problem, const float* weights, float* packed) {
   const std::int64_t vectors = whole_vectors(problem.out_channels, problem.vector);
   const std::int64_t matrix = vectors * problem.vector * problem.channels;
@@ -171,10 +171,13 @@ void pack(const Problem& problem, const float* weights, float* packed) {
       float* panel = packed + group * points(problem.outputs) * matrix + first * problem.channels;
       std::array<float, 36> transformed{};
       for (std::int64_t c = 0; c < problem.channels; ++c)
-        for (std::int64_t k = 0; k < std::min(width, problem.out_channels - first); ++k) {
+        for (std::int64_t k = 0; k < width; ++k) {
           const std::int64_t out = group * problem.out_channels + first + k;
-          transform_weights(weights + (out * problem.channels + c) * 9, problem.outputs,
-                            transformed);
+          if (first + k < problem.out_channels)
+            transform_weights(weights + (out * problem.channels + c) * 9, problem.outputs,
+                              transformed);
+          else
+            transformed.fill(0);
           for (std::int64_t point = 0; point < points(problem.outputs); ++point)
             panel[point * matrix + c * width + k] = transformed[static_cast<std::size_t>(point)];
         }
@@ -279,9 +282,9 @@ Problem problem_of(const KernelSpec& spec, const Convolution& convolution, Winog
 Result<const float*> packed_weights(const graph::Constant& weights, const Problem& problem,
                                     const KernelResources& resources) {
   const std::string key =
-      fmt::format("winograd {} of vectors of {}; content {}; {} groups of {}x{}", problem.outputs,
-                  problem.vector, content_hash(weights.bytes), problem.groups, problem.out_channels,
-                  problem.channels);
+      fmt::format("winograd format 1, {} of vectors of {}; content {}; {} groups of {}x{}",
+                  problem.outputs, problem.vector, content_hash(weights.bytes), problem.groups,
+                  problem.out_channels, problem.channels);
   const std::int64_t floats = points(problem.outputs) * problem.groups * problem.channels *
                               whole_vectors(problem.out_channels, problem.vector) * problem.vector;
   OPSPLIT_TRY(const auto packed,

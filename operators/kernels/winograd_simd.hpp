@@ -103,8 +103,13 @@ struct Product {
 
 template <int rows, int vectors>
 void multiply(const Product& product) {
-  const float* tiles = product.tiles;
-  const std::int64_t tile_row = product.tile_row;
+  // Three rows from a pointer, as the CPU's addresses can: one for each would be more than it has.
+  const float* row[(rows + 2) / 3];
+#pragma GCC unroll 8
+  for (int i = 0; i < (rows + 2) / 3; ++i) row[i] = product.tiles + 3 * i * product.tile_row;
+  const std::int64_t distance = product.tile_row;
+  const float* weights = product.weights;
+  const float* next = product.next;
   Vector sum[rows][vectors];
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r)
@@ -112,16 +117,20 @@ void multiply(const Product& product) {
     for (int v = 0; v < vectors; ++v) sum[r][v] = broadcast(0);
   for (std::int64_t c = 0; c < product.channels; ++c) {
     // The weights of a layer come from afar, and in an order that the CPU does not foresee in time.
-    __builtin_prefetch(product.next + c * line, 0, 2);
+    __builtin_prefetch(next, 0, 2);
+    next += line;
     Vector weight[vectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) weight[v] = load(product.weights + (c * vectors + v) * lanes);
+    for (int v = 0; v < vectors; ++v) weight[v] = load(weights + v * lanes);
+    weights += vectors * lanes;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
-      const Vector tile = broadcast(tiles[r * tile_row + c]);
+      const Vector tile = broadcast(row[r / 3][r % 3 * distance]);
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) sum[r][v] = fma(tile, weight[v], sum[r][v]);
     }
+#pragma GCC unroll 8
+    for (const float*& each : row) ++each;
   }
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r)
@@ -149,11 +158,12 @@ void multiply_point(const Work& work, const float* tiles, const Matrices& tiles_
     const float* panel = weights + vector * lanes * work.channels;
     for (std::int64_t group = 0; group < groups; ++group) {
       const std::int64_t first = rows * group / groups, last = rows * (group + 1) / groups;
+      const std::int64_t fetched = std::min(group, vectors - 1);  // of the next panel's lines
       Product product{.channels = work.channels,
                       .tiles = tiles + first * tiles_lie.row,
                       .tile_row = tiles_lie.row,
                       .weights = panel,
-                      .next = panel + (vectors * lanes + group * line) * work.channels,
+                      .next = panel + (vectors * lanes + fetched * line) * work.channels,
                       .sums = sums + (vector - work.first_vector) * lanes + first * sums_lie.row,
                       .sum_row = sums_lie.row};
       if (vectors == 2)
