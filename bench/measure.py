@@ -30,7 +30,7 @@ import seeded
 
 TURN_SECONDS = 0.075
 MAX_REQUESTS = 2000  # in one turn
-WARM_UP = 5  # every so manieth request of a turn, before those that count
+WARM_UP = 5  # a request that does not count for so many that do, before them
 SETTLE_SECONDS = 0.005  # threads of the last one still spin when the next one's turn begins
 RTOL = 1e-3
 SEED = 1
@@ -154,6 +154,15 @@ def pytorch(model):
     return [ROOT / "build" / "torch-venv" / "bin" / "python", "-B", ROOT / "bench" / "pytorch_contender.py", model.path]
 
 
+def random_turns(contenders, rounds):
+    """Each once in every round, in another order each time, with a pause before."""
+    order = random.Random(SEED)
+    for _ in range(rounds):
+        for one in order.sample(contenders, len(contenders)):
+            time.sleep(SETTLE_SECONDS)
+            yield one
+
+
 def take_turns(contenders, rounds):
     """Latencies in ns: {name: [an array for each round]}."""
     counts = {}
@@ -161,14 +170,11 @@ def take_turns(contenders, rounds):
         first = one.ask("run 2")["ns"][-1]
         settled = np.median(one.ask(f"run {int(np.clip(0.3e9 / first, 2, MAX_REQUESTS))}")["ns"])
         counts[one.name] = int(np.clip(TURN_SECONDS * 1e9 / settled, 1, MAX_REQUESTS))
-    order = random.Random(SEED)
     latencies = {one.name: [] for one in contenders}
-    for _ in range(rounds):
-        for one in order.sample(contenders, len(contenders)):
-            time.sleep(SETTLE_SECONDS)
-            warm_up = -(-counts[one.name] // WARM_UP)
-            got = one.ask(f"run {warm_up + counts[one.name]}")["ns"]
-            latencies[one.name].append(np.array(got[warm_up:]))
+    for one in random_turns(contenders, rounds):
+        warm_up = -(-counts[one.name] // WARM_UP)
+        got = one.ask(f"run {warm_up + counts[one.name]}")["ns"]
+        latencies[one.name].append(np.array(got[warm_up:]))
     return latencies
 
 

@@ -3,7 +3,7 @@
 //
 //   (start)          {"ready": true, "load_ms": ..., "versions": ..., "operators": ..., "tasks": ...}
 //   run N            {"ns": [latency, N times]}
-//   load SECONDS N   {"requests": ..., "seconds": ...}, with N requests in flight
+//   load SECONDS N   {"per_second": ...}, with N requests in flight all the time
 //   answers          {"answers": true}, the outputs written as .npy
 //
 // It ends with its stdin; while it waits there, it burns nothing. It may use the CPUs that it is
@@ -39,9 +39,28 @@ using daemon::HostTensor;
 using daemon::cli::TemporaryDeployment;
 using std::chrono::nanoseconds;
 
-struct Throughput {
-  std::size_t requests = 0;
-  std::chrono::duration<double> time{};
+// Answers per second while a contender is kept busy: from the first to the last that came after a
+// warm-up of a fifth of the time.
+class Rate {
+ public:
+  explicit Rate(nanoseconds time)
+      : counts_from_(Clock::now() + time / 5), over_(Clock::now() + time) {}
+
+  [[nodiscard]] bool over() const { return Clock::now() >= over_; }
+  void answered() {
+    last_ = Clock::now();
+    if (last_ < counts_from_) return;
+    if (count_++ == 0) first_ = last_;
+  }
+  [[nodiscard]] double per_second() const {
+    return count_ < 2 ? 0
+                      : static_cast<double>(count_ - 1) /
+                            std::chrono::duration<double>(last_ - first_).count();
+  }
+
+ private:
+  Clock::time_point counts_from_, over_, first_, last_;
+  std::size_t count_ = 0;
 };
 
 class Contender {
@@ -52,8 +71,9 @@ class Contender {
   // which are copied out only on demand.
   virtual Result<nanoseconds> ask(const std::vector<HostTensor>& inputs,
                                   std::vector<HostTensor>* outputs) = 0;
-  virtual Result<Throughput> load(const std::vector<HostTensor>& inputs, nanoseconds time,
-                                  std::size_t in_flight) = 0;
+  // Keeps so many requests under way, if it can.
+  virtual Result<double> load(const std::vector<HostTensor>& inputs, nanoseconds time,
+                              std::size_t in_flight) = 0;
 };
 
 // Operators in processes of their own, through opsplitd.
@@ -84,23 +104,18 @@ class Deployed final : public Contender {
     return latency;
   }
 
-  Result<Throughput> load(const std::vector<HostTensor>& inputs, nanoseconds time,
-                          std::size_t in_flight) override {
+  Result<double> load(const std::vector<HostTensor>& inputs, nanoseconds time,
+                      std::size_t in_flight) override {
     std::deque<ipc::Request> requests;
-    Throughput result;
-    const auto start = Clock::now();
-    while (Clock::now() - start < time || !requests.empty()) {
-      while (requests.size() < in_flight && Clock::now() - start < time) {
+    for (Rate rate(time);; rate.answered()) {
+      while (requests.size() < in_flight && !rate.over()) {
         OPSPLIT_TRY(auto request, daemon::cli::submit(*client_, inputs));
         requests.push_back(std::move(request));
       }
-      if (requests.empty()) break;
+      if (rate.over()) return rate.per_second();  // what is under way is cancelled
       OPSPLIT_CHECK(requests.front().wait(daemon::cli::answer_timeout));
       requests.pop_front();
-      ++result.requests;
     }
-    result.time = Clock::now() - start;
-    return result;
   }
 
  private:
@@ -154,13 +169,11 @@ class InProcess final : public Contender {
     return latency;
   }
 
-  Result<Throughput> load(const std::vector<HostTensor>& inputs, nanoseconds time,
-                          std::size_t) override {
-    Throughput result;
-    const auto start = Clock::now();
-    for (; Clock::now() - start < time; ++result.requests) OPSPLIT_CHECK(ask(inputs, nullptr));
-    result.time = Clock::now() - start;
-    return result;
+  Result<double> load(const std::vector<HostTensor>& inputs, nanoseconds time,
+                      std::size_t) override {
+    Rate rate(time);
+    for (; !rate.over(); rate.answered()) OPSPLIT_CHECK(ask(inputs, nullptr));
+    return rate.per_second();
   }
 
  private:
@@ -260,10 +273,9 @@ Result<nlohmann::json> obey(const std::string& line, Contender& contender,
     double seconds = 0;
     std::size_t in_flight = 0;
     words >> seconds >> in_flight;
-    OPSPLIT_TRY(
-        const Throughput got,
-        contender.load(inputs, nanoseconds(static_cast<std::int64_t>(seconds * 1e9)), in_flight));
-    return nlohmann::json{{"requests", got.requests}, {"seconds", got.time.count()}};
+    const auto time = nanoseconds(static_cast<std::int64_t>(seconds * 1e9));
+    OPSPLIT_TRY(const double per_second, contender.load(inputs, time, in_flight));
+    return nlohmann::json{{"per_second", per_second}};
   }
   if (command == "answers") {
     std::vector<HostTensor> outputs;

@@ -4,6 +4,8 @@
 #
 # usage: scripts/bench.sh NAME [OPTION...]
 #   models      opsplit's `fused` against ONNX Runtime and PyTorch [--models A,B] [--threads 1,2] [--rounds N]
+#   split       stages:4 against fused; by-type and per-node against the same in one process [--models M] [--rounds N]
+#   pipeline    throughput of stages on divided cores against ONNX Runtime's best [--models A,B] [--rounds N]
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -13,6 +15,7 @@ packages=(python3-venv)
 targets=(contender opsplitd)
 case "$name" in
   models) packages+=(python3-torch python3-torchvision python3-onnx libopenblas0-pthread) ;;
+  split | pipeline) ;;
   -h | --help)
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
     exit 0
