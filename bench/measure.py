@@ -45,6 +45,7 @@ class Model:
     name: str
     path: pathlib.Path
     shapes: list = dataclasses.field(default_factory=list)  # INPUT=1,3,640,640, where the model leaves it open
+    inputs: list = dataclasses.field(default_factory=list)  # their names, once there is a reference
 
     @property
     def folder(self):
@@ -54,6 +55,7 @@ class Model:
         """Seeded inputs and ONNX Runtime's outputs, as .npy."""
         session = seeded.session(self.path, os.cpu_count() or 1)
         feed = seeded.inputs_of(session, SEED, seeded.parse_shapes(self.shapes))
+        self.inputs = list(feed)
         outputs = [entry.name for entry in session.get_outputs()]
         for part, tensors in (("inputs", feed), ("expected", dict(zip(outputs, session.run(outputs, feed))))):
             shutil.rmtree(self.folder / part, ignore_errors=True)
@@ -136,9 +138,7 @@ class Contender:
             if not agrees:
                 raise SystemExit(f"{self.model.name}, {self.name}: {tensor} is wrong: {text}")
         names = [path.name for path in expected.iterdir()]
-        return max(
-            compare.relative_error(np.load(expected / name), np.load(self.answers / name)) for name in names
-        )
+        return max(compare.relative_error(np.load(expected / name), np.load(self.answers / name)) for name in names)
 
 
 def opsplit(model, *options):
@@ -221,16 +221,16 @@ def commit():
     return found.stdout.strip() + (" with changes" if changed.stdout else "")
 
 
-def write_result(benchmark, versions, rows):
+def write(benchmark, options, measured):
+    """What was measured, with where and when, into bench/results."""
     path = ROOT / "bench" / "results" / f"{benchmark}.json"
     result = {
+        **measured,
         "benchmark": benchmark,
-        "command": " ".join(["scripts/bench.sh", benchmark, *sys.argv[1:]]),
+        "command": " ".join(["scripts/bench.sh", benchmark, *options]),
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
         "machine": machine(),
-        "versions": versions,
-        "rows": rows,
     }
     path.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
     print(f"written: {path.relative_to(ROOT)}")

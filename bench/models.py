@@ -6,6 +6,7 @@ All of it is kept in bench/results/models.json; a part is only shown.
 
 import argparse
 import contextlib
+import sys
 
 import measure
 import numpy as np
@@ -91,7 +92,7 @@ def main():
     if options.models or options.threads != "1,2":
         print("a part only: not kept")
     else:
-        measure.write_result("models", versions, rows)
+        measure.write("models", sys.argv[1:], {"versions": versions, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Against ONNX Runtime at its best: one session on two threads, or two sessions on
 
 import argparse
 import contextlib
+import sys
 
 import measure
 import numpy as np
@@ -100,7 +101,7 @@ def main():
             )
             rows.append(row)
     if options.models == ",".join(MODELS):
-        measure.write_result("pipeline", versions, rows)
+        measure.write("pipeline", sys.argv[1:], {"versions": versions, "rows": rows})
     else:
         print("a part only: not kept")
 

@@ -6,6 +6,7 @@ stages:4 against fused; by-type and per-node against the same unfused primitives
 
 import argparse
 import contextlib
+import sys
 
 import measure
 import serving
@@ -62,7 +63,7 @@ def main():
             f"{row['ratio_of_medians']:.3f})  error {row['worst_error']:.0e}"
         )
     if options.models == "resnet50":
-        measure.write_result("split", versions, rows)
+        measure.write("split", sys.argv[1:], {"versions": versions, "rows": rows})
 
 
 if __name__ == "__main__":

