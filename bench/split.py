@@ -17,6 +17,7 @@ RUNS = {  # what is run, and on what terms
     "stages:4": ("stages:4",),
     "by-type": ("by-type",),
     "per-node": ("per-node",),
+    "fused in one process": ("fused", "--in-process"),
     "by-type in one process": ("by-type", "--in-process"),
     "per-node in one process": ("per-node", "--in-process"),
 }
@@ -24,6 +25,7 @@ COMPARISONS = (
     ("stages:4", "fused", 1.02),
     ("by-type", "by-type in one process", 1.03),
     ("per-node", "per-node in one process", 1.03),
+    ("fused", "fused in one process", None),
     ("by-type", "fused", None),
     ("per-node", "fused", None),
 )
