@@ -16,8 +16,6 @@ namespace opsplit::bench {
 inline constexpr std::string_view board_deployment = "hop";
 inline constexpr std::uint64_t board_epoch = 1;
 
-enum class Waiting { spinning, sleeping };
-
 // What its arena takes; the broker has published one at least as large for `board_deployment`.
 std::uint64_t board_arena_bytes(const Setting& setting);
 

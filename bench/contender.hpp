@@ -1,4 +1,4 @@
-// What `hop` measures: a token, or a request, that goes from process to process, one at a time.
+// What `hop` and `transports` measure: a token, or a request, that goes from process to process, one at a time.
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -12,6 +12,8 @@
 #include "base/error.hpp"
 
 namespace opsplit::bench {
+
+enum class Waiting { spinning, sleeping };
 
 struct Setting {
   int processes = 2;
@@ -35,7 +37,7 @@ class Contender {
 };
 
 // What a hop does with the payload if it is touched.
-inline void read_all(std::span<const std::byte> payload) {
+inline std::uint64_t read_all(std::span<const std::byte> payload) {
   std::uint64_t sum = 0;
   for (std::size_t i = 0; i + sizeof sum <= payload.size(); i += sizeof sum) {
     std::uint64_t word = 0;
@@ -43,9 +45,10 @@ inline void read_all(std::span<const std::byte> payload) {
     sum += word;
   }
   ::benchmark::DoNotOptimize(sum);
+  return sum;
 }
-inline void write_all(std::span<std::byte> payload) {
-  std::memset(payload.data(), 1, payload.size());
+inline void write_all(std::span<std::byte> payload, std::byte value = std::byte{1}) {
+  std::memset(payload.data(), static_cast<int>(value), payload.size());
   ::benchmark::ClobberMemory();
 }
 

@@ -23,10 +23,14 @@ void unmap_shared(void* memory, std::size_t bytes);
 template <class T>
 class Shared {
  public:
-  Shared() : object_(new (map_shared(sizeof(T))) T{}) {}
+  template <class... Args>
+  explicit Shared(Args... args) : object_(new (map_shared(sizeof(T))) T{args...}) {}
   Shared(const Shared&) = delete;
   Shared& operator=(const Shared&) = delete;
-  ~Shared() { unmap_shared(object_, sizeof(T)); }
+  ~Shared() {
+    object_->~T();
+    unmap_shared(object_, sizeof(T));
+  }
   T& operator*() const { return *object_; }
   T* operator->() const { return object_; }
 

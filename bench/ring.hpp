@@ -7,8 +7,14 @@
 //     void send();                                      to the next member
 //     void receive();                                   from the one before; waits
 //   };
+//
+// The link of a server that is called back, rather than calling, has a serve() as well: it answers
+// all that comes, and returns once it has answered after `quit`.
+//
+// What they throw, as the libraries below them do, ends the member with that message.
 #pragma once
 
+#include <exception>
 #include <memory>
 
 #include "bench/contender.hpp"
@@ -20,7 +26,12 @@ template <class Link>
 class Ring final : public Contender {
  public:
   static Result<std::unique_ptr<Contender>> start(const Setting& setting) {
-    std::unique_ptr<Ring> ring(new Ring(setting));
+    return start_with(setting);
+  }
+  // `memory`: what the links' memory is made of.
+  template <class... Args>
+  static Result<std::unique_ptr<Contender>> start_with(const Setting& setting, Args... memory) {
+    std::unique_ptr<Ring> ring(new Ring(setting, memory...));
     OPSPLIT_TRY(ring->crew_, Crew::start(setting, [&ring](int index, Control& control) {
                   return ring->run_member(index, control);
                 }));
@@ -39,13 +50,27 @@ class Ring final : public Contender {
   }
 
  private:
-  explicit Ring(const Setting& setting) : setting_(setting) {}
+  template <class... Args>
+  explicit Ring(const Setting& setting, Args... memory) : setting_(setting), memory_(memory...) {}
 
   Result<> run_member(int index, Control& control) {
+    try {
+      return run_link(index, control);
+    } catch (const std::exception& error) {
+      if (control.quit.load() != 0) return {};  // the other side has ended already
+      return fail(ErrorCode::operator_failed, "{}", error.what());
+    }
+  }
+
+  Result<> run_link(int index, Control& control) {
     OPSPLIT_TRY(const auto link, Link::open(setting_, index, *memory_));
     Crew::join(control);
     if (index == 0) {
       lead(*link, control);
+      return {};
+    }
+    if constexpr (requires { link->serve(control.quit); }) {
+      link->serve(control.quit);
       return {};
     }
     while (true) {

@@ -17,11 +17,6 @@ namespace {
 
 using nlohmann::json;
 
-double rounded(double value, int digits) {
-  const double unit = std::pow(10, digits);
-  return std::round(value * unit) / unit;
-}
-
 json machine() {
   json result = {{"cores", allowed_cores().size()}};
   std::ifstream cpuinfo("/proc/cpuinfo");
@@ -42,6 +37,11 @@ double quantile(std::vector<double> values, double q) {
   const auto index = static_cast<std::ptrdiff_t>(q * static_cast<double>(values.size() - 1));
   std::nth_element(values.begin(), values.begin() + index, values.end());
   return values[static_cast<std::size_t>(index)];
+}
+
+double rounded(double value, int digits) {
+  const double unit = std::pow(10, digits);
+  return std::round(value * unit) / unit;
 }
 
 json summarize(const std::vector<Case>& cases) {

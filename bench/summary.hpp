@@ -9,6 +9,7 @@
 namespace opsplit::bench {
 
 double quantile(std::vector<double> values, double q);
+double rounded(double value, int digits);
 
 // Cases that have not run are not in it.
 nlohmann::json summarize(const std::vector<Case>& cases);
