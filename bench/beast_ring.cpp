@@ -175,10 +175,10 @@ std::vector<Rival> beast_rivals() {
   std::vector<Rival> rivals;
   for (const bool tcp : {true, false})
     for (const Waiting waiting : {Waiting::spinning, Waiting::sleeping})
-      rivals.push_back({"REST", tcp ? "Beast, TCP" : "Beast, Unix socket", waiting,
-                        [=](const Setting& setting) {
-                          return Ring<BeastLink>::start_with(setting, waiting, tcp);
-                        }});
+      rivals.push_back(
+          {"REST", tcp ? "Beast, TCP" : "Beast, Unix socket", waiting, [=](const Setting& setting) {
+             return Ring<BeastLink>::start_with(setting, waiting, tcp);
+           }});
   return rivals;
 }
 

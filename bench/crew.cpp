@@ -89,7 +89,9 @@ Result<std::unique_ptr<Crew>> Crew::start(const Setting& setting, const Member& 
     const int cpu = allowed_cores().at(static_cast<std::size_t>(i % setting.cores));
     crew->members_.emplace_back(cpu, SIGKILL, [&, i] {
       const auto result = member(i, control);
-      if (!result) std::fprintf(stderr, "%s: process %d: %s\n", program_invocation_short_name, i, result.error().message.c_str());
+      if (!result)
+        std::fprintf(stderr, "%s: process %d: %s\n", program_invocation_short_name, i,
+                     result.error().message.c_str());
       return result ? 0 : 1;
     });
   }

@@ -114,9 +114,8 @@ class Client {
       : messages_(setting), streams_(channel.streams), waits_(queue_, channel.waiting) {
     grpc::ChannelArguments arguments;
     tune([&](const char* name, int value) { arguments.SetInt(name, value); });
-    stub_ = std::make_unique<grpc::GenericStub>(
-        grpc::CreateCustomChannel(address(channel, channel.meeting.wait()),
-                                  grpc::InsecureChannelCredentials(), arguments));
+    stub_ = std::make_unique<grpc::GenericStub>(grpc::CreateCustomChannel(
+        address(channel, channel.meeting.wait()), grpc::InsecureChannelCredentials(), arguments));
     if (!streams_) return;
     stream_ = stub_->PrepareCall(&context_.emplace(), method, &queue_);
     stream_->StartCall(Queue::tag(Queue::start));
@@ -258,12 +257,12 @@ std::vector<Rival> grpc_rivals() {
   for (const bool streams : {false, true})
     for (const bool tcp : {true, false})
       for (const Waiting waiting : {Waiting::spinning, Waiting::sleeping})
-        rivals.push_back({"gRPC",
-                          fmt::format("{}, {}", streams ? "stream" : "unary",
-                                      tcp ? "TCP" : "Unix socket"),
-                          waiting, [=](const Setting& setting) {
-                            return Ring<GrpcLink>::start_with(setting, waiting, tcp, streams);
-                          }});
+        rivals.push_back(
+            {"gRPC",
+             fmt::format("{}, {}", streams ? "stream" : "unary", tcp ? "TCP" : "Unix socket"),
+             waiting, [=](const Setting& setting) {
+               return Ring<GrpcLink>::start_with(setting, waiting, tcp, streams);
+             }});
   return rivals;
 }
 

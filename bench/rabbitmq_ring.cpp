@@ -1,6 +1,7 @@
 // RabbitMQ: each member consumes a queue of its own (transient, without acknowledgements) and
 // publishes to the next one's over the default exchange. Bodies are read frame by frame, where the
-// client library has them. Between the two is the broker, a process that nobody can make spin.
+// client library has them. Always sleeping: between the two is the broker, which would only lose the
+// cores that spinning clients take.
 #include <amqp.h>
 #include <amqp_tcp_socket.h>
 #include <arpa/inet.h>
@@ -100,10 +101,12 @@ class RabbitServer {
         epmd_port_(free_port()),
         epmd_(-1, SIGKILL,
               [&] {
-                return become({"/usr/bin/epmd", "-port", std::to_string(epmd_port_), "-address", host},
-                              {}, folder / "output");
+                return become(
+                    {"/usr/bin/epmd", "-port", std::to_string(epmd_port_), "-address", host}, {},
+                    folder / "output");
               }),
-        server_(-1, SIGKILL, [&] { return become({server_program}, settings(folder), folder / "output"); }) {}
+        server_(-1, SIGKILL,
+                [&] { return become({server_program}, settings(folder), folder / "output"); }) {}
 
   [[nodiscard]] std::vector<std::string> settings(const fs::path& folder) const {
     std::ofstream(folder / "rabbitmq.conf") << fmt::format(
@@ -116,8 +119,7 @@ class RabbitServer {
         host, port_);
     std::ofstream(folder / "plugins") << "[].\n";
     const std::string in = folder.string();
-    return {"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-            "LANG=C.UTF-8",
+    return {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8",
             "HOME=" + in,  // the cookie
             fmt::format("ERL_EPMD_PORT={}", epmd_port_),
             fmt::format("RABBITMQ_DIST_PORT={}", free_port()),
@@ -127,8 +129,7 @@ class RabbitServer {
             "RABBITMQ_CONFIG_FILE=" + in + "/rabbitmq.conf",
             "RABBITMQ_ADVANCED_CONFIG_FILE=" + in + "/advanced.config",
             "RABBITMQ_ENABLED_PLUGINS_FILE=" + in + "/plugins",
-            "RABBITMQ_MNESIA_BASE=" + in + "/data",
-            "RABBITMQ_LOG_BASE=" + in + "/log",
+            "RABBITMQ_MNESIA_BASE=" + in + "/data", "RABBITMQ_LOG_BASE=" + in + "/log",
             "RABBITMQ_PID_FILE=" + in + "/pid",
             // The script then becomes Erlang, instead of watching over it.
             "RUNNING_UNDER_SYSTEMD=1"};
@@ -147,7 +148,6 @@ class RabbitServer {
 };
 
 struct Queues {
-  Waiting waiting;
   int port;
   int ring;  // names are not used again: the last ring's queues end only after their connections
 };
@@ -160,12 +160,11 @@ class RabbitLink {
     return std::make_unique<RabbitLink>(setting, index, memory);
   }
   RabbitLink(const Setting& setting, int index, const Memory& memory)
-      : spinning_(memory.waiting == Waiting::spinning),
-        payload_(setting),
-        next_(name(memory, (index + 1) % setting.processes)) {
+      : payload_(setting), next_(name(memory, (index + 1) % setting.processes)) {
     amqp_socket_t* socket = amqp_tcp_socket_new(connection_);
     check(amqp_socket_open(socket, host, memory.port));
-    check(amqp_login(connection_, "/", 0, frame_bytes, 0, AMQP_SASL_METHOD_PLAIN, "guest", "guest"));
+    check(
+        amqp_login(connection_, "/", 0, frame_bytes, 0, AMQP_SASL_METHOD_PLAIN, "guest", "guest"));
     amqp_channel_open(connection_, channel);
     check(amqp_get_rpc_reply(connection_));
     const std::string own = name(memory, index);
@@ -192,7 +191,8 @@ class RabbitLink {
   void receive() {
     amqp_maybe_release_buffers(connection_);
     amqp_frame_t frame = next_frame();
-    if (frame.frame_type != AMQP_FRAME_METHOD || frame.payload.method.id != AMQP_BASIC_DELIVER_METHOD)
+    if (frame.frame_type != AMQP_FRAME_METHOD ||
+        frame.payload.method.id != AMQP_BASIC_DELIVER_METHOD)
       throw std::runtime_error("RabbitMQ sends something else than a message");
     frame = next_frame();
     for (std::uint64_t rest = frame.payload.properties.body_size; rest > 0;) {
@@ -222,19 +222,10 @@ class RabbitLink {
   }
   amqp_frame_t next_frame() {
     amqp_frame_t frame{};
-    int status = AMQP_STATUS_TIMEOUT;
-    if (spinning_) {
-      const timeval at_once{};
-      while (status == AMQP_STATUS_TIMEOUT)
-        status = amqp_simple_wait_frame_noblock(connection_, &frame, &at_once);
-    } else {
-      status = amqp_simple_wait_frame(connection_, &frame);
-    }
-    check(status);
+    check(amqp_simple_wait_frame(connection_, &frame));
     return frame;
   }
 
-  bool spinning_;
   Payload payload_;
   std::string next_;
   amqp_connection_state_t connection_ = amqp_new_connection();
@@ -258,19 +249,14 @@ std::vector<Rival> rabbitmq_rivals(const fs::path& folder) {
     int rings = 0;
   };
   const auto shared = std::make_shared<Shared>();
-  std::vector<Rival> rivals;
-  for (const Waiting waiting : {Waiting::spinning, Waiting::sleeping})
-    rivals.push_back(
-        {"RabbitMQ", "transient, no ack", waiting,
-         [=](const Setting& setting) -> Result<std::unique_ptr<Contender>> {
-           if (!shared->server) {
-             fs::create_directories(folder);
-             OPSPLIT_TRY(shared->server, RabbitServer::start(folder));
-           }
-           return Ring<RabbitLink>::start_with(setting, waiting, shared->server->port(),
-                                               shared->rings++);
-         }});
-  return rivals;
+  return {{"RabbitMQ", "transient, no ack", Waiting::sleeping,
+           [=](const Setting& setting) -> Result<std::unique_ptr<Contender>> {
+             if (!shared->server) {
+               fs::create_directories(folder);
+               OPSPLIT_TRY(shared->server, RabbitServer::start(folder));
+             }
+             return Ring<RabbitLink>::start_with(setting, shared->server->port(), shared->rings++);
+           }}};
 }
 
 }  // namespace opsplit::bench

@@ -52,8 +52,7 @@ class FileLink {
   static Result<std::unique_ptr<FileLink>> open(const Setting& setting, int index, Memory& memory) {
     return std::make_unique<FileLink>(setting, index, memory);
   }
-  FileLink(const Setting& setting, int index, const Memory& memory)
-      : payload_(setting) {
+  FileLink(const Setting& setting, int index, const Memory& memory) : payload_(setting) {
     const fs::path folder = memory.folder.data();
     const fs::path inbox = folder / fmt::format("inbox{}", index);
     const fs::path next = folder / fmt::format("inbox{}", (index + 1) % setting.processes);

@@ -120,10 +120,9 @@ Rows make_rows(const std::vector<Rival>& rivals) {
   for (const Rival& rival : rivals)
     for (const Setting& setting : settings_for(rival.waiting)) {
       Case added;
-      added.name =
-          fmt::format("{}/{}/{}/{}core/{}{}", rival.transport, rival.variant,
-                      waiting_name(rival.waiting), setting.cores, size_name(setting.payload),
-                      setting.touched ? "/touched" : "");
+      added.name = fmt::format("{}/{}/{}/{}core/{}{}", rival.transport, rival.variant,
+                               waiting_name(rival.waiting), setting.cores,
+                               size_name(setting.payload), setting.touched ? "/touched" : "");
       added.setting = setting;
       added.requests = setting.payload >= MiB ? 8 : 25;
       added.start = rival.start;

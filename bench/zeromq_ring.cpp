@@ -1,4 +1,5 @@
-// ZeroMQ: a PAIR over ipc://, messages that refer to the payload where it lies.
+// ZeroMQ: a PAIR over ipc://, messages that refer to the payload where it lies. Always sleeping: its
+// I/O thread does, and would only lose the core that a spinning caller takes.
 #include <zmq.hpp>
 
 #include "bench/payload.hpp"
@@ -8,26 +9,20 @@
 namespace opsplit::bench {
 namespace {
 
-struct Pair {
-  Waiting waiting;
-  Meeting meeting = {};
-};
-
 class ZeromqLink {
  public:
-  using Memory = Pair;
+  using Memory = Meeting;
   static Result<std::unique_ptr<ZeromqLink>> open(const Setting& setting, int index,
                                                   Memory& memory) {
     return std::make_unique<ZeromqLink>(setting, index, memory);
   }
-  ZeromqLink(const Setting& setting, int index, Memory& memory)
-      : spinning_(memory.waiting == Waiting::spinning), payload_(setting) {
+  ZeromqLink(const Setting& setting, int index, Memory& memory) : payload_(setting) {
     const std::string address = "ipc://@" + abstract_address();
     if (index == 1) {
       socket_.bind(address);
-      memory.meeting.listening(1);
+      memory.listening(1);
     } else {
-      memory.meeting.wait();
+      memory.wait();
       socket_.connect(address);
     }
   }
@@ -39,15 +34,13 @@ class ZeromqLink {
     socket_.send(message, zmq::send_flags::none);
   }
   void receive() {
-    const auto flags = spinning_ ? zmq::recv_flags::dontwait : zmq::recv_flags::none;
-    while (!socket_.recv(message_, flags)) {
+    while (!socket_.recv(message_)) {  // interrupted by a signal
     }
     payload_.take({message_.data<std::byte>(), message_.size()});
     payload_.end();
   }
 
  private:
-  bool spinning_;
   Payload payload_;
   zmq::context_t context_;
   zmq::socket_t socket_{context_, zmq::socket_type::pair};
@@ -62,12 +55,7 @@ std::string zeromq_version() {
 }
 
 std::vector<Rival> zeromq_rivals() {
-  std::vector<Rival> rivals;
-  for (const Waiting waiting : {Waiting::spinning, Waiting::sleeping})
-    rivals.push_back({"ZeroMQ", "PAIR, ipc", waiting, [=](const Setting& setting) {
-                        return Ring<ZeromqLink>::start_with(setting, waiting);
-                      }});
-  return rivals;
+  return {{"ZeroMQ", "PAIR, ipc", Waiting::sleeping, Ring<ZeromqLink>::start}};
 }
 
 }  // namespace opsplit::bench

@@ -14,8 +14,12 @@ build_packages=(
   prometheus-cpp-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
+# The transports that bench/transports compares with, as far as its tests need them, too.
+transport_packages=(libcpp-httplib-dev libgrpc++-dev libzmq3-dev cppzmq-dev)
+# What the benchmarks need besides. (RabbitMQ's server starts as a service where it is installed on a whole machine.)
+bench_packages=("${transport_packages[@]}" librabbitmq-dev rabbitmq-server)
 # What the tests need besides.
-test_packages=(spin python3-venv util-linux procps graphviz)
+test_packages=(spin python3-venv util-linux procps graphviz "${transport_packages[@]}")
 
 say() { printf '\n== %s\n' "$*"; }
 

@@ -41,3 +41,13 @@ endfunction()
 
 light_models(small system squeezenet shufflenet resnet50 densenet121 inception_v1)
 light_models(large "system;long" bvlc_alexnet inception_v2 vgg19 zfnet512)
+
+# The rivals of bench/transports; skipped where one is not built, or has no server here.
+foreach(transport "shared volume" "Unix socket" REST gRPC ZeroMQ RabbitMQ)
+  string(TOLOWER ${transport} name)
+  string(MAKE_C_IDENTIFIER ${name} name)
+  add_test(NAME system.transports.${name} COMMAND ${Python3_EXECUTABLE} -B
+    ${CMAKE_CURRENT_SOURCE_DIR}/system/transports_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY} ${transport})
+  set_tests_properties(system.transports.${name} PROPERTIES
+    SKIP_RETURN_CODE 77 LABELS system TIMEOUT 300 RESOURCE_LOCK roudi)
+endforeach()
