@@ -23,8 +23,9 @@ struct Rival {
 };
 
 std::vector<Rival> unix_socket_rivals();
-// `disk`: a folder on a disk's file system; the other one, on a tmpfs, they find themselves.
-std::vector<Rival> shared_volume_rivals(const std::filesystem::path& disk);
+// Folders on a tmpfs and on a disk's file system, made when they are needed.
+std::vector<Rival> shared_volume_rivals(const std::filesystem::path& memory,
+                                        const std::filesystem::path& disk);
 std::vector<Rival> beast_rivals();
 std::vector<Rival> httplib_rivals();
 std::vector<Rival> grpc_rivals();

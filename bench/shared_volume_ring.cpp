@@ -116,7 +116,7 @@ bool lies_in_memory(const fs::path& folder) {
 
 }  // namespace
 
-std::vector<Rival> shared_volume_rivals(const fs::path& disk) {
+std::vector<Rival> shared_volume_rivals(const fs::path& memory, const fs::path& disk) {
   std::vector<Rival> rivals;
   const auto add = [&](const std::string& variant, const fs::path& folder) {
     for (const Waiting waiting : {Waiting::spinning, Waiting::sleeping})
@@ -124,8 +124,8 @@ std::vector<Rival> shared_volume_rivals(const fs::path& disk) {
                           return Ring<FileLink>::start_with(setting, folder.c_str(), waiting);
                         }});
   };
-  add("tmpfs", fmt::format("/dev/shm/opsplit.transports.{}", ::getpid()));
-  if (!lies_in_memory(disk)) add("disk", disk / "volume");
+  add("tmpfs", memory);
+  if (!lies_in_memory(disk.parent_path())) add("disk", disk);
   return rivals;
 }
 

@@ -14,7 +14,7 @@
 #include "bench/crew.hpp"
 #include "bench/rivals.hpp"
 #include "bench/runner.hpp"
-#include "bench/scratch_folder.hpp"
+#include "bench/scratch_folders.hpp"
 #include "bench/summary.hpp"
 #include "daemon/table.hpp"
 
@@ -50,9 +50,9 @@ struct Transports {
   }
 };
 
-Transports transports_of_this_machine(const std::filesystem::path& disk) {
+Transports transports_of_this_machine(const ScratchFolders& scratch) {
   Transports found;
-  found.add(shared_volume_rivals(disk));
+  found.add(shared_volume_rivals(scratch.memory() / "volume", scratch.disk() / "volume"));
   found.add(unix_socket_rivals());
   found.add(beast_rivals(), "Boost.Beast", beast_version());
 #ifdef OPSPLIT_BENCH_HTTPLIB
@@ -72,7 +72,7 @@ Transports transports_of_this_machine(const std::filesystem::path& disk) {
 #endif
 #ifdef OPSPLIT_BENCH_RABBITMQ
   if (const std::string version = rabbitmq_version(); !version.empty())
-    found.add(rabbitmq_rivals(disk / "rabbitmq"), "RabbitMQ", version);
+    found.add(rabbitmq_rivals(scratch.disk() / "rabbitmq"), "RabbitMQ", version);
   else
     found.missing.emplace_back("RabbitMQ (rabbitmq-server)");
 #else
@@ -188,8 +188,8 @@ Pools pools_for(const Rows& rows) {
 }
 
 int run(std::vector<std::string> arguments) {
-  const ScratchFolder scratch;
-  const Transports transports = transports_of_this_machine(scratch.path());
+  const ScratchFolders scratch;
+  const Transports transports = transports_of_this_machine(scratch);
   for (const std::string& what : transports.missing) fmt::print("left out: {}\n", what);
   Rows rows = make_rows(transports.all);
   return run_cases(std::move(arguments), rows.cases, pools_for(rows), [&] {

@@ -1,5 +1,5 @@
-// A folder for what a benchmark keeps on a disk. A process of its own removes it when we end, however
-// that is.
+// Folders for what `transports` keeps in files, on a disk and in memory. A process of its own removes
+// them when we end, however that is.
 #pragma once
 
 #include <signal.h>
@@ -15,9 +15,11 @@
 
 namespace opsplit::bench {
 
-class ScratchFolder {
+class ScratchFolders {
  public:
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  [[nodiscard]] const std::filesystem::path& disk() const { return disk_; }
+  // Not there yet: /dev/shm may still become a private one, which nobody needs to tidy.
+  [[nodiscard]] const std::filesystem::path& memory() const { return memory_; }
 
  private:
   static std::filesystem::path make() {
@@ -27,17 +29,19 @@ class ScratchFolder {
     std::exit(1);
   }
   // Those who write into it end at the same time, but not at once.
-  static int remove_at_the_end(const std::filesystem::path& folder) {
+  [[nodiscard]] int remove_at_the_end() const {
     sigset_t end;
     sigemptyset(&end);
     sigaddset(&end, SIGTERM);
     int which = 0;
     sigwait(&end, &which);
-    std::error_code error;
-    for (int tries = 0; tries < 100 && std::filesystem::exists(folder, error); ++tries) {
-      std::filesystem::remove_all(folder, error);
-      if (error) ::usleep(20'000);
-    }
+    for (const auto& folder : {disk_, memory_})
+      for (int tries = 0; tries < 100; ++tries) {
+        std::error_code error;
+        std::filesystem::remove_all(folder, error);
+        if (!error && !std::filesystem::exists(folder)) break;
+        ::usleep(20'000);
+      }
     return 0;
   }
   // Ctrl-C is for the others, and SIGTERM waits until somebody waits for it.
@@ -53,10 +57,11 @@ class ScratchFolder {
     sigset_t before;
   };
 
-  std::filesystem::path path_ = make();
+  std::filesystem::path disk_ = make();
+  std::filesystem::path memory_ = "/dev/shm/" + disk_.filename().string();
   Process remover_ = [this] {
     const Blocked blocked;
-    return Process(-1, SIGTERM, [this] { return remove_at_the_end(path_); });
+    return Process(-1, SIGTERM, [this] { return remove_at_the_end(); });
   }();
 };
 
