@@ -29,7 +29,7 @@ class BoardHop final : public Contender {
   Result<double> run() override;
   [[nodiscard]] std::uint64_t bytes_copied() const override;
 
-  // Board and plan, left by a run that was killed. Async-signal-safe.
+  // Board and plan, left by a run that was killed.
   static void remove_files();
 
  private:

@@ -8,9 +8,10 @@
 
 int main(int argc, char** argv) {
   using namespace opsplit::bench;
+  Runner runner({argv, argv + argc});
   std::vector<Case> cases = make_cases();
   if (const std::string what = left_out(); !what.empty()) fmt::print("{}\n", what);
-  return run_cases({argv, argv + argc}, cases, pools_for(cases), [&] {
+  return runner.run(cases, pools_for(cases), [&] {
     nlohmann::json summary = summarize(cases);
     print_summary(summary);
     return summary;

@@ -25,13 +25,11 @@
 namespace opsplit::bench {
 namespace {
 
-constexpr const char* broker_socket = "/tmp/opsplit.hop/socket";
-
 // Only the one arena, for all board hops: its epoch never changes.
-Result<Process> start_broker(const Pools& pools) {
+Result<Process> start_broker(const Pools& pools, const std::string& socket_path) {
   const auto program =
       std::filesystem::read_symlink("/proc/self/exe").parent_path() / "opsplit-broker";
-  std::vector<std::string> arguments = {program, "--socket", broker_socket};
+  std::vector<std::string> arguments = {program, "--socket", socket_path};
   for (const std::uint64_t pool : pools.all) {
     arguments.emplace_back("--pool");
     arguments.push_back(std::to_string(pool));
@@ -52,7 +50,7 @@ Result<Process> start_broker(const Pools& pools) {
                                   {"epoch", board_epoch},
                                   {"bytes", pools.arena}};
   while (true) {
-    auto socket = ipc::MessageSocket::connect(broker_socket, deadline);
+    auto socket = ipc::MessageSocket::connect(socket_path, deadline);
     if (socket) {
       OPSPLIT_CHECK(socket->call(publish, deadline));
       return broker;
@@ -116,28 +114,29 @@ void initialize(std::vector<std::string> arguments) {
   if (benchmark::ReportUnrecognizedArguments(count, argv.data())) std::exit(1);
 }
 
-// The children get signals of their own when we end.
-[[noreturn]] void end(int code) {
-  BoardHop::remove_files();
-  ::_exit(code);
-}
+// The children get signals of their own when we end, and one of them removes our files.
+void end_on_signal(int) { ::_exit(130); }
 
-void end_on_signal(int) { end(130); }
-
-}  // namespace
-
-int run_cases(std::vector<std::string> arguments, std::vector<Case>& cases, const Pools& pools,
-              const std::function<nlohmann::json()>& summarize) {
-  const std::string program = program_invocation_short_name;
-  const auto summary_file = prepare(arguments);
-  initialize(arguments);
+std::optional<std::string> begin(std::vector<std::string> arguments) {
+  auto summary_file = prepare(arguments);
+  initialize(std::move(arguments));
   if (!test::enter_private_namespace())
     fmt::print(stderr,
                "{}: no private /tmp and /dev/shm here; an opsplitd that runs is in the way\n",
-               program);
+               program_invocation_short_name);
   ::signal(SIGINT, end_on_signal);
   ::signal(SIGTERM, end_on_signal);
-  const auto broker = start_broker(pools);
+  return summary_file;
+}
+
+}  // namespace
+
+Runner::Runner(std::vector<std::string> arguments) : summary_file_(begin(std::move(arguments))) {}
+
+int Runner::run(std::vector<Case>& cases, const Pools& pools,
+                const std::function<nlohmann::json()>& summarize) {
+  const std::string program = program_invocation_short_name;
+  const auto broker = start_broker(pools, scratch_.disk() / "broker");
   if (!broker) {
     fmt::print(stderr, "{}: {}\n", program, broker.error().message);
     return 1;
@@ -149,14 +148,14 @@ int run_cases(std::vector<std::string> arguments, std::vector<Case>& cases, cons
                                    if (measured) return;
                                    fmt::print(stderr, "{}: {}: {}\n", program, c.name,
                                               measured.error().message);
-                                   end(1);
+                                   ::_exit(1);
                                  })
         ->Iterations(c.requests)
         ->UseManualTime();
   benchmark::RunSpecifiedBenchmarks();
   const nlohmann::json summary = summarize();
-  if (!summary_file) return 0;
-  std::ofstream file(*summary_file);
+  if (!summary_file_) return 0;
+  std::ofstream file(*summary_file_);
   file << summary.dump(2) << '\n';
   file.close();
   return file ? 0 : 1;

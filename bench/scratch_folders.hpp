@@ -1,5 +1,5 @@
-// Folders for what `transports` keeps in files, on a disk and in memory. A process of its own removes
-// them when we end, however that is.
+// Folders for what `hop` and `transports` keep in files, on a disk and in memory. A process of its own
+// removes them when we end, however that is, and what lies beside them.
 #pragma once
 
 #include <signal.h>
@@ -11,6 +11,7 @@
 #include <string>
 #include <system_error>
 
+#include "bench/board_hop.hpp"
 #include "bench/crew.hpp"
 
 namespace opsplit::bench {
@@ -18,12 +19,12 @@ namespace opsplit::bench {
 class ScratchFolders {
  public:
   [[nodiscard]] const std::filesystem::path& disk() const { return disk_; }
-  // Not there yet: /dev/shm may still become a private one, which nobody needs to tidy.
+  // Made by whoever needs it.
   [[nodiscard]] const std::filesystem::path& memory() const { return memory_; }
 
  private:
   static std::filesystem::path make() {
-    std::string name = "/var/tmp/opsplit.transports.XXXXXX";
+    std::string name = "/var/tmp/opsplit.bench.XXXXXX";
     if (::mkdtemp(name.data())) return name;
     std::perror(name.c_str());
     std::exit(1);
@@ -42,6 +43,7 @@ class ScratchFolders {
         if (!error && !std::filesystem::exists(folder)) break;
         ::usleep(20'000);
       }
+    BoardHop::remove_files();
     return 0;
   }
   // Ctrl-C is for the others, and SIGTERM waits until somebody waits for it.

@@ -188,11 +188,11 @@ Pools pools_for(const Rows& rows) {
 }
 
 int run(std::vector<std::string> arguments) {
-  const ScratchFolders scratch;
-  const Transports transports = transports_of_this_machine(scratch);
+  Runner runner(std::move(arguments));
+  const Transports transports = transports_of_this_machine(runner.scratch());
   for (const std::string& what : transports.missing) fmt::print("left out: {}\n", what);
   Rows rows = make_rows(transports.all);
-  return run_cases(std::move(arguments), rows.cases, pools_for(rows), [&] {
+  return runner.run(rows.cases, pools_for(rows), [&] {
     json summary = summarize(rows, transports);
     print(summary);
     return summary;
