@@ -1,6 +1,7 @@
 // REST with Boost.Beast: one connection for all requests, headers made once, header and body sent by
 // one call from where they lie, the body received to where it stays. A request carries the payload
 // there, the response back: two hops.
+#include <algorithm>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>

@@ -9,6 +9,7 @@
 #include <sys/statfs.h>
 
 #include <array>
+#include <cerrno>
 #include <climits>
 #include <cstdio>
 #include <system_error>

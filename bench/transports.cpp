@@ -2,7 +2,7 @@
 // joined, in one run. bench/README.md says how to use it and what the figures are.
 #include <fmt/format.h>
 
-#include <cmath>
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>

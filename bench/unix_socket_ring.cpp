@@ -3,6 +3,8 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <cerrno>
+#include <cstdlib>
 #include <system_error>
 
 #include "bench/payload.hpp"
