@@ -252,7 +252,8 @@ std::vector<Rival> rabbitmq_rivals(const fs::path& folder) {
   return {{"RabbitMQ", "transient, no ack", Waiting::sleeping,
            [=](const Setting& setting) -> Result<std::unique_ptr<Contender>> {
              if (!shared->server) {
-               fs::create_directories(folder);
+               std::error_code found_by_the_server;
+               fs::create_directories(folder, found_by_the_server);
                OPSPLIT_TRY(shared->server, RabbitServer::start(folder));
              }
              return Ring<RabbitLink>::start_with(setting, shared->server->port(), shared->rings++);

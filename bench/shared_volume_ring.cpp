@@ -29,7 +29,9 @@ constexpr std::size_t largest_read = 64 << 10;
 struct Volume {
   Volume(const char* path, Waiting waits) : waiting(waits) {
     std::snprintf(folder.data(), folder.size(), "%s", path);
-    for (const char* inbox : {"inbox0", "inbox1"}) fs::create_directories(fs::path(path) / inbox);
+    std::error_code found_by_the_members;
+    for (const char* inbox : {"inbox0", "inbox1"})
+      fs::create_directories(fs::path(path) / inbox, found_by_the_members);
   }
   ~Volume() {
     std::error_code ignored;
@@ -40,10 +42,10 @@ struct Volume {
   Waiting waiting;
 };
 
-template <class Call>
-int checked(Call call) {
-  const int result = call();
-  if (result < 0) throw std::system_error(errno, std::generic_category());
+// What a system call returned for the path.
+template <class Number>
+Number checked(Number result, const fs::path& path) {
+  if (result < 0) throw std::system_error(errno, std::generic_category(), path);
   return result;
 }
 
@@ -62,34 +64,33 @@ class FileLink {
     written_ = folder / fmt::format("written{}", index);
     if (setting.payload <= largest_read) received_.resize(setting.payload);
     const int flags = IN_CLOEXEC | (memory.waiting == Waiting::spinning ? IN_NONBLOCK : 0);
-    events_ = FileDescriptor(checked([&] { return ::inotify_init1(flags); }));
-    checked([&] { return ::inotify_add_watch(events_.get(), inbox.c_str(), IN_MOVED_TO); });
+    events_ = FileDescriptor(checked(::inotify_init1(flags), "inotify"));
+    checked(::inotify_add_watch(events_.get(), inbox.c_str(), IN_MOVED_TO), inbox);
   }
 
   void send() {
     {
       const FileDescriptor file(checked(
-          [&] { return ::open(written_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600); }));
+          ::open(written_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), written_));
       for (auto rest = payload_.next(); !rest.empty();) {
-        const ssize_t written = ::write(file.get(), rest.data(), rest.size());
-        if (written < 0) throw std::system_error(errno, std::generic_category());
+        const ssize_t written = checked(::write(file.get(), rest.data(), rest.size()), written_);
         rest = rest.subspan(static_cast<std::size_t>(written));
       }
     }
-    checked([&] { return ::rename(written_.c_str(), outgoing_.c_str()); });
+    checked(::rename(written_.c_str(), outgoing_.c_str()), outgoing_);
   }
 
   void receive() {
     wait();
-    const FileDescriptor file(
-        checked([&] { return ::open(incoming_.c_str(), O_RDONLY | O_CLOEXEC); }));
-    checked([&] { return ::unlink(incoming_.c_str()); });
+    const FileDescriptor file(checked(::open(incoming_.c_str(), O_RDONLY | O_CLOEXEC), incoming_));
+    checked(::unlink(incoming_.c_str()), incoming_);
     if (!received_.empty()) {
-      const ssize_t got = ::read(file.get(), received_.data(), received_.size());
-      payload_.take(std::span(received_).first(got < 0 ? 0 : static_cast<std::size_t>(got)));
+      const ssize_t got =
+          checked(::read(file.get(), received_.data(), received_.size()), incoming_);
+      payload_.take(std::span(received_).first(static_cast<std::size_t>(got)));
     } else {
       void* mapped = ::mmap(nullptr, payload_.size(), PROT_READ, MAP_SHARED, file.get(), 0);
-      if (mapped == MAP_FAILED) throw std::system_error(errno, std::generic_category());
+      checked(mapped == MAP_FAILED ? -1 : 0, incoming_);
       payload_.take({static_cast<const std::byte*>(mapped), payload_.size()});
       ::munmap(mapped, payload_.size());
     }
@@ -101,7 +102,7 @@ class FileLink {
   void wait() const {
     alignas(inotify_event) std::array<char, sizeof(inotify_event) + NAME_MAX + 1> event;
     while (::read(events_.get(), event.data(), event.size()) < 0)
-      if (errno != EAGAIN) throw std::system_error(errno, std::generic_category());
+      if (errno != EAGAIN) checked(-1, incoming_);
   }
 
   Payload payload_;

@@ -64,7 +64,8 @@ class UnixSocketLink {
   static std::size_t moved(ssize_t bytes) {
     if (bytes > 0) return static_cast<std::size_t>(bytes);
     if (bytes == 0) throw std::runtime_error("the socket is closed");
-    if (errno != EAGAIN && errno != EINTR) throw std::system_error(errno, std::generic_category());
+    if (errno != EAGAIN && errno != EINTR)
+      throw std::system_error(errno, std::generic_category(), "Unix socket");
     return 0;
   }
 
