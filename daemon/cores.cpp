@@ -181,7 +181,7 @@ class Assigner {
     std::stable_sort(todo.begin(), todo.end(), [&](std::size_t a, std::size_t b) {
       return weight(operators_[a]) > weight(operators_[b]);
     });
-    if (todo.size() > cores.size()) return pack(todo, cores);
+    if (todo.size() > cores.size()) return mingle(todo, cores);
 
     // One each; then every further core to whom has the most work per core: what is slowest in a
     // pipeline sets its pace.
@@ -206,17 +206,18 @@ class Assigner {
     }
   }
 
-  // More operators than cores: the costliest first, each onto the core with the least work so far.
-  void pack(const Indices& todo, const Indices& cores) {
-    std::vector<double> work(cores.size(), 0);
+  // More operators than cores: a thread each, on all of them. The kernel finds work for every core as
+  // long as there is some, which no division by cost does.
+  void mingle(const Indices& todo, const Indices& cores) {
     for (const std::size_t op : todo) {
-      const auto least = std::min_element(work.begin(), work.end()) - work.begin();
-      work[static_cast<std::size_t>(least)] += weight(operators_[op]);
-      use(op, {cores[static_cast<std::size_t>(least)]});
+      use(op, cores);
+      mingled_.push_back(op);
     }
     for (const std::size_t op : todo) {
-      const Core& core = cores_[chosen_[op].front()];
-      if (core.users > 1) assignments_[op].cpus = core.cpus;
+      assignments_[op].cpus.clear();
+      for (const std::size_t core : cores)
+        assignments_[op].cpus.insert(assignments_[op].cpus.end(), cores_[core].cpus.begin(),
+                                     cores_[core].cpus.end());
     }
   }
 
@@ -283,7 +284,9 @@ class Assigner {
       const std::size_t cores = chosen_[op].size();
       std::sort(assignment.cpus.begin(), assignment.cpus.end());
       // For throughput the instances work at the same time; for latency mostly one at a time does.
-      const std::size_t threads = objective == Objective::throughput ? cores / instances : cores;
+      const std::size_t threads = std::ranges::find(mingled_, op) != mingled_.end() ? 1
+                                  : objective == Objective::throughput ? cores / instances
+                                                                       : cores;
       assignment.threads = static_cast<int>(std::max<std::size_t>(1, threads));
       assignment.exclusive = static_cast<std::size_t>(assignment.threads) * instances <= cores &&
                              std::all_of(chosen_[op].begin(), chosen_[op].end(),
@@ -296,6 +299,7 @@ class Assigner {
   std::span<const CoreDemand> operators_;
   std::vector<Core> cores_;      // neighbours in this order are near each other
   std::vector<Indices> chosen_;  // by operator: its cores
+  Indices mingled_;              // operators
   std::vector<CoreAssignment> assignments_;
 };
 

@@ -110,12 +110,16 @@ TEST(AssignCoresTest, ThroughputKeepsWithinNumaNodes) {
               ElementsAre("0-25 x26!", "28-30 x3!", "26-27,31 x3!"));
 }
 
-TEST(AssignCoresTest, MoreOperatorsThanCoresArePackedByCost) {
+TEST(AssignCoresTest, MoreOperatorsThanCoresShareAllOfThemWithAThreadEach) {
   EXPECT_THAT(assigned("core:2 pu:1", {op("a", 1), op("b", 5), op("c", 2), op("d", 2)}, throughput),
-              ElementsAre("1 x1", "0 x1!", "1 x1", "1 x1"));
-  // Those that share a core may use both its threads, who has it alone gets one.
+              ElementsAre("0-1 x1", "0-1 x1", "0-1 x1", "0-1 x1"));
+  // Whoever shares a core may use both its threads.
   EXPECT_THAT(assigned("core:2 pu:2", {op("a", 1), op("b", 5), op("c", 2)}, throughput),
-              ElementsAre("2-3 x1", "0 x1!", "2-3 x1"));
+              ElementsAre("0-3 x1", "0-3 x1", "0-3 x1"));
+  // Those that were asked for are not among them.
+  EXPECT_THAT(
+      assigned("core:3 pu:1", {op("a", 1, 1), op("b", 5), op("c", 2), op("d", 1)}, throughput),
+      ElementsAre("0 x1!", "1-2 x1", "1-2 x1", "1-2 x1"));
 }
 
 TEST(AssignCoresTest, ListsAreTakenAsTheyAre) {
@@ -216,12 +220,10 @@ TEST(AssignCoresTest, TwoSocketsExclusiveAndShared) {
   // More than there is is shared.
   EXPECT_THAT(assigned(two_sockets, {op("a", 1, 32), op("b", 1, 1)}, throughput),
               ElementsAre(testing::EndsWith(" x32"), "0 x1"));
-  // More operators than cores: the cheap ones share both threads of a core.
-  std::vector<CoreDemand> many(33, op("many", 1));
-  many[0].cost = 100;
-  const auto packed = assigned(two_sockets, many, throughput);
-  EXPECT_EQ(packed[0], "0 x1!");
-  EXPECT_EQ(std::count(packed.begin(), packed.end(), "2-3 x1"), 2);
+  // More operators than cores.
+  const auto mingled =
+      assigned(two_sockets, std::vector<CoreDemand>(33, op("many", 1)), throughput);
+  EXPECT_EQ(std::count(mingled.begin(), mingled.end(), "0-63 x1"), 33);
 }
 
 TEST(AssignCoresTest, EightNodesExclusiveAndShared) {

@@ -64,30 +64,41 @@ TEST(Split, RefusesAModelWithNothingToRun) {
   EXPECT_THAT(error_of(split(value_of(model.load()), Fused{})), HasSubstr("nothing to run"));
 }
 
-TEST(Cost, CountsOperationsOrBytes) {
+TEST(Cost, CountsOperationsAndTheBytesOfWeightsOrAllBytes) {
   ModelBuilder model;
-  model.input("x", {1, 64, 32, 32}).output("y").floats("w", {128, 32, 3, 3}, 1);
+  model.input("x", {1, 64, 32, 32}).output("y").floats("w", {128, 32, 5, 5}, 1);
   model.node("Conv", {"x", "w"}, {"c"}, {{"group", std::int64_t{2}}}).node("Relu", {"c"}, {"y"});
   const Graph graph = value_of(model.load());
-  EXPECT_EQ(cost(graph, graph.nodes[0]), 2.0 * 128 * 30 * 30 * 32 * 9);
-  EXPECT_EQ(cost(graph, graph.nodes[1]), 10.0 * 2 * 128 * 30 * 30 * 4);
+  EXPECT_EQ(cost(graph, graph.nodes[0]), 2.0 * 128 * 28 * 28 * 32 * 25 + 10.0 * 4 * 128 * 32 * 25);
+  EXPECT_EQ(cost(graph, graph.nodes[1]), 10.0 * 2 * 128 * 28 * 28 * 4);
+}
+
+TEST(Cost, WinogradHalvesConvolutionsThatItIsFor) {
+  const auto cost_of_3x3 = [](std::int64_t stride) {
+    ModelBuilder model;
+    model.input("x", {1, 32, 33, 33}).output("y").floats("w", {64, 32, 3, 3}, 1);
+    model.node("Conv", {"x", "w"}, {"y"}, {{"strides", Ints{stride, stride}}});
+    const Graph graph = value_of(model.load());
+    return cost(graph, graph.nodes[0]);
+  };
+  constexpr double weights = 10.0 * 4 * 64 * 32 * 9;
+  EXPECT_EQ(cost_of_3x3(1), 1.0 * 64 * 31 * 31 * 32 * 9 + weights);
+  EXPECT_EQ(cost_of_3x3(2), 2.0 * 64 * 16 * 16 * 32 * 9 + weights);
 }
 
 TEST(Cost, AMatrixByAVectorIsBoundByMemory) {
-  ModelBuilder model;
-  model.input("x", {1, 1000})
-      .output("y")
-      .floats("w", {1000, 500}, 1)
-      .node("Gemm", {"x", "w"}, {"y"});
-  const Graph graph = value_of(model.load());
-  EXPECT_EQ(cost(graph, graph.nodes[0]), 10.0 * 4 * (1000 + 500000 + 500));
-  ModelBuilder batch;
-  batch.input("x", {512, 1000})
-      .output("y")
-      .floats("w", {1000, 500}, 1)
-      .node("MatMul", {"x", "w"}, {"y"});
-  const Graph large = value_of(batch.load());
-  EXPECT_EQ(cost(large, large.nodes[0]), 2.0 * 512 * 1000 * 500);
+  const auto cost_of_rows = [](std::int64_t rows) {
+    ModelBuilder model;
+    model.input("x", {rows, 1000})
+        .output("y")
+        .floats("w", {1000, 500}, 1)
+        .node("MatMul", {"x", "w"}, {"y"});
+    const Graph graph = value_of(model.load());
+    return cost(graph, graph.nodes[0]);
+  };
+  constexpr double weights = 10.0 * 4 * 1000 * 500;
+  EXPECT_EQ(cost_of_rows(1), 2.0 * 1000 * 500 + weights);
+  EXPECT_EQ(cost_of_rows(512), 2.0 * 512 * 1000 * 500 + weights);
 }
 
 }  // namespace
