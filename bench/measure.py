@@ -36,8 +36,8 @@ RTOL = 1e-3
 SEED = 1
 
 
-class Failed(Exception):
-    """A contender ended; its last words."""
+class Failed(SystemExit):
+    """A contender ended: which, and its last words. Where nobody catches it, that is what a user sees."""
 
 
 @dataclasses.dataclass
@@ -110,13 +110,15 @@ class Contender:
         return self
 
     def __exit__(self, *_):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
         self.words.close()
 
     def say(self, command):
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # listen() says why
+            self.process.stdin.write(command + "\n")
+            self.process.stdin.flush()
 
     def listen(self):
         answer = self.process.stdout.readline()
@@ -124,7 +126,8 @@ class Contender:
             return json.loads(answer)
         self.process.wait()
         self.words.seek(0)
-        raise Failed((self.words.read().strip().splitlines() or ["it ended without a word"])[-1])
+        words = self.words.read().strip().splitlines() or ["it ended without a word"]
+        raise Failed(f"{self.model.name}, {self.name}: {words[-1]}")
 
     def ask(self, command):
         self.say(command)

@@ -27,7 +27,7 @@ def contenders_of(model, threads, entered):
         try:
             running[name] = entered(measure.Contender(name, command, model, measure.cpus(threads)))
         except measure.Failed as failure:
-            reasons[name] = f"{name}: {failure}"
+            reasons[name] = str(failure)
     return running, reasons
 
 

@@ -102,6 +102,7 @@ def bars(name, title, labels, series, axis, log=False):
         if log:
             plot.set_xscale("log")
         plot.set_yticks(range(len(labels)), labels)
+        plot.margins(y=0.02)
         plot.invert_yaxis()
         plot.set_xlabel(axis)
         plot.set_title(title, fontsize=10, loc="left")
@@ -160,7 +161,7 @@ def report_models(rows):
             yield text + ".\n"
         for row in mine:
             if "reason" in row:
-                yield f"- {row['model']}, {row['threads']} threads: not measured: {row['reason']}"
+                yield f"- not measured, on {row['threads']} CPU{'s' * (row['threads'] > 1)}: {row['reason']}"
         models = list(dict.fromkeys(row["model"] for row in measured))
         by_key = {(row["model"], row["threads"]): interval(row) for row in measured}
         bars(

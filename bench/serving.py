@@ -26,8 +26,10 @@ def parse(description):
 
 
 def end_with_parent():
+    """And on Ctrl-C, without a traceback."""
     death_signal = 1  # PR_SET_PDEATHSIG
     ctypes.CDLL(None).prctl(death_signal, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def cpus():
