@@ -13,6 +13,7 @@ import os
 import pathlib
 import platform
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,7 @@ import seeded
 TURN_SECONDS = 0.075
 MAX_REQUESTS = 2000  # in one turn
 WARM_UP = 5  # a request that does not count for so many that do, before them
-SETTLE_SECONDS = 0.005  # threads of the last one still spin when the next one's turn begins
+QUIET_SECONDS = 0.3  # to wait at most for threads of the last one, which spin for up to 0.1 s before they sleep
 RTOL = 1e-3
 SEED = 1
 
@@ -157,12 +158,22 @@ def pytorch(model):
     return [ROOT / "build" / "torch-venv" / "bin" / "python", "-B", ROOT / "bench" / "pytorch_contender.py", model.path]
 
 
+def wait_for_quiet():
+    """Until nothing runs on this machine but who asks."""
+    end = time.monotonic() + QUIET_SECONDS
+    while time.monotonic() < end:
+        [running] = re.findall(r"^procs_running (\d+)", pathlib.Path("/proc/stat").read_text(), re.MULTILINE)
+        if int(running) <= 1:
+            return
+        time.sleep(0.002)
+
+
 def random_turns(contenders, rounds):
-    """Each once in every round, in another order each time, with a pause before."""
+    """Each once in every round, in another order each time, once the one before is asleep."""
     order = random.Random(SEED)
     for _ in range(rounds):
         for one in order.sample(contenders, len(contenders)):
-            time.sleep(SETTLE_SECONDS)
+            wait_for_quiet()
             yield one
 
 
