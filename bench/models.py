@@ -72,7 +72,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", metavar="A,B", help="some of them only")
     parser.add_argument("--threads", metavar="1,2", default="1,2")
-    parser.add_argument("--rounds", type=int, default=20, help="turns of each contender (default: 20)")
+    parser.add_argument("--rounds", type=int, default=12, help="turns of each contender (default: 12)")
     options = parser.parse_args()
     serving.end_with_parent()
     rows, versions = [], {}
