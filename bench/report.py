@@ -154,8 +154,9 @@ def report_models(rows):
         yield ""
         threads = sorted({row["threads"] for row in measured})
         for count in threads:
-            mean = geometric_mean([row["ratio"] for row in measured if row["threads"] == count])
-            text = f"Geometric mean, {count} thread{'s' * (count > 1)}: **{mean:.3f}**"
+            ratios = [row["ratio"] for row in measured if row["threads"] == count]
+            mean = geometric_mean(ratios)
+            text = f"Geometric mean of {len(ratios)} models, {count} thread{'s' * (count > 1)}: **{mean:.3f}**"
             if rival == "onnxruntime":
                 text += f" (target <= {GEOMETRIC_MEAN_TARGET:g}: {met(mean <= GEOMETRIC_MEAN_TARGET)})"
             yield text + ".\n"
