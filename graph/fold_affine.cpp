@@ -122,8 +122,11 @@ class Folder {
   // True: `target` now computes what came after it, too.
   Result<bool> fold(const Affine& affine, Node& target) {
     if (!all_constant_float(graph_, target, 1)) return false;
-    if (target.op_type == "Conv") {
-      OPSPLIT_CHECK(scale(target, 1, affine.scale));
+    // The groups' output channels come one after the other on axis 1 of transposed weights.
+    const bool transposed = target.op_type == "ConvTranspose";
+    if (target.op_type == "Conv" || transposed) {
+      if (transposed && target.integer("group", 1) != 1) return false;
+      OPSPLIT_CHECK(scale(target, 1, affine.scale, transposed ? 1 : 0));
       if (target.inputs.size() == 3) {
         OPSPLIT_CHECK(scale(target, 2, affine.scale));
         OPSPLIT_CHECK(shift(target, 2, affine.shift));
@@ -146,26 +149,31 @@ class Folder {
     return false;
   }
 
-  Result<> scale(Node& node, std::size_t input, const std::vector<double>& factors) {
+  Result<> scale(Node& node, std::size_t input, const std::vector<double>& factors,
+                 std::size_t axis = 0) {
     if (std::all_of(factors.begin(), factors.end(), [](double f) { return f == 1; })) return {};
-    return change(node, input, factors, [](double value, double factor) { return value * factor; });
+    return change(node, input, factors, axis,
+                  [](double value, double factor) { return value * factor; });
   }
 
   Result<> shift(Node& node, std::size_t input, const std::vector<double>& summands) {
     if (std::all_of(summands.begin(), summands.end(), [](double s) { return s == 0; })) return {};
-    return change(node, input, summands,
+    return change(node, input, summands, 0,
                   [](double value, double summand) { return value + summand; });
   }
 
-  // Replaces a constant whose first axis is the channels.
+  // Replaces a constant whose axis `axis` is the channels.
   template <class F>
-  Result<> change(Node& node, std::size_t input, const std::vector<double>& channels, F f) {
+  Result<> change(Node& node, std::size_t input, const std::vector<double>& channels,
+                  std::size_t axis, F f) {
     const auto old = numbers(graph_, node.inputs[input]);
+    const Shape& shape = graph_.type(node.inputs[input]).shape;
     OPSPLIT_TRY(auto made, Constant::allocate(graph_.type(node.inputs[input])));
     auto* out = reinterpret_cast<float*>(made.second);
-    const std::size_t row = channels.empty() ? 0 : old.size() / channels.size();
+    std::size_t row = 1;  // elements of one channel that lie together
+    for (std::size_t i = axis + 1; i < shape.rank(); ++i) row *= static_cast<std::size_t>(shape[i]);
     for (std::size_t i = 0; i < old.size(); ++i)
-      out[i] = static_cast<float>(f(old[i], channels[i / row]));
+      out[i] = static_cast<float>(f(old[i], channels[i / row % channels.size()]));
     put(node, input, std::move(made.first), input == 1 ? ".weight" : ".bias");
     return {};
   }

@@ -18,17 +18,31 @@ std::int64_t block_of(Layout layout) {
 }  // namespace
 
 bool takes_layout(const Graph& graph, const Node& node, Layout layout) {
-  static constexpr std::array<std::string_view, 22> always{"Conv",          "MaxPool",
-                                                           "AveragePool",   "GlobalAveragePool",
-                                                           "GlobalMaxPool", "BatchNormalization",
-                                                           "LRN",           "Relu",
-                                                           "LeakyRelu",     "Sigmoid",
-                                                           "HardSigmoid",   "HardSwish",
-                                                           "Tanh",          "Clip",
-                                                           "Elu",           "Exp",
-                                                           "Log",           "Sqrt",
-                                                           "Abs",           "Neg",
-                                                           "Erf",           "Identity"};
+  static constexpr std::array<std::string_view, 25> always{"Conv",
+                                                           "ConvTranspose",
+                                                           "MaxPool",
+                                                           "AveragePool",
+                                                           "GlobalAveragePool",
+                                                           "GlobalMaxPool",
+                                                           "BatchNormalization",
+                                                           "LRN",
+                                                           "Resize",
+                                                           "Upsample",
+                                                           "Relu",
+                                                           "LeakyRelu",
+                                                           "Sigmoid",
+                                                           "HardSigmoid",
+                                                           "HardSwish",
+                                                           "Tanh",
+                                                           "Clip",
+                                                           "Elu",
+                                                           "Exp",
+                                                           "Log",
+                                                           "Sqrt",
+                                                           "Abs",
+                                                           "Neg",
+                                                           "Erf",
+                                                           "Identity"};
   static constexpr std::array<std::string_view, 7> elementwise{"Add", "Sub", "Mul", "Div",
                                                                "Sum", "Max", "Min"};
   if (contains(always, node.op_type)) return true;

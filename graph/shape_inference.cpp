@@ -27,15 +27,23 @@ Result<> check_given_sizes(const Graph& graph) {
   return {};
 }
 
-// Whoever reads a window operation later need not know auto_pad.
+// Whoever reads a window operation later need not know auto_pad, nor a ConvTranspose's output_shape.
 Result<> make_padding_explicit(const Graph& graph, Node& node) {
-  if (!node.has("auto_pad")) return {};
-  if (node.op_type != "ConvTranspose") {
-    OPSPLIT_TRY(const auto axes, ops::window(ops::Site(graph, node)));
-    std::vector<std::int64_t> pads;
-    for (const auto& axis : axes) pads.push_back(axis.pad_begin);
-    for (const auto& axis : axes) pads.push_back(axis.pad_end);
-    node.attributes.insert_or_assign("pads", std::move(pads));
+  if (!node.has("auto_pad") && !node.has("output_shape")) return {};
+  const ops::Site site(graph, node);
+  OPSPLIT_TRY(const auto axes,
+              node.op_type == "ConvTranspose" ? ops::transposed_window(site) : ops::window(site));
+  std::vector<std::int64_t> pads;
+  for (const auto& axis : axes) pads.push_back(axis.pad_begin);
+  for (const auto& axis : axes) pads.push_back(axis.pad_end);
+  node.attributes.insert_or_assign("pads", std::move(pads));
+  if (node.op_type == "ConvTranspose") {
+    std::vector<std::int64_t> beyond;
+    for (const auto& axis : axes)
+      beyond.push_back(axis.out + axis.pad_begin + axis.pad_end - (axis.in - 1) * axis.stride -
+                       (axis.kernel - 1) * axis.dilation - 1);
+    node.attributes.insert_or_assign("output_padding", std::move(beyond));
+    node.attributes.erase("output_shape");
   }
   node.attributes.erase("auto_pad");
   return {};

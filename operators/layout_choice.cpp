@@ -211,9 +211,10 @@ class LayoutChoice {
     // Written straight into its place, if the place is not row-major.
     const Layout wanted =
         result.output >= 0 && result.layout != Layout::row_major ? result.layout : preferred_;
-    return convolution_layouts(spec_of(task_, step), wanted == Layout::row_major
-                                                         ? std::optional<Layout>()
-                                                         : std::optional(wanted));
+    const auto layouts =
+        step.node->op_type == "Conv" ? convolution_layouts : transposed_convolution_layouts;
+    return layouts(spec_of(task_, step),
+                   wanted == Layout::row_major ? std::optional<Layout>() : std::optional(wanted));
   }
 
   // The layout that most bytes have already, or, in an output's place, must have.

@@ -152,41 +152,80 @@ Result<Types> infer_pad(const Site& site) {
   return types;
 }
 
+namespace {
+
+// The numbers of `input`, or of the attribute of older operator sets; empty: neither.
+Result<std::vector<float>> reals(const Site& site, std::string_view attribute, std::size_t input) {
+  const auto found = site.node().attributes.find(attribute);
+  if (found != site.node().attributes.end() && !site.has(input))
+    if (const auto* values = std::get_if<std::vector<float>>(&found->second)) return *values;
+  if (!site.has(input)) return std::vector<float>{};
+  const Constant* constant = site.constant(input);
+  if (constant == nullptr || constant->type.dtype != float32)
+    return fail(ErrorCode::invalid_input, "{} must be constant, and float32", attribute);
+  return std::vector<float>(constant->as<float>().begin(), constant->as<float>().end());
+}
+
+Result<> check_resize(const Site& site) {
+  const std::string mode = site.node().text("mode", "nearest");
+  if (mode != "nearest" && mode != "linear" && mode != "bilinear")
+    return fail(ErrorCode::invalid_input, "mode {} is not supported, nearest and linear are", mode);
+  if (mode != "nearest" && site.type(0).dtype != float32)
+    return fail(ErrorCode::invalid_input, "mode {} of {} is not supported, of float32 it is", mode,
+                to_string(site.type(0).dtype));
+  if (site.node().integer("antialias", 0) != 0)
+    return fail(ErrorCode::invalid_input, "antialias is not supported");
+  return {};
+}
+
+}  // namespace
+
 // Resize, and Upsample before it: the output's size comes from `sizes`, or from `scales` as an
 // attribute (operator set 7), input 1 (9, 10) or input 2 (after the region of interest).
 Result<Types> infer_resize(const Site& site) {
+  OPSPLIT_CHECK(check_resize(site));
   const Shape& in = site.shape(0);
-  if (site.node().has("axes") ||
-      site.node().text("keep_aspect_ratio_policy", "stretch") != "stretch")
-    return fail(ErrorCode::invalid_input, "axes and keep_aspect_ratio_policy are not supported");
-  Types types{site.type(0)};
-  if (site.has(3)) {
-    OPSPLIT_TRY(const Dims sizes, site.integers(3, "sizes"));
-    OPSPLIT_TRY(types[0], with_dims(site.type(0).dtype, sizes));
-    if (sizes.size() != in.rank())
-      return fail(ErrorCode::invalid_input, "{} sizes for rank {}", sizes.size(), in.rank());
-    return types;
+  const bool has_region = site.node().op_type == "Resize" && site.opset() >= 11;
+  OPSPLIT_TRY(const auto scales, reals(site, "scales", has_region ? 2 : 1));
+  Dims sizes;
+  if (scales.empty()) {
+    OPSPLIT_TRY(sizes, site.integers("sizes", 3));
   }
-  std::vector<float> scales;
-  const std::size_t input = site.node().op_type == "Resize" && site.opset() >= 11 ? 2 : 1;
-  if (const auto found = site.node().attributes.find("scales");
-      found != site.node().attributes.end() && !site.has(input)) {
-    scales = std::get<std::vector<float>>(found->second);
-  } else if (const Constant* constant = site.constant(input);
-             constant != nullptr && constant->type.dtype == float32) {
-    scales.assign(constant->as<float>().begin(), constant->as<float>().end());
-  } else {
+  Dims axes = site.node().integers("axes");
+  if (axes.empty()) {
+    axes.resize(in.rank());
+    std::iota(axes.begin(), axes.end(), 0);
+  }
+  OPSPLIT_CHECK(axis_mask(axes, in.rank()));
+  if (scales.empty() && sizes.empty())
     return fail(ErrorCode::invalid_input, "scales or sizes must be constant");
+  if (scales.size() + sizes.size() != axes.size())
+    return fail(ErrorCode::invalid_input, "{} {} for {} axes", scales.size() + sizes.size(),
+                scales.empty() ? "sizes" : "scales", axes.size());
+
+  // One scale for all axes, that of the one which asks for the least or the most.
+  const std::string policy = site.node().text("keep_aspect_ratio_policy", "stretch");
+  float common = 0;
+  for (std::size_t i = 0; i < sizes.size() && policy != "stretch"; ++i) {
+    OPSPLIT_TRY(const std::size_t axis, normal_axis(axes[i], in.rank()));
+    const float scale = static_cast<float>(sizes[i]) / static_cast<float>(in[axis]);
+    common = i == 0                   ? scale
+             : policy == "not_larger" ? std::min(common, scale)
+                                      : std::max(common, scale);
   }
-  if (scales.size() != in.rank())
-    return fail(ErrorCode::invalid_input, "{} scales for rank {}", scales.size(), in.rank());
-  for (std::size_t axis = 0; axis < scales.size(); ++axis) {
+  Types types{site.type(0)};
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    OPSPLIT_TRY(const std::size_t axis, normal_axis(axes[i], in.rank()));
     // In float, as ONNX Runtime does: 3 x 1.3333334 must be 4 there and here.
-    const float size = std::floor(static_cast<float>(in[axis]) * scales[axis]);
-    if (!(scales[axis] > 0) || !(size < 0x1p62f))
-      return fail(ErrorCode::invalid_input, "scale {} of axis {} is out of range", scales[axis],
-                  axis);
-    types[0].shape[axis] = static_cast<std::int64_t>(size);
+    const auto length = static_cast<float>(in[axis]);
+    const float size = common > 0       ? std::round(length * common)
+                       : scales.empty() ? static_cast<float>(sizes[i])
+                                        : std::floor(length * scales[i]);
+    if (!(size >= 0) || !(size < 0x1p62f) || (!scales.empty() && !(scales[i] > 0)))
+      return fail(ErrorCode::invalid_input, "axis {} of {} would have {} elements", axis,
+                  to_string(in), size);
+    types[0].shape[axis] =
+        scales.empty() && common == 0 ? sizes[i] : static_cast<std::int64_t>(size);
   }
   return types;
 }

@@ -160,32 +160,48 @@ Result<Types> infer_conv(const Site& site) {
   return with_spatial(site, weights[0], axes);
 }
 
-Result<Types> infer_conv_transpose(const Site& site) {
-  OPSPLIT_CHECK(check_same_dtype(site));
-  OPSPLIT_CHECK(check_floating(site.type(0)));
+Result<std::vector<WindowAxis>> transposed_window(const Site& site) {
   OPSPLIT_TRY(const std::size_t rank, spatial_rank(site));
   OPSPLIT_TRY(const Dims kernel, kernel_shape(site, rank));
   OPSPLIT_TRY(const Dims strides, bounded(site, "strides", rank, 1, 1));
   OPSPLIT_TRY(const Dims dilations, bounded(site, "dilations", rank, 1, 1));
   OPSPLIT_TRY(const Dims pads, bounded(site, "pads", 2 * rank, 0, 0));
   OPSPLIT_TRY(const Dims extra, bounded(site, "output_padding", rank, 0, 0));
-  if (site.node().text("auto_pad", "NOTSET") != "NOTSET" || site.node().has("output_shape"))
-    return fail(ErrorCode::invalid_input,
-                "auto_pad and output_shape are not supported here: give pads");
-  const Shape& weights = site.shape(1);
-  OPSPLIT_TRY(const std::int64_t group, group_of(site, weights[0]));
-  OPSPLIT_TRY(const std::int64_t channels, narrow(Wide{weights[1]} * group, "output channels"));
-  OPSPLIT_CHECK(check_weights(site, weights[0], channels));
+  OPSPLIT_TRY(const Dims wanted, bounded(site, "output_shape", rank, 1, 0));
+  const std::string auto_pad = site.node().text("auto_pad", "NOTSET");
+  const bool same = auto_pad == "SAME_UPPER" || auto_pad == "SAME_LOWER";
+  if (!same && auto_pad != "NOTSET" && auto_pad != "VALID")
+    return fail(ErrorCode::invalid_input, "unknown auto_pad '{}'", auto_pad);
 
   std::vector<WindowAxis> axes(rank);
   for (std::size_t i = 0; i < rank; ++i) {
     WindowAxis& axis = axes[i];
-    axis = {site.shape(0)[i + 2], kernel[i], strides[i], dilations[i], pads[i], pads[rank + i], 0};
-    const Wide out = (Wide{axis.in} - 1) * axis.stride + extra[i] + effective_kernel(axis) -
-                     axis.pad_begin - axis.pad_end;
+    axis = {site.shape(0)[i + 2], kernel[i], strides[i], dilations[i], 0, 0, 0};
+    const Wide unpadded = (Wide{axis.in} - 1) * axis.stride + extra[i] + effective_kernel(axis);
+    Wide out = wanted[i] > 0 ? Wide{wanted[i]} : Wide{axis.in} * axis.stride;
+    if (wanted[i] > 0 || same) {
+      // What is too much is cut off on both sides, an odd element at the end or at the beginning.
+      OPSPLIT_TRY(const std::int64_t cut, narrow(std::max<Wide>(0, unpadded - out), "padding"));
+      axis.pad_begin = auto_pad == "SAME_UPPER" ? cut / 2 : cut - cut / 2;
+      axis.pad_end = cut - axis.pad_begin;
+    } else {
+      if (auto_pad == "NOTSET") axis.pad_begin = pads[i], axis.pad_end = pads[rank + i];
+      out = unpadded - axis.pad_begin - axis.pad_end;
+    }
     if (out < 1) return fail(ErrorCode::invalid_input, "the padding leaves no output");
     OPSPLIT_TRY(axis.out, narrow(out, "the output"));
   }
+  return axes;
+}
+
+Result<Types> infer_conv_transpose(const Site& site) {
+  OPSPLIT_CHECK(check_same_dtype(site));
+  OPSPLIT_CHECK(check_floating(site.type(0)));
+  OPSPLIT_TRY(const auto axes, transposed_window(site));
+  const Shape& weights = site.shape(1);
+  OPSPLIT_TRY(const std::int64_t group, group_of(site, weights[0]));
+  OPSPLIT_TRY(const std::int64_t channels, narrow(Wide{weights[1]} * group, "output channels"));
+  OPSPLIT_CHECK(check_weights(site, weights[0], channels));
   return with_spatial(site, channels, axes);
 }
 

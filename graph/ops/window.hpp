@@ -19,4 +19,8 @@ struct WindowAxis {
 // Of a Conv, MaxPool or AveragePool. Checks all attributes that say something about the window.
 Result<std::vector<WindowAxis>> window(const Site& site);
 
+// Of a ConvTranspose: padding is what is cut off its output. One larger than the windows reach (by
+// output_padding or output_shape) ends in elements that none has.
+Result<std::vector<WindowAxis>> transposed_window(const Site& site);
+
 }  // namespace opsplit::graph::ops

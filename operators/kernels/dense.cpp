@@ -83,7 +83,7 @@ Result<std::unique_ptr<Kernel>> make_gemm(const KernelSpec& spec,
   OPSPLIT_TRY(const auto post_ops, onednn::post_ops_of(product, 2));
   const onednn::Desc a = matrix(gemm.rows, gemm.inner, gemm.transpose_a);
   const onednn::Desc b = matrix(gemm.inner, gemm.columns, gemm.transpose_b);
-  auto operation = onednn::matmul(a, weights ? onednn::any_desc({gemm.inner, gemm.columns}) : b,
+  auto operation = onednn::matmul(a, weights ? onednn::any_desc({gemm.inner, gemm.columns}) : b, {},
                                   onednn::plain_desc({gemm.rows, gemm.columns}), post_ops);
   if (!operation) return slowly(spec, resources);
   OPSPLIT_TRY(auto kernel, make_primitive_kernel(std::move(*operation), post_ops, resources));
@@ -119,7 +119,7 @@ Result<std::unique_ptr<Kernel>> make_matmul(const KernelSpec& spec,
   if (!post_ops || !aligned) return slowly(spec, resources);
   auto operation =
       onednn::matmul(onednn::plain_desc(a), weights ? onednn::any_desc(b) : onednn::plain_desc(b),
-                     onednn::plain_desc(y), *post_ops);
+                     {}, onednn::plain_desc(y), *post_ops);
   if (!operation) return slowly(spec, resources);
   OPSPLIT_TRY(auto kernel, make_primitive_kernel(std::move(*operation), *post_ops, resources));
   OPSPLIT_CHECK(bind_weights(*kernel, weights, onednn::plain_desc(b), "matrix product", resources));

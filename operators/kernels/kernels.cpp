@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::array kinds{
     KernelKind{"Conv", make_convolution, LayoutRule::convolution, true},
+    KernelKind{"ConvTranspose", make_transposed_convolution, LayoutRule::convolution, true},
     KernelKind{"MaxPool", make_pooling, LayoutRule::image, false},
     KernelKind{"AveragePool", make_pooling, LayoutRule::image, false},
     KernelKind{"GlobalAveragePool", make_pooling, LayoutRule::image, false},
@@ -42,6 +43,8 @@ constexpr std::array kinds{
     KernelKind{"Neg", make_activation, LayoutRule::pointwise, false},
     KernelKind{"Concat", make_concat, LayoutRule::concat, false},
     KernelKind{"Transpose", make_transpose, LayoutRule::row_major, false},
+    KernelKind{"Resize", make_resize, LayoutRule::image, false},
+    KernelKind{"Upsample", make_resize, LayoutRule::image, false},
     KernelKind{"Pow", make_reference, LayoutRule::row_major, false},
     KernelKind{"PRelu", make_reference, LayoutRule::row_major, false},
     KernelKind{"LogSoftmax", make_reference, LayoutRule::row_major, false},
@@ -69,8 +72,10 @@ Result<std::unique_ptr<Kernel>> make(const KernelKind& kind, const KernelSpec& s
   if (std::all_of(spec.outputs.begin(), spec.outputs.end(),
                   [](const Operand& output) { return !output.present || is_empty(output); }))
     return std::make_unique<NothingToDo>();
-  // oneDNN does nothing at all where an input is empty; ONNX may want zeros, or a bias.
-  if (kind.make != make_concat && std::any_of(spec.inputs.begin(), spec.inputs.end(), is_empty)) {
+  // oneDNN does nothing at all where an input is empty; ONNX may want zeros, or a bias. Concat and
+  // Resize (whose region often is) know what to do.
+  if (kind.make != make_concat && kind.make != make_resize &&
+      std::any_of(spec.inputs.begin(), spec.inputs.end(), is_empty)) {
     OPSPLIT_TRY(auto reference, make_reference(without_post_ops(spec), resources));
     return with_separate_post_ops(std::move(reference), spec, resources);
   }

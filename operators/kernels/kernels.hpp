@@ -14,7 +14,7 @@ namespace opsplit::operators {
 // How the layouts of a kernel's tensors of rank 4 may be chosen.
 enum class LayoutRule {
   row_major,    // it computes on row-major tensors only
-  convolution,  // convolution_layouts() says
+  convolution,  // convolution_layouts(), or the transposed one's, says
   image,        // one input of rank 4; the output has its layout, whichever
   pointwise,    // all operands of rank 4 and the output have one layout, whichever
   concat,       // one layout for all, as long as the channels are concatenated in whole blocks
@@ -44,9 +44,13 @@ struct ConvolutionLayouts {
   Layout dst = Layout::row_major;
 };
 ConvolutionLayouts convolution_layouts(const KernelSpec& spec, std::optional<Layout> preferred);
+ConvolutionLayouts transposed_convolution_layouts(const KernelSpec& spec,
+                                                  std::optional<Layout> preferred);
 
 // One file each.
 Result<std::unique_ptr<Kernel>> make_convolution(const KernelSpec&, const KernelResources&);
+Result<std::unique_ptr<Kernel>> make_transposed_convolution(const KernelSpec&,
+                                                            const KernelResources&);
 Result<std::unique_ptr<Kernel>> make_pooling(const KernelSpec&, const KernelResources&);
 Result<std::unique_ptr<Kernel>> make_gemm(const KernelSpec&, const KernelResources&);
 Result<std::unique_ptr<Kernel>> make_matmul(const KernelSpec&, const KernelResources&);
@@ -57,6 +61,7 @@ Result<std::unique_ptr<Kernel>> make_binary(const KernelSpec&, const KernelResou
 Result<std::unique_ptr<Kernel>> make_activation(const KernelSpec&, const KernelResources&);
 Result<std::unique_ptr<Kernel>> make_concat(const KernelSpec&, const KernelResources&);
 Result<std::unique_ptr<Kernel>> make_transpose(const KernelSpec&, const KernelResources&);
+Result<std::unique_ptr<Kernel>> make_resize(const KernelSpec&, const KernelResources&);
 Result<std::unique_ptr<Kernel>> make_reduction(const KernelSpec&, const KernelResources&);
 
 // Computes the node with the reference (reference.hpp), slowly: for what the kernels above have no

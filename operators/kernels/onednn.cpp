@@ -273,6 +273,15 @@ Result<Operation> convolution(const Desc& src, const Desc& weights, const std::o
       gaps_of(window.dilations), window.pads_begin, window.pads_end);
 }
 
+Result<Operation> deconvolution(const Desc& src, const Desc& weights,
+                                const std::optional<Desc>& bias, const Desc& dst,
+                                const Window& window, const PostOps& post_ops) {
+  return make<dnnl::deconvolution_forward>(
+      "deconvolution", attributes_of(post_ops), prop_kind::forward_inference,
+      dnnl::algorithm::deconvolution_direct, src, weights, bias.value_or(Desc()), dst,
+      window.strides, gaps_of(window.dilations), window.pads_begin, window.pads_end);
+}
+
 Result<Operation> pooling(PoolingAlgorithm algorithm, const Desc& src, const Desc& dst,
                           const Window& window) {
 #if OPSPLIT_ONEDNN_3
@@ -297,9 +306,10 @@ Result<Operation> inner_product(const Desc& src, const Desc& weights,
                                            bias.value_or(Desc()), dst);
 }
 
-Result<Operation> matmul(const Desc& src, const Desc& weights, const Desc& dst,
-                         const PostOps& post_ops) {
-  return make<dnnl::matmul>("matrix product", attributes_of(post_ops), src, weights, dst);
+Result<Operation> matmul(const Desc& src, const Desc& weights, const std::optional<Desc>& bias,
+                         const Desc& dst, const PostOps& post_ops) {
+  return make<dnnl::matmul>("matrix product", attributes_of(post_ops), src, weights,
+                            bias.value_or(Desc()), dst);
 }
 
 Result<Operation> binary(BinaryFunction function, const Desc& a, const Desc& b, const Desc& dst,

@@ -71,13 +71,17 @@ enum class PoolingAlgorithm { maximum, average_with_padding, average_without_pad
 
 Result<Operation> convolution(const Desc& src, const Desc& weights, const std::optional<Desc>& bias,
                               const Desc& dst, const Window& window, const PostOps& post_ops);
+// `weights` has the output's channels before the input's, as a convolution's; the padding is cut off.
+Result<Operation> deconvolution(const Desc& src, const Desc& weights,
+                                const std::optional<Desc>& bias, const Desc& dst,
+                                const Window& window, const PostOps& post_ops);
 Result<Operation> pooling(PoolingAlgorithm algorithm, const Desc& src, const Desc& dst,
                           const Window& window);
 Result<Operation> inner_product(const Desc& src, const Desc& weights,
                                 const std::optional<Desc>& bias, const Desc& dst,
                                 const PostOps& post_ops);
-Result<Operation> matmul(const Desc& src, const Desc& weights, const Desc& dst,
-                         const PostOps& post_ops);
+Result<Operation> matmul(const Desc& src, const Desc& weights, const std::optional<Desc>& bias,
+                         const Desc& dst, const PostOps& post_ops);
 Result<Operation> binary(BinaryFunction function, const Desc& a, const Desc& b, const Desc& dst,
                          const PostOps& post_ops);
 Result<Operation> softmax(const Desc& src, int axis);

@@ -18,6 +18,7 @@ struct Entry {
 
 constexpr std::array entries{
     Entry{"Conv", reference::convolution, 2},
+    Entry{"ConvTranspose", reference::transposed_convolution, 2},
     Entry{"MaxPool", reference::max_pool, 1},
     Entry{"AveragePool", reference::average_pool, 1},
     Entry{"GlobalAveragePool", reference::global_pool, 1},
@@ -51,6 +52,8 @@ constexpr std::array entries{
     Entry{"Neg", reference::activation, 1},
     Entry{"Concat", reference::concat, 1},
     Entry{"Transpose", reference::transpose, 1},
+    Entry{"Resize", reference::resize, 1},
+    Entry{"Upsample", reference::resize, 1},
     Entry{"PRelu", reference::binary, 2},
     Entry{"LogSoftmax", reference::softmax, 1},
     Entry{"ReduceMean", reference::reduce, 1},

@@ -28,6 +28,7 @@ struct Call {
 
 // One file each: <family>_reference.cpp, beside the family's kernels.
 Result<> convolution(const Call& call);
+Result<> transposed_convolution(const Call& call);
 Result<> max_pool(const Call& call);
 Result<> average_pool(const Call& call);
 Result<> global_pool(const Call& call);
@@ -40,6 +41,7 @@ Result<> binary(const Call& call);  // Add, Sub, Mul, Div, Sum, Max, Min, Pow, P
 Result<> activation(const Call& call);
 Result<> concat(const Call& call);
 Result<> transpose(const Call& call);
+Result<> resize(const Call& call);  // and Upsample
 Result<> reduce(const Call& call);  // ReduceMean, ReduceSum, ReduceMax
 Result<> slice(const Call& call);
 Result<> gather(const Call& call);

@@ -24,10 +24,9 @@ Result<std::vector<std::int64_t>> read_sizes(const graph::Node& node, std::strin
   return sizes;
 }
 
-}  // namespace
-
-Result<Window> read_window(const graph::Node& node, std::span<const std::int64_t> kernel,
-                           const Shape& input, const Shape& output) {
+// Kernel, strides and dilations; both images have as many axes and sizes that mean something.
+Result<Window> read_steps(const graph::Node& node, std::span<const std::int64_t> kernel,
+                          const Shape& input, const Shape& output) {
   const std::size_t axes = kernel.size();
   if (axes == 0 || input.rank() != axes + 2 || output.rank() != axes + 2)
     return fail(ErrorCode::invalid_input, "a window of {} axes over {} giving {}", axes,
@@ -36,14 +35,25 @@ Result<Window> read_window(const graph::Node& node, std::span<const std::int64_t
   window.kernel.assign(kernel.begin(), kernel.end());
   OPSPLIT_TRY(window.strides, read_sizes(node, "strides", axes, 1, 1));
   OPSPLIT_TRY(window.dilations, read_sizes(node, "dilations", axes, 1, 1));
+  for (std::size_t axis = 0; axis < axes; ++axis)
+    if (kernel[axis] < 1 || std::max({kernel[axis], input[axis + 2], output[axis + 2]}) > largest)
+      return fail(ErrorCode::invalid_input, "a window of {} over {}", kernel[axis],
+                  input[axis + 2]);
+  return window;
+}
+
+}  // namespace
+
+Result<Window> read_window(const graph::Node& node, std::span<const std::int64_t> kernel,
+                           const Shape& input, const Shape& output) {
+  OPSPLIT_TRY(Window window, read_steps(node, kernel, input, output));
+  const std::size_t axes = kernel.size();
   OPSPLIT_TRY(const auto pads, read_sizes(node, "pads", 2 * axes, 0, 0));
   const std::string auto_pad = node.text("auto_pad", "NOTSET");
   for (std::size_t axis = 0; axis < axes; ++axis) {
     const std::int64_t in = input[axis + 2];
     const std::int64_t out = output[axis + 2];
     const std::int64_t stride = window.strides[axis];
-    if (window.kernel[axis] < 1 || window.kernel[axis] > largest || in > largest || out > largest)
-      return fail(ErrorCode::invalid_input, "a window of {} over {}", window.kernel[axis], in);
     // What all windows cover, beyond what there is.
     const std::int64_t beyond = (out - 1) * stride + window.extent(axis) - in;
     std::int64_t begin = pads[axis];
@@ -64,6 +74,24 @@ Result<Window> read_window(const graph::Node& node, std::span<const std::int64_t
     window.pads_end.push_back(beyond - begin);
     window.overhangs = window.overhangs || beyond > declared;
   }
+  return window;
+}
+
+Result<Window> read_transposed_window(const graph::Node& node, std::span<const std::int64_t> kernel,
+                                      const Shape& input, const Shape& output) {
+  OPSPLIT_TRY(Window window, read_steps(node, kernel, input, output));
+  const std::size_t axes = kernel.size();
+  OPSPLIT_TRY(window.pads_begin, read_sizes(node, "pads", 2 * axes, 0, 0));
+  OPSPLIT_TRY(const auto beyond, read_sizes(node, "output_padding", axes, 0, 0));
+  for (std::size_t axis = 0; axis < axes; ++axis) {
+    const std::int64_t end = window.pads_begin[axis + axes] - beyond[axis];
+    const std::int64_t reached = (input[axis + 2] - 1) * window.strides[axis] + window.extent(axis);
+    if (reached - window.pads_begin[axis] - end != output[axis + 2])
+      return fail(ErrorCode::invalid_input, "axis {}: {} outputs do not follow from {} inputs",
+                  axis, output[axis + 2], input[axis + 2]);
+    window.pads_end.push_back(end);
+  }
+  window.pads_begin.resize(axes);
   return window;
 }
 

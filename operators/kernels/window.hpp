@@ -30,4 +30,9 @@ struct Window {
 Result<Window> read_window(const graph::Node& node, std::span<const std::int64_t> kernel,
                            const Shape& input, const Shape& output);
 
+// The same of a transposed convolution: its windows lie on the output, and padding is cut off there.
+// Nothing is left of auto_pad and output_shape (infer_shapes).
+Result<Window> read_transposed_window(const graph::Node& node, std::span<const std::int64_t> kernel,
+                                      const Shape& input, const Shape& output);
+
 }  // namespace opsplit::operators

@@ -120,9 +120,36 @@ TEST(Resize, TakesScalesOrSizes) {
   EXPECT_EQ(y(through("Upsample", {1, 1, 3, 5}, {{"scales", Floats{1, 1, 2, 2}}}, {}, 7)),
             (Shape{1, 1, 6, 10}));
   EXPECT_THAT(error_of(through("Upsample", {2}, {{"scales", Floats{-1}}}, {}, 7)),
-              HasSubstr("out of range"));
+              HasSubstr("axis 0 of 2 would have -2 elements"));
   EXPECT_THAT(error_of(through("Upsample", {2}, {{"scales", Floats{1e30F}}}, {}, 7)),
-              HasSubstr("out of range"));
+              HasSubstr("axis 0 of 2 would have 2e+30 elements"));
+}
+
+TEST(Resize, SomeAxesAndOneScaleForAll) {
+  const auto sizes = [](const Attributes& attributes) {
+    ModelBuilder model;
+    model.input("x", {1, 1, 2, 4}).output("y").ints("s", {7, 8});
+    model.node("Resize", {"x", "", "", "s"}, {"y"}, attributes);
+    return model.infer();
+  };
+  const Attribute axes = Ints{2, 3};
+  EXPECT_EQ(y(sizes({{"axes", axes}})), (Shape{1, 1, 7, 8}));
+  EXPECT_EQ(y(sizes({{"axes", Ints{3, -2}}})), (Shape{1, 1, 8, 7}));
+  const auto policy = [&](const char* name) {
+    return y(sizes({{"axes", axes}, {"keep_aspect_ratio_policy", std::string(name)}}));
+  };
+  EXPECT_EQ(policy("not_larger"), (Shape{1, 1, 4, 8}));
+  EXPECT_EQ(policy("not_smaller"), (Shape{1, 1, 7, 14}));
+  EXPECT_THAT(error_of(sizes({})), HasSubstr("2 sizes for 4 axes"));
+}
+
+TEST(Resize, RefusesWhatItDoesNotHave) {
+  const auto with = [](const char* name, const Attribute& value) {
+    return error_of(
+        through("Upsample", {1, 1, 3, 5}, {{"scales", Floats{1, 1, 2, 2}}, {name, value}}, {}, 7));
+  };
+  EXPECT_THAT(with("mode", std::string("cubic")), HasSubstr("mode cubic is not supported"));
+  EXPECT_THAT(with("antialias", std::int64_t{1}), HasSubstr("antialias is not supported"));
 }
 
 }  // namespace

@@ -124,6 +124,23 @@ TEST(Conv, ShapesOfGroupsAndTranspose) {
       (Shape{1, 6, 11, 10}));
 }
 
+TEST(Conv, TransposedPaddingFollowsFromTheOutput) {
+  const auto padded = [](const Attributes& attributes) {
+    const Graph graph = value_of(conv({1, 4, 5, 5}, {4, 3, 3, 3}, attributes, {}, "ConvTranspose"));
+    const Node& node = graph.nodes[0];
+    EXPECT_FALSE(node.has("auto_pad") || node.has("output_shape"));
+    return std::tuple(type_of(graph, "y").shape, node.integers("pads"),
+                      node.integers("output_padding"));
+  };
+  const Attribute strides = Ints{2, 2};
+  EXPECT_EQ(padded({{"strides", strides}, {"auto_pad", std::string("SAME_UPPER")}}),
+            std::tuple(Shape{1, 3, 10, 10}, Ints{0, 0, 1, 1}, Ints{0, 0}));
+  EXPECT_EQ(padded({{"strides", strides}, {"auto_pad", std::string("SAME_LOWER")}}),
+            std::tuple(Shape{1, 3, 10, 10}, Ints{1, 1, 0, 0}, Ints{0, 0}));
+  EXPECT_EQ(padded({{"strides", strides}, {"output_shape", Ints{8, 12}}}),
+            std::tuple(Shape{1, 3, 8, 12}, Ints{2, 0, 1, 0}, Ints{0, 1}));
+}
+
 TEST(Conv, RefusesAttributesThatDoNotFit) {
   const auto error = [](const Ints& in, const Ints& weights, const Attributes& attributes,
                         const Ints& bias = {}) {
