@@ -94,6 +94,7 @@ Result<> simplify(Graph& graph) {
   rename_operations(graph);
   OPSPLIT_CHECK(merge_views(graph));
   remove_idle_views(graph);
+  OPSPLIT_CHECK(join_activations(graph));
   OPSPLIT_CHECK(fold_affine(graph));
   remove_dead(graph);
   return {};

@@ -5,8 +5,11 @@
 
 namespace opsplit::graph {
 
-// BatchNormalization, and Add, Sub, Mul, Div by a constant per channel, into the Conv or
-// BatchNormalization that computes their input.
+// BatchNormalization, and Add, Sub, Mul, Div by a constant per channel, into the Conv,
+// ConvTranspose or BatchNormalization that computes their input.
 Result<> fold_affine(Graph& graph);
+
+// HardSigmoid written as Add, Clip and Div; x + x s as x (s + 1).
+Result<> join_activations(Graph& graph);
 
 }  // namespace opsplit::graph

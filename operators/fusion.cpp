@@ -1,6 +1,7 @@
 #include "operators/fusion.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -47,6 +48,10 @@ class Fusion {
     const TensorId result = step.outputs[0];
     const TaskTensor& tensor = task_.tensor(result);
     if (tensor.type.dtype != float32) return false;
+    if (const auto product = take_hard_swish(step, result)) {
+      move_into(at, *product);
+      return true;
+    }
     const auto reader = task_.only_reader(result);
     if (!reader) return false;
     Step& next = task_.steps[*reader];
@@ -56,12 +61,39 @@ class Fusion {
     const bool by_convolution = kind->rule == LayoutRule::convolution;
     if (!take_activation(step, next) && !take_binary(step, next, result, by_convolution))
       return false;
-    step.outputs = next.outputs;
-    auto first = task_.steps.begin() + static_cast<std::ptrdiff_t>(at);
-    auto second = task_.steps.begin() + static_cast<std::ptrdiff_t>(*reader);
-    *second = std::move(*first);
-    task_.steps.erase(first);
+    move_into(at, *reader);
     return true;
+  }
+
+  // The step gives what `reader` gave, and takes its place.
+  void move_into(std::size_t at, std::size_t reader) {
+    task_.steps[at].outputs = task_.steps[reader].outputs;
+    task_.steps[reader] = std::move(task_.steps[at]);
+    task_.steps.erase(task_.steps.begin() + static_cast<std::ptrdiff_t>(at));
+  }
+
+  // x HardSigmoid(x) of the step's output x: ONNX's HardSwish, where it is spelled out. The step that
+  // makes the product, if that is what reads x.
+  std::optional<std::size_t> take_hard_swish(Step& step, TensorId x) {
+    if (task_.tensor(x).output >= 0) return std::nullopt;
+    std::vector<std::size_t> readers;
+    for (std::size_t i = 0; i < task_.steps.size(); ++i)
+      for (const TensorId input : task_.steps[i].inputs)
+        if (input == x) readers.push_back(i);
+    if (readers.size() != 2 || task_.steps[readers[0]].kind != Step::Kind::node)
+      return std::nullopt;
+    const auto gate = activation_of(*task_.steps[readers[0]].node, task_.opset, {});
+    const Step& product = task_.steps[readers[1]];
+    if (!gate || gate->function != ActivationFunction::hard_sigmoid || gate->beta != 0.5F ||
+        std::abs(gate->alpha * 6 - 1) > 1e-6F || !task_.steps[readers[0]].post_ops.empty() ||
+        product.kind != Step::Kind::node || product.node->op_type != "Mul" ||
+        !product.post_ops.empty() ||
+        task_.only_reader(task_.steps[readers[0]].outputs[0]) != readers[1])
+      return std::nullopt;
+    step.post_ops.push_back(post_op(Activation{ActivationFunction::hard_swish, 1.0F / 6.0F, 0.5F}));
+    const auto hard_sigmoid = static_cast<std::ptrdiff_t>(readers[0]);
+    task_.steps.erase(task_.steps.begin() + hard_sigmoid);
+    return readers[1] - 1;
   }
 
   bool take_activation(Step& step, const Step& next) const {
@@ -70,7 +102,18 @@ class Fusion {
       constants.push_back(input == no_tensor ? nullptr : task_.tensor(input).constant);
     const auto activation = activation_of(*next.node, task_.opset, constants);
     if (!activation || activation->function == ActivationFunction::erf) return false;
-    step.post_ops.push_back(post_op(*activation));
+    PostOp op = post_op(*activation);
+    constexpr auto linear = ActivationFunction::linear;
+    if (op.activation.function == linear && !step.post_ops.empty() &&
+        step.post_ops.back().kind == PostOp::Kind::activation &&
+        step.post_ops.back().activation.function == linear) {
+      // Two in a row are one.
+      const Activation& before = step.post_ops.back().activation;
+      op.activation.beta += op.activation.alpha * before.beta;
+      op.activation.alpha *= before.alpha;
+      step.post_ops.pop_back();
+    }
+    step.post_ops.push_back(op);
     return true;
   }
 

@@ -35,8 +35,8 @@ struct Activation {
 
 enum class BinaryFunction { add, subtract, multiply, divide, maximum, minimum };
 
-// The activation that `node` computes, its parameters included; nothing if it is no activation, or
-// one whose parameters are not known before it runs. `constants` are those of the node's inputs,
+// The activation that `node` computes, its parameters included (arithmetic with one number is
+// linear); nothing if it is no activation, or one whose parameters are not known before it runs. `constants` are those of the node's inputs,
 // null where an input is absent or no constant.
 std::optional<Activation> activation_of(const graph::Node& node, std::int64_t opset,
                                         std::span<const graph::Constant* const> constants);

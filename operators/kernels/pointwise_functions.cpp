@@ -31,6 +31,34 @@ std::optional<Activation> clip_of(const Node& node, std::int64_t opset,
   return Activation{ActivationFunction::clip, *low, *high};
 }
 
+// Add, Sub, Mul, Div of x and one number.
+std::optional<Activation> linear_of(const Node& node, std::span<const Constant* const> constants) {
+  const auto function = binary_function_of(node.op_type);
+  if (!function || constants.size() != 2) return std::nullopt;
+  const std::size_t at = constants[1] != nullptr ? 1 : 0;
+  const Constant* constant = constants[at];
+  if (constant == nullptr || constants[1 - at] != nullptr || constant->type.dtype != float32 ||
+      constant->bytes.size() != sizeof(float))
+    return std::nullopt;
+  const float number = constant->as<float>()[0];
+  constexpr auto linear = ActivationFunction::linear;
+  switch (*function) {
+    case BinaryFunction::add:
+      return Activation{linear, 1.0F, number};
+    case BinaryFunction::subtract:
+      return at == 1 ? Activation{linear, 1.0F, -number} : Activation{linear, -1.0F, number};
+    case BinaryFunction::multiply:
+      return Activation{linear, number, 0.0F};
+    case BinaryFunction::divide:
+      if (at == 1 && number != 0) return Activation{linear, 1.0F / number, 0.0F};
+      return std::nullopt;
+    case BinaryFunction::maximum:
+    case BinaryFunction::minimum:
+      return std::nullopt;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<Activation> activation_of(const Node& node, std::int64_t opset,
@@ -52,7 +80,7 @@ std::optional<Activation> activation_of(const Node& node, std::int64_t opset,
   if (op == "Sqrt") return Activation{sqrt};
   if (op == "Abs") return Activation{abs};
   if (op == "Neg") return Activation{linear, -1.0F, 0.0F};
-  return std::nullopt;
+  return linear_of(node, constants);
 }
 
 std::optional<BinaryFunction> binary_function_of(std::string_view op_type) {

@@ -35,6 +35,13 @@ std::vector<double> evaluate(const Graph& graph, const Floats& pixel) {
       if (node.op_type == "Conv") {
         out[c] = node.inputs.size() > 2 ? get(node.inputs[2])[c] : 0;
         for (std::size_t i = 0; i < channels; ++i) out[c] += second[c * channels + i] * x[i];
+      } else if (node.op_type == "ConvTranspose") {
+        out[c] = node.inputs.size() > 2 ? get(node.inputs[2])[c] : 0;
+        for (std::size_t i = 0; i < channels; ++i) out[c] += second[i * channels + c] * x[i];
+      } else if (node.op_type == "HardSigmoid") {
+        out[c] = std::clamp(node.real("alpha", 0) * x[c] + node.real("beta", 0), 0.0, 1.0);
+      } else if (node.op_type == "Clip") {
+        out[c] = std::clamp(x[c], second[c], get(node.inputs[2])[c]);
       } else if (node.op_type == "BatchNormalization") {
         const double deviation = std::sqrt(get(node.inputs[4])[c] + node.real("epsilon", 1e-5F));
         out[c] = second[c] * (x[c] - get(node.inputs[3])[c]) / deviation + get(node.inputs[2])[c];
@@ -102,6 +109,50 @@ TEST_F(Affine, ConvWithBias) {
   model_.node("Conv", {"x", "w", "p"}, {"c"})
       .node("BatchNormalization", {"c", "p", "q", "r", "s"}, {"y"});
   EXPECT_THAT(simplified("y"), ElementsAre("Conv"));
+}
+
+TEST_F(Affine, IntoTransposedConvolution) {
+  model_.node("ConvTranspose", {"x", "w"}, {"c"})
+      .node("Add", {"c", "u"}, {"a"})
+      .node("BatchNormalization", {"a", "p", "q", "r", "s"}, {"y"});
+  EXPECT_THAT(simplified("y"), ElementsAre("ConvTranspose"));
+}
+
+TEST_F(Affine, HardSwishSpelledOut) {
+  model_.floats("zero", {}, {0}).floats("three", {}, {3}).floats("six", {}, {6});
+  model_.node("Conv", {"x", "w"}, {"c"})
+      .node("Add", {"c", "three"}, {"a"})
+      .node("Clip", {"a", "zero", "six"}, {"b"})
+      .node("Mul", {"c", "b"}, {"m"})
+      .node("Div", {"m", "six"}, {"y"});
+  EXPECT_THAT(simplified("y"), ElementsAre("Conv", "HardSigmoid", "Mul"));
+}
+
+TEST_F(Affine, HardSigmoidSpelledOut) {
+  model_.floats("zero", {}, {0}).floats("two", {}, {2}).floats("part", {}, {0.25F});
+  model_.floats("four", {}, {4}).node("Add", {"two", "x"}, {"a"});
+  model_.node("Clip", {"a", "zero", "four"}, {"b"}).node("Mul", {"part", "b"}, {"y"});
+  EXPECT_THAT(simplified("y"), ElementsAre("HardSigmoid"));
+}
+
+TEST_F(Affine, AClipThatIsNoHardSigmoidStays) {
+  model_.floats("zero", {}, {0}).floats("three", {}, {3}).floats("six", {}, {6});
+  model_.node("Add", {"x", "three"}, {"a"})
+      .node("Clip", {"a", "zero", "six"}, {"b"})
+      .node("Mul", {"x", "b"}, {"m"})
+      .node("Div", {"m", "three"}, {"y"});
+  EXPECT_THAT(simplified("y"), ElementsAre("Add", "Clip", "Mul", "Div"));
+}
+
+TEST(Simplify, ExcitationOfAnImageIsOnePass) {
+  ModelBuilder model;
+  model.input("x", {1, 16, 4, 4}).output("y");
+  model.node("GlobalAveragePool", {"x"}, {"p"}).node("Sigmoid", {"p"}, {"s"});
+  model.node("Mul", {"x", "s"}, {"m"}).node("Add", {"x", "m"}, {"y"});
+  Graph graph = value_of(model.infer());
+  EXPECT_TRUE(simplify(graph));
+  EXPECT_THAT(op_types(graph), ElementsAre("GlobalAveragePool", "Sigmoid", "Add", "Mul"));
+  EXPECT_EQ(graph.type(graph.nodes[2].outputs[0]).shape, (Shape{1, 16, 1, 1}));
 }
 
 TEST_F(Affine, AWholeChainGoesIntoConv) {

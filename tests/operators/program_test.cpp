@@ -44,6 +44,43 @@ TEST(Program, ConvolutionsWithActivations) {
   expect_right_in_all_layouts(graph);
 }
 
+TEST(Program, HardSwishSpelledOutAndArithmeticWithNumbers) {
+  SmallGraph graph;
+  auto x = conv(graph, graph.input("x", {1, 3, 9, 8}), "a", {18, 3, 3, 3}, 1);
+  const auto gate = graph.node("HardSigmoid", {x}, "gate", {{"alpha", 1 / 6.0F}, {"beta", 0.5F}});
+  x = graph.node("Mul", {x, gate}, "swish");
+  x = graph.node("Mul", {graph.random("factor", {1}), x}, "scaled");
+  x = graph.node("Sub", {graph.random("summand", {}), x}, "shifted");
+  x = graph.node("Div", {conv(graph, x, "b", {20, 18, 1, 1}), graph.random("divisor", {1})}, "d");
+  // Another gate is not ONNX's HardSwish.
+  x = graph.node("Mul", {x, graph.node("HardSigmoid", {x}, "other")}, "y");
+  graph.output(x);
+  expect_right_in_all_layouts(graph, 1e-4);
+}
+
+TEST(Program, ADecoder) {
+  SmallGraph graph;
+  const auto x = graph.input("x", {1, 8, 6, 5});
+  const Attributes nearest{{"coordinate_transformation_mode", std::string("asymmetric")},
+                           {"nearest_mode", std::string("floor")}};
+  graph::Constant scales = constant_of(Tensor({float32, Shape{4}}, Layout::row_major));
+  const std::array factors{1.0F, 1.0F, 2.0F, 2.0F};
+  scales.bytes = std::as_bytes(std::span(factors));
+  const auto enlarged = [&](const std::string& name) {
+    return graph.node("Resize", {conv(graph, x, name, {24, 8, 1, 1}), "", "scales"}, name + ".up",
+                      nearest);
+  };
+  graph.constant("scales", scales);
+  auto y = graph.node("Concat", {enlarged("a"), enlarged("b")}, "c", {{"axis", std::int64_t{1}}});
+  const Attributes strides{{"strides", Ints{2, 2}}};
+  y = graph.node("ConvTranspose", {y, graph.random("v", {48, 24, 2, 2})}, "d", strides);
+  y = graph.node("Relu", {y}, "r");
+  y = graph.node("ConvTranspose", {y, graph.random("w", {24, 1, 2, 2}), graph.random("bias", {1})},
+                 "e", strides);
+  graph.output(graph.node("Sigmoid", {y}, "out"));
+  expect_right_in_all_layouts(graph, 1e-4);
+}
+
 TEST(Program, ResidualInPrivateMemoryAndAtTheEdge) {
   SmallGraph graph;
   const auto x = graph.input("x", {1, 16, 7, 6});
