@@ -1,6 +1,5 @@
 #include "ipc/worker.hpp"
 
-#include <algorithm>
 #include <utility>
 
 #include "ipc/doorbell.hpp"
@@ -23,7 +22,6 @@ std::optional<Claim> Worker::started(std::optional<Claim> claim) {
       claimed_at_ns_ = handover_.futex().now_ns();
       runnable_at_ns_ = handover_.runnable_since_ns(*claim);  // their words have just been read
     }
-    deadline_ns_ = first_deadline_ns;
   }
   return claim;
 }
@@ -51,20 +49,17 @@ std::optional<Claim> Worker::next() {
     // Standby and draining instances take no ring that is meant for work.
     const std::uint32_t seen = self_.bell.load();
     if (self_.mode.load() != static_cast<std::uint32_t>(Mode::active))
-      futex.wait(self_.bell, seen, futex.now_ns() + last_deadline_ns);
+      futex.wait(self_.bell, seen, futex.now_ns() + deadline_ns);
     return std::nullopt;
   }
   if (auto claim = handover_.find_work(op_, launch_)) return started(claim);
   if (options_.spin_ns != 0)
     if (auto claim = spin(options_.spin_ns)) return started(claim);
-  const std::uint64_t deadline = recent_ns() + deadline_ns_;
+  const std::uint64_t deadline = recent_ns() + deadline_ns;
   sleep_unless(handover_.board().doorbell(op_), seat_, futex, deadline,
                [&] { return handover_.has_hints(op_); });
   if (auto claim = handover_.find_work(op_, launch_)) return started(claim);
-  if (futex.now_ns() >= deadline) {
-    deadline_ns_ = std::min(deadline_ns_ * 2, last_deadline_ns);
-    return started(handover_.sweep(op_, launch_));
-  }
+  if (futex.now_ns() >= deadline) return started(handover_.sweep(op_, launch_));
   if (options_.ahead_spin_ns != 0) return started(spin(options_.ahead_spin_ns));
   return std::nullopt;
 }

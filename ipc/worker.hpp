@@ -2,8 +2,9 @@
 //
 // It spins for as long as its options allow, then sleeps at its operator's doorbell. A wake-up
 // without work is a ring ahead of time: it spins then for a bounded time more, since a commit is
-// near. A sleep ends at a deadline after which the words are looked at, whatever the hints say: 10 ms
-// at first, longer while nothing comes, so that an idle deployment costs next to nothing.
+// near. A sleep ends at a deadline after which the words are looked at, whatever the hints say. That is
+// for hints that somebody lost who died; with hundreds of operators on a core, looking more often costs
+// more than the work.
 #pragma once
 
 #include <atomic>
@@ -39,8 +40,7 @@ class Worker {
   void ring_ahead(const Claim& claim);
 
  private:
-  static constexpr std::uint64_t first_deadline_ns = 10'000'000;
-  static constexpr std::uint64_t last_deadline_ns = 80'000'000;
+  static constexpr std::uint64_t deadline_ns = 80'000'000;
 
   // The time, or that of the commit just before: a clock reading is a good part of a hop.
   std::uint64_t recent_ns();
@@ -54,7 +54,6 @@ class Worker {
   WorkerOptions options_;
   Participant& self_;
   Durations& durations_;
-  std::uint64_t deadline_ns_ = first_deadline_ns;
   std::uint64_t claimed_at_ns_ = 0;
   std::uint64_t runnable_at_ns_ = 0;   // the claimed task
   std::uint64_t committed_at_ns_ = 0;  // 0: not since the clock was last needed
