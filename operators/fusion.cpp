@@ -8,6 +8,7 @@
 
 #include "operators/kernels/index_space.hpp"
 #include "operators/kernels/kernels.hpp"
+#include "operators/kernels/onednn.hpp"
 
 namespace opsplit::operators {
 namespace {
@@ -24,6 +25,35 @@ bool is_usual_operand(const Shape& operand, const Shape& result) {
     if (operand[axis] != 1 && of_result != 1) return false;
   }
   return true;
+}
+
+// A linear function after a linear one is one of both, after a clip it is one before another clip.
+void append(std::vector<PostOp>& ops, const Activation& activation) {
+  using enum ActivationFunction;
+  const bool after_activation = !ops.empty() && ops.back().kind == PostOp::Kind::activation;
+  const Activation before = after_activation ? ops.back().activation : Activation{};
+  const auto [function, alpha, beta] = activation;
+  if (function == linear && before.function == linear) {
+    ops.back() = post_op(Activation{linear, alpha * before.alpha, alpha * before.beta + beta});
+  } else if (function == linear && before.function == hard_sigmoid && alpha > 0) {
+    ops.back() = post_op(Activation{linear, alpha * before.alpha, alpha * before.beta + beta});
+    ops.push_back(post_op(Activation{clip, beta, alpha + beta}));
+  } else {
+    ops.push_back(post_op(activation));
+  }
+}
+
+// oneDNN 2.6 computes the second of two functions of a kind with the parameters of the first.
+bool repeats_function(const std::vector<PostOp>& ops) {
+  std::vector<dnnl::algorithm> seen;
+  for (const PostOp& op : ops) {
+    if (op.kind != PostOp::Kind::activation) continue;
+    for (const onednn::Eltwise& function : onednn::eltwise_of(op.activation)) {
+      if (std::find(seen.begin(), seen.end(), function.algorithm) != seen.end()) return true;
+      seen.push_back(function.algorithm);
+    }
+  }
+  return false;
 }
 
 class Fusion {
@@ -90,7 +120,10 @@ class Fusion {
         !product.post_ops.empty() ||
         task_.only_reader(task_.steps[readers[0]].outputs[0]) != readers[1])
       return std::nullopt;
-    step.post_ops.push_back(post_op(Activation{ActivationFunction::hard_swish, 1.0F / 6.0F, 0.5F}));
+    std::vector<PostOp> ops = step.post_ops;
+    ops.push_back(post_op(Activation{ActivationFunction::hard_swish, 1.0F / 6.0F, 0.5F}));
+    if (repeats_function(ops)) return std::nullopt;
+    step.post_ops = std::move(ops);
     const auto hard_sigmoid = static_cast<std::ptrdiff_t>(readers[0]);
     task_.steps.erase(task_.steps.begin() + hard_sigmoid);
     return readers[1] - 1;
@@ -102,18 +135,10 @@ class Fusion {
       constants.push_back(input == no_tensor ? nullptr : task_.tensor(input).constant);
     const auto activation = activation_of(*next.node, task_.opset, constants);
     if (!activation || activation->function == ActivationFunction::erf) return false;
-    PostOp op = post_op(*activation);
-    constexpr auto linear = ActivationFunction::linear;
-    if (op.activation.function == linear && !step.post_ops.empty() &&
-        step.post_ops.back().kind == PostOp::Kind::activation &&
-        step.post_ops.back().activation.function == linear) {
-      // Two in a row are one.
-      const Activation& before = step.post_ops.back().activation;
-      op.activation.beta += op.activation.alpha * before.beta;
-      op.activation.alpha *= before.alpha;
-      step.post_ops.pop_back();
-    }
-    step.post_ops.push_back(op);
+    std::vector<PostOp> ops = step.post_ops;
+    append(ops, *activation);
+    if (repeats_function(ops)) return false;
+    step.post_ops = std::move(ops);
     return true;
   }
 

@@ -58,6 +58,23 @@ TEST(Program, HardSwishSpelledOutAndArithmeticWithNumbers) {
   expect_right_in_all_layouts(graph, 1e-4);
 }
 
+// oneDNN 2.6 has one set of parameters for all functions of a kind in a chain.
+TEST(Program, FunctionsOfAKindAfterEachOther) {
+  SmallGraph graph;
+  const Shape shape{20, 20, 1, 1};
+  auto x = conv(graph, graph.input("x", {1, 20, 5, 4}), "a", shape);
+  x = graph.node("HardSigmoid", {x}, "gate");
+  x = graph.node("Add", {x, graph.random("one", {})}, "above");
+  x = graph.node("Mul", {x, graph.random("factor", {})}, "scaled");
+  x = conv(graph, x, "b", shape);
+  x = graph.node("LeakyRelu", {graph.node("LeakyRelu", {x}, "l", {{"alpha", 0.5F}})}, "m");
+  x = conv(graph, x, "c", shape);
+  x = graph.node("Mul", {graph.node("HardSigmoid", {x}, "h"), graph.random("minus", {1})}, "n");
+  x = graph.node("HardSigmoid", {conv(graph, x, "d", shape)}, "i");
+  graph.output(graph.node("HardSigmoid", {x}, "out", {{"alpha", 0.7F}, {"beta", -0.1F}}));
+  expect_right_in_all_layouts(graph, 1e-4);
+}
+
 TEST(Program, ADecoder) {
   SmallGraph graph;
   const auto x = graph.input("x", {1, 8, 6, 5});

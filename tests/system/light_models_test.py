@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""One of the light models, whole, in every split: its answers against ONNX Runtime's and against those of `fused`.
+"""A real model, whole, in every split: its answers against ONNX Runtime's and against those of `fused`.
 
 usage: light_models_test.py BIN_DIR MODEL_DIR SPLIT...
 
-MODEL_DIR as tests/tools/light_models.py and expected.py made it. Every split is started once and asked with every
+MODEL_DIR as tests/tools/light_models.py or detector.py, and expected.py, made it. Every split is started once and asked with every
 input; each output, those before the softmax included, must agree to 1e-3 of the tensor's scale. Where a plan's limits
 forbid a split, the error must name the limit and the way out. Nothing may be left after each.
 """
@@ -19,6 +19,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tools"))
 
 import compare  # noqa: E402
+import numpy as np  # noqa: E402
 import onnx  # noqa: E402
 import seeded  # noqa: E402
 
@@ -48,6 +49,12 @@ def input_names(model):
     return [entry.name for entry in graph.input if entry.name not in weights]
 
 
+def shape_options(folder, names):
+    """The inputs' shapes, where the model leaves them open."""
+    shapes = {name: np.load(folder / "input_0" / seeded.file_name(name), mmap_mode="r").shape for name in names}
+    return sum([["--shape", f"{name}={','.join(map(str, shape))}"] for name, shape in shapes.items()], [])
+
+
 def check(what, expected, actual):
     for name, agrees, text in compare.compare(expected, actual, RTOL):
         if not agrees:
@@ -70,14 +77,15 @@ def leftovers(programs):
 
 def run_split(programs, folder, split, answers):
     """Answers of one split to every input, in answers/<split>/<k>. False if the split is refused as it should be."""
-    outcome = opsplit(programs, "up", folder / "model.onnx", "--split", split, "--name", "light")
+    names = input_names(folder / "model.onnx")
+    shapes = shape_options(folder, names)
+    outcome = opsplit(programs, "up", folder / "model.onnx", *shapes, "--split", split, "--name", "light")
     if outcome.returncode:
         error = outcome.stderr.splitlines()[-1]
         if split == LIMITED and "at most" in error and "stages:" in error:
             print(f"{split}: refused: {error}")
             return False
         raise Failure(f"{split}: {outcome.stderr}")
-    names = input_names(folder / "model.onnx")
     for k in range(len(list(folder.glob("input_?")))):
         inputs = [["--input", f"{name}={folder / f'input_{k}' / seeded.file_name(name)}"] for name in names]
         succeed(programs, "infer", "light", *sum(inputs, []), "--output-dir", answers / split / str(k))

@@ -39,6 +39,30 @@ function(light_models set labels)
   endforeach()
 endfunction()
 
+# A real detector whose image sizes are open, at two of them.
+function(detector_test size)
+  set(tools ${CMAKE_CURRENT_SOURCE_DIR}/tools)
+  string(REPLACE "x" "," sizes ${size})
+  light_test(make_detector_${size} sh -c "'${light_python}' '${tools}/detector.py' --out '${light_folder}' detector_${size} \
+&& '${light_python}' '${tools}/expected.py' '${light_folder}' --models detector_${size} --shape x=1,3,${sizes}")
+  set_tests_properties(system.light_models.make_detector_${size} PROPERTIES
+    LABELS system TIMEOUT 900 FIXTURES_SETUP detector_${size})
+  light_test(detector_${size} $<TARGET_FILE:system_tests> --private ${light_python}
+    ${CMAKE_CURRENT_SOURCE_DIR}/system/light_models_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}
+    ${light_folder}/detector_${size} fused by-type stages:4)
+  set_tests_properties(system.light_models.detector_${size} PROPERTIES
+    LABELS system TIMEOUT 900 FIXTURES_REQUIRED detector_${size} RESOURCE_LOCK roudi)
+endfunction()
+
+detector_test(640x640)
+detector_test(736x960)
+
+# ONNX's own tests of single operations.
+light_test(onnx_nodes $<TARGET_FILE:system_tests> --private ${light_python}
+  ${CMAKE_CURRENT_SOURCE_DIR}/system/onnx_nodes_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+set_tests_properties(system.light_models.onnx_nodes PROPERTIES
+  LABELS system TIMEOUT 900 RESOURCE_LOCK roudi)
+
 light_models(small system squeezenet shufflenet resnet50 densenet121 inception_v1)
 light_models(large "system;long" bvlc_alexnet inception_v2 vgg19 zfnet512)
 
