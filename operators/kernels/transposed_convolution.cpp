@@ -116,8 +116,9 @@ ConvolutionLayouts transposed_convolution_layouts(const KernelSpec& spec,
                                                   std::optional<Layout> preferred) {
   const auto convolution = read(spec);
   if (!convolution || spec.inputs[0].type.shape.rank() != 4) return {};
+  // Many times as fast as a deconvolution in any layout: worth a conversion.
+  if (takes_tiling(spec, *convolution)) return {Layout::nhwc, Layout::nhwc};
   const Layout layout = preferred.value_or(Layout::nhwc);
-  if (layout == Layout::nhwc && takes_tiling(spec, *convolution)) return {layout, layout};
   const auto operation = operation_of(spec, *convolution, layout, layout, {});
   if (!operation || onednn::is_slow(*operation)) return {};
   return {layout, layout};
