@@ -133,14 +133,13 @@ class InProcess final : public Contender {
  public:
   static Result<std::unique_ptr<Contender>> start(const daemon::Target& target) {
     OPSPLIT_TRY(auto deployment, daemon::Deployment::open(target));
-    OPSPLIT_TRY(const auto planned, daemon::plan_deployment(std::move(deployment)));
     const std::filesystem::path folder = "/dev/shm/opsplit.contender";
-    OPSPLIT_CHECK(daemon::write_folder(planned, folder));
+    OPSPLIT_TRY(const auto planned, daemon::prepare(std::move(deployment), folder, {}));
     auto result = std::unique_ptr<InProcess>(new InProcess(planned.plan));
     for (std::size_t op = 0; op < planned.plan.operators.size(); ++op) {
       const PlannedOperator& described = result->plan_.operators[op];
       OPSPLIT_TRY(auto made, operators::make_native_operator(
-                                 {result->plan_, described, folder / described.part,
+                                 {result->plan_, described, folder / described.part, folder,
                                   planned.cores[op].threads, result->packed_, result->placement_}));
       result->operators_.push_back(std::move(made));
       for (std::size_t i = 0; i < described.tasks.size(); ++i)

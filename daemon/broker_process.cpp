@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include "ipc/iceoryx_runtime.hpp"
-#include "ipc/message_socket.hpp"
 
 namespace opsplit::daemon {
 namespace {
@@ -16,17 +15,12 @@ using namespace std::chrono_literals;
 using nlohmann::json;
 
 constexpr auto start_timeout = 60s;  // it zero-fills its pools: about a second per GiB
-constexpr auto poll_period = 20ms;
-constexpr auto ping_timeout = 10ms;  // while it fills its pools it listens, but does not answer
+constexpr auto poll_period = 2ms;    // until it listens: before it fills its pools
+constexpr auto pause_after_refusal = 20ms;
 constexpr auto call_timeout = 2s;
 constexpr auto stop_grace = 2s;
 
 }  // namespace
-
-struct BrokerProcess::Answer {
-  pid_t pid;  // of who answers
-  json reply;
-};
 
 BrokerProcess::BrokerProcess(boost::asio::io_context& io, Launcher& launcher, Paths paths,
                              std::function<void(std::string)> on_death)
@@ -46,9 +40,10 @@ BrokerProcess::~BrokerProcess() {
 void BrokerProcess::start(const std::vector<std::uint64_t>& pool_bytes,
                           std::function<void(Result<>)> started) {
   start_deadline_ = Clock::now() + start_timeout;
+  published_.clear();
   if (!ours()) {
     started_ = std::move(started);
-    poll_until_ready();
+    ask_whether_ready();
     return;
   }
   Command command;
@@ -67,7 +62,7 @@ void BrokerProcess::start(const std::vector<std::uint64_t>& pool_bytes,
   }
   supervise(std::move(*process));
   started_ = std::move(started);
-  poll_until_ready();
+  ask_whether_ready();
 }
 
 void BrokerProcess::supervise(Process process) {
@@ -76,45 +71,67 @@ void BrokerProcess::supervise(Process process) {
   death_ = Watch(io_, process_.pidfd.get(), Watch::readable, [this] { died(); });
 }
 
-void BrokerProcess::poll_until_ready() {
-  const auto answer = ask({{"op", "ping"}}, ping_timeout);
-  const auto ready = !answer    ? Result<>(tl::unexpected(answer.error()))
-                     : running_ ? Result<>()
-                                : take_over(*answer);
-  if (ready) {
-    if (const auto started = std::exchange(started_, nullptr)) started({});
+// It answers as soon as it is ready; nobody waits for that but the event loop.
+void BrokerProcess::ask_whether_ready() {
+  answers_.reset();
+  asked_.reset();
+  if (Clock::now() > start_deadline_) return start_took_too_long();
+  auto socket = ipc::MessageSocket::connect(paths_.socket, Clock::now());
+  if (!socket || !socket->queue({{"op", "ping"}}) || !socket->flush()) {
+    timer_.at(Clock::now() + poll_period, [this] { ask_whether_ready(); });
     return;
   }
-  if (Clock::now() > start_deadline_) {
-    if (running_) {
-      launcher_.signal(process_, SIGKILL);  // died() reports it
-      return;
-    }
-    if (const auto started = std::exchange(started_, nullptr))
-      started(fail(ErrorCode::unavailable, "no broker within {} s: {}", start_timeout.count(),
-                   ready.error().message));
-    return;
-  }
-  timer_.at(Clock::now() + poll_period, [this] { poll_until_ready(); });
+  asked_ = std::move(*socket);
+  answers_ = Watch(io_, asked_->fd(), Watch::readable, [this] { hear_whether_ready(); });
+  timer_.at(start_deadline_, [this] { start_took_too_long(); });
 }
 
-Result<> BrokerProcess::take_over(const Answer& answer) try {
-  const auto identity = identify(answer.pid);
+void BrokerProcess::hear_whether_ready() {
+  auto answer = asked_->try_receive();
+  if (answer && !*answer) return;  // not all of it is here
+  const auto ready = !answer    ? Result<>(tl::unexpected(answer.error()))
+                     : running_ ? Result<>()
+                                : take_over(**answer);
+  if (!ready) {
+    answers_.reset();
+    timer_.at(Clock::now() + pause_after_refusal, [this] { ask_whether_ready(); });
+    return;
+  }
+  answers_.reset();
+  asked_.reset();
+  timer_.cancel();
+  if (const auto started = std::exchange(started_, nullptr)) started({});
+}
+
+void BrokerProcess::start_took_too_long() {
+  answers_.reset();
+  asked_.reset();
+  if (running_) {
+    launcher_.signal(process_, SIGKILL);  // died() reports it
+    return;
+  }
+  if (const auto started = std::exchange(started_, nullptr))
+    started(fail(ErrorCode::unavailable, "no broker answers within {} s", start_timeout.count()));
+}
+
+Result<> BrokerProcess::take_over(const json& answer) try {
+  const pid_t pid = asked_->peer().pid;
+  const auto identity = identify(pid);
   if (!identity)
     return fail(ErrorCode::refused,
                 "the broker's process cannot be seen from here: opsplitd and the broker must share "
                 "a PID namespace");
   OPSPLIT_TRY(FileDescriptor pidfd, open_pidfd(*identity));
   Process process{*identity, std::move(pidfd)};
-  const auto iceoryx = answer.reply.at("iceoryx").get<std::string>();
-  const auto version = answer.reply.at("version").get<std::string>();
+  const auto iceoryx = answer.at("iceoryx").get<std::string>();
+  const auto version = answer.at("version").get<std::string>();
   if (iceoryx != ipc::iceoryx_version() || version != OPSPLIT_VERSION)
     return fail(ErrorCode::refused,
                 "opsplitd is version {} with iceoryx {}, the broker {} with {}: use one",
                 OPSPLIT_VERSION, ipc::iceoryx_version(), version, iceoryx);
-  if (answer.reply.at("arenas").get<std::size_t>() != 0) {
+  if (answer.at("arenas").get<std::size_t>() != 0) {
     spdlog::warn("the broker (pid {}) served an earlier opsplitd: killed, to be started again",
-                 answer.pid);
+                 pid);
     launcher_.signal(process, SIGKILL);
     return fail(ErrorCode::unavailable, "the broker was killed, and nobody has started another");
   }
@@ -127,9 +144,12 @@ Result<> BrokerProcess::take_over(const Answer& answer) try {
 
 void BrokerProcess::died() {
   death_.reset();
+  answers_.reset();
+  asked_.reset();
   timer_.cancel();
   const std::string how = launcher_.reap(process_);
   running_ = false;
+  published_.clear();
   if (!ours()) return on_death_("the broker has ended");
   if (const auto stopped = std::exchange(stopped_, nullptr)) {
     stopped();
@@ -149,17 +169,11 @@ void BrokerProcess::died() {
     on_death_(reason);
 }
 
-Result<BrokerProcess::Answer> BrokerProcess::ask(const json& request,
-                                                 std::chrono::milliseconds timeout) {
-  const Deadline deadline = Clock::now() + timeout;
-  OPSPLIT_TRY(ipc::MessageSocket socket, ipc::MessageSocket::connect(paths_.socket, deadline));
-  OPSPLIT_TRY(json reply, socket.call(request, deadline));
-  return Answer{socket.peer().pid, std::move(reply)};
-}
-
 // What a broker that hangs may still do later, nobody would know.
 Result<> BrokerProcess::demand(const json& request) {
-  const auto answer = ask(request, call_timeout);
+  const Deadline deadline = Clock::now() + call_timeout;
+  OPSPLIT_TRY(ipc::MessageSocket socket, ipc::MessageSocket::connect(paths_.socket, deadline));
+  const auto answer = socket.call(request, deadline);
   if (answer) return {};
   if (answer.error().code == ErrorCode::timed_out) {
     spdlog::error("the broker (pid {}) does not answer: killed", pid());
@@ -169,13 +183,16 @@ Result<> BrokerProcess::demand(const json& request) {
 }
 
 Result<> BrokerProcess::publish(const ipc::ArenaId& arena, std::uint64_t bytes) {
-  return demand({{"op", "publish"},
-                 {"deployment", arena.deployment},
-                 {"epoch", arena.epoch},
-                 {"bytes", bytes}});
+  OPSPLIT_CHECK(demand({{"op", "publish"},
+                        {"deployment", arena.deployment},
+                        {"epoch", arena.epoch},
+                        {"bytes", bytes}}));
+  published_.insert(arena);
+  return {};
 }
 
 Result<> BrokerProcess::withdraw(const ipc::ArenaId& arena) {
+  if (published_.erase(arena) == 0) return {};
   return demand({{"op", "withdraw"}, {"deployment", arena.deployment}, {"epoch", arena.epoch}});
 }
 
@@ -183,6 +200,8 @@ void BrokerProcess::stop(std::function<void()> stopped) {
   if (!ours()) {
     running_ = false;
     death_.reset();
+    answers_.reset();
+    asked_.reset();
     timer_.cancel();
     if (const auto started = std::exchange(started_, nullptr))
       started(fail(ErrorCode::unavailable, "the broker is not waited for any longer"));

@@ -12,6 +12,8 @@
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,6 +21,7 @@
 #include "daemon/events.hpp"
 #include "daemon/launcher.hpp"
 #include "ipc/arena.hpp"
+#include "ipc/message_socket.hpp"
 
 namespace opsplit::daemon {
 
@@ -46,19 +49,19 @@ class BrokerProcess {
   // is large enough; the message says how many bytes are missing), unavailable, timed_out (it was
   // killed then: its death follows).
   Result<> publish(const ipc::ArenaId& arena, std::uint64_t bytes);
-  Result<> withdraw(const ipc::ArenaId& arena);
+  Result<> withdraw(const ipc::ArenaId& arena);  // what it has not published is no error
 
   // `stopped` is called once it has ended; on_death is not. Asked twice, both are called. Somebody
   // else's goes on, and is only let go.
   void stop(std::function<void()> stopped);
 
  private:
-  struct Answer;
-  void poll_until_ready();
-  Result<> take_over(const Answer& answer);
+  void ask_whether_ready();
+  void hear_whether_ready();
+  void start_took_too_long();
+  Result<> take_over(const nlohmann::json& answer);
   void supervise(Process process);
   void died();
-  Result<Answer> ask(const nlohmann::json& request, std::chrono::milliseconds timeout);
   Result<> demand(const nlohmann::json& request);
 
   boost::asio::io_context& io_;
@@ -68,10 +71,13 @@ class BrokerProcess {
   std::function<void(Result<>)> started_;
   std::function<void()> stopped_;
   Process process_;
+  std::set<ipc::ArenaId> published_;
   bool running_ = false;
   Watch death_;
   Timer timer_;
   Deadline start_deadline_;
+  std::optional<ipc::MessageSocket> asked_;  // whether it is ready
+  Watch answers_;
 };
 
 }  // namespace opsplit::daemon

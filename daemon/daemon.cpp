@@ -7,8 +7,10 @@
 #include <boost/asio/post.hpp>
 #include <nlohmann/json.hpp>
 
+#include "daemon/paths.hpp"
 #include "daemon/stale_files.hpp"
 #include "ipc/iceoryx_runtime.hpp"
+#include "ipc/weight_store.hpp"
 
 namespace opsplit::daemon {
 namespace {
@@ -40,10 +42,10 @@ Result<Target> target_of(const json& request) {
 }
 
 // Runs on a thread whose exceptions nobody catches.
-Result<Planned> plan_and_write(Deployment deployment, const std::string& folder) try {
-  OPSPLIT_TRY(Planned planned, plan_deployment(std::move(deployment)));
-  OPSPLIT_CHECK(write_folder(planned, folder));
-  planned.graph = {};  // it holds the weights once more: they are in the folder now
+Result<Planned> plan_and_write(Deployment deployment, const std::string& folder,
+                               const std::filesystem::path& cache) try {
+  OPSPLIT_TRY(Planned planned, prepare(std::move(deployment), folder, cache));
+  planned.graph = {};  // it holds the weights once more: they are stored now
   return planned;
 } catch (const std::exception& error) {
   return fail(ErrorCode::system, "planning failed: {}", error.what());
@@ -262,7 +264,7 @@ void Daemon::up(ConnectionId id, const json& request) {
   boost::asio::post(
       planner_, [this, id, name, epoch, temporary, deployment = std::move(*deployment)]() mutable {
         auto result = std::make_shared<Result<Planned>>(
-            plan_and_write(std::move(deployment), ipc::folder_path(name, epoch)));
+            plan_and_write(std::move(deployment), ipc::folder_path(name, epoch), options_.cache));
         boost::asio::post(io_, [this, id, name, epoch, temporary, result] {
           prepared(id, name, epoch, temporary, std::move(*result));
         });
@@ -298,27 +300,36 @@ void Daemon::prepared(ConnectionId id, std::string name, std::uint64_t epoch, bo
                                                               ipc::folder_path(name, epoch));
   deployments_[name] = deployment;
   reply(id, json{{"progress", fmt::format("starting {} operators", operators)}});
+  const auto start = [this, id, name, epoch, temporary](RunningDeployment& starting) {
+    starting.start(epoch, [this, id, name, temporary](const Result<>& result) {
+      started(id, name, temporary, result);
+    });
+    if (const auto awaited = starting.awaited(); !awaited.empty())
+      reply(id,
+            json{{"progress", fmt::format("waiting for {} to attach", fmt::join(awaited, ", "))}});
+  };
   // Its name may be another one's by the time that the broker answers.
   publish(name, epoch, bytes,
-          [this, id, name, epoch, temporary,
+          [this, id, name, epoch, temporary, start,
            weak = std::weak_ptr(deployment)](const Result<>& published) {
             const auto waiting = weak.lock();
-            if (!waiting ||
-                waiting->phase() != RunningDeployment::Phase::planned) {  // given up meanwhile
+            const auto phase = waiting ? waiting->phase() : RunningDeployment::Phase::stopped;
+            const bool begun = phase == RunningDeployment::Phase::starting;
+            if (!begun && phase != RunningDeployment::Phase::planned) {  // given up meanwhile
               if (published) (void)broker_.withdraw({name, epoch});
-              reply(id, Error{ErrorCode::unavailable,
-                              fmt::format("deployment '{}' was stopped while it started", name)});
+              if (!broker_.ours())  // else its start has failed already
+                reply(id, Error{ErrorCode::unavailable,
+                                fmt::format("deployment '{}' was stopped while it started", name)});
               return finish_if_empty();
             }
-            const auto finish = [this, id, name, temporary](const Result<>& result) {
-              started(id, name, temporary, result);
-            };
-            if (!published) return finish(published);
-            waiting->start(epoch, finish);
-            if (const auto awaited = waiting->awaited(); !awaited.empty())
-              reply(id, json{{"progress",
-                              fmt::format("waiting for {} to attach", fmt::join(awaited, ", "))}});
+            if (begun && !published) return waiting->fail_start(published.error());
+            if (!published) return started(id, name, temporary, published);
+            if (!begun) start(*waiting);
           });
+  // Operators need the arena last of all, and load while the broker fills its pools with zeros. But
+  // where somebody else starts the broker, nobody knows when.
+  if (broker_.ours() && deployment->phase() == RunningDeployment::Phase::planned)
+    start(*deployment);
 }
 
 void Daemon::started(ConnectionId id, const std::string& name, bool temporary,
@@ -333,6 +344,8 @@ void Daemon::started(ConnectionId id, const std::string& name, bool temporary,
   if (connection != connections_.end() && !temporary) std::erase(connection->second->owned, name);
   reply(id, json{{"ok", true}, {"deployment", deployment.status()}});
   serve_waiting_clients();
+  if (!options_.cache.empty())
+    boost::asio::post(planner_, [this] { ipc::prune_packed(options_.cache, cache_limit_bytes); });
 }
 
 void Daemon::publish(const std::string& name, std::uint64_t epoch, std::uint64_t bytes,

@@ -47,6 +47,7 @@ class Daemon {
  public:
   struct Options {
     std::filesystem::path folder;         // of the socket and the logs
+    std::filesystem::path cache;          // of weights and models; empty: none
     std::filesystem::path programs;       // where opsplit-operator and opsplit-broker are
     std::vector<std::uint64_t> reserve;   // bytes of further arenas that the broker sets aside
     bool exit_when_empty = false;         // after the last `down`

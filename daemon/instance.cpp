@@ -32,8 +32,9 @@ std::optional<Deadline> Instance::died(Deadline now) {
   }
   state_ = State::backing_off;
   ++restarts_;
+  if (deaths == 1) return now;
   // Shift by at most 10, whatever the policy allows.
-  return now + policy_.first_pause * (1 << std::min(deaths - 1, 10));
+  return now + policy_.first_pause * (1 << std::min(deaths - 2, 10));
 }
 
 std::string_view to_string(Instance::State state) {

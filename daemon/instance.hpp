@@ -12,8 +12,8 @@
 //   starting    Launched, or attached; loads its part. It has a launch number but claims nothing. A process that is
 //               not ready in time is killed, which ends in a death like any other.
 //   ready       Claims tasks.
-//   backing off Dead, and its claims given back; launched again after a pause that doubles with each
-//               death in the window, under a new launch number.
+//   backing off Dead, and its claims given back; launched again, under a new launch number: the first
+//               time at once, then after a pause that doubles with each death in the window.
 //   failed      Died `max_deaths` times within the window. Its operator's requests are refused by
 //               name until the deployment is stopped.
 //   stopping    Told to end (SIGTERM, then SIGKILL after a grace period); its death is expected.
@@ -35,7 +35,8 @@ namespace opsplit::daemon {
 struct RestartPolicy {
   int max_deaths = 5;
   std::chrono::milliseconds window{10'000};
-  std::chrono::milliseconds first_pause{20};  // doubles per death in the window
+  std::chrono::milliseconds first_pause{
+      20};  // after the second death in the window; doubles with each
 };
 
 // Pure: it is told what happened and when, and says what is to be done. Not thread safe.

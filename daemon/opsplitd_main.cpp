@@ -71,6 +71,12 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "opsplitd: {}\n", listener.error().message);
     return 1;
   }
+  // Without one everything works, but starts more slowly.
+  std::filesystem::path cache = daemon::cache_folder();
+  if (const auto made = daemon::make_cache_folder(cache); !made) {
+    spdlog::info("no cache: {}", made.error().message);
+    cache.clear();
+  }
   boost::asio::io_context io;
   std::optional<daemon::MetricsServer> metrics;
   if (!metrics_address.empty()) {
@@ -85,7 +91,7 @@ int main(int argc, char** argv) {
   daemon::ProcessLauncher launcher;
   ipc::SystemFutex futex;
   daemon::Daemon opsplitd(io, launcher, futex, std::move(*listener),
-                          {folder, daemon::program_folder(), reserve, exit_when_empty,
+                          {folder, cache, daemon::program_folder(), reserve, exit_when_empty,
                            target.path.empty() ? std::nullopt : std::optional(target), broker,
                            metrics ? metrics->address() : ""});
   if (metrics) {

@@ -1,13 +1,15 @@
 #include "daemon/preparation.hpp"
 
+#include <algorithm>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/content_hash.hpp"
 #include "base/cpu.hpp"
-#include "base/system.hpp"
 #include "graph/model.hpp"
 #include "graph/planner.hpp"
+#include "graph/stored_graph.hpp"
 #include "ipc/places.hpp"
 #include "ipc/weight_store.hpp"
 
@@ -42,13 +44,10 @@ std::vector<std::set<std::string>> op_types_of(const Plan& plan, const graph::Gr
   return op_types;
 }
 
-}  // namespace
-
-Result<Planned> plan_deployment(Deployment deployment) {
+Result<Planned> plan_graph(Deployment deployment, graph::Graph graph) {
   Planned planned;
   planned.deployment = std::move(deployment);
-  OPSPLIT_TRY(planned.graph,
-              graph::load_model(planned.deployment.model, planned.deployment.shapes));
+  planned.graph = std::move(graph);
   graph::PlanOptions options;
   options.blocked = preferred_blocked_layout();
   options.depth = static_cast<std::uint32_t>(planned.deployment.depth);
@@ -76,6 +75,13 @@ Result<Planned> plan_deployment(Deployment deployment) {
   return planned;
 }
 
+}  // namespace
+
+Result<Planned> plan_deployment(Deployment deployment) {
+  OPSPLIT_TRY(graph::Graph graph, graph::load_model(deployment.model, deployment.shapes));
+  return plan_graph(std::move(deployment), std::move(graph));
+}
+
 Result<std::vector<CoreAssignment>> assign_cores(const Planned& planned,
                                                  const Deployment& deployment) {
   std::vector<CoreDemand> demands;
@@ -88,27 +94,121 @@ Result<std::vector<CoreAssignment>> assign_cores(const Planned& planned,
   return assign_cores(topology, topology.allowed(), demands, deployment.objective);
 }
 
-Result<> write_folder(const Planned& planned, const std::string& folder) {
+namespace {
+
+// All that decides what load_model() makes: the file, the shapes, and the program that makes it. Empty:
+// something of it cannot be read, which load_model() explains better.
+std::string graph_key(const Deployment& deployment) {
+  const auto model = content_hash_of(deployment.model);
+  const auto program = content_hash_of("/proc/self/exe");
+  if (!model || !program) return "";
+  std::string shapes;
+  for (const auto& [input, shape] : deployment.shapes)
+    shapes += fmt::format("{} {}\n", input, to_string(shape));
+  return fmt::format("graph; model {}; shapes {}; by {}", *model,
+                     content_hash(std::as_bytes(std::span(shapes))), *program);
+}
+
+// The weights are stored under a key of their own, which is the first line of what is stored of the
+// graph: other models and shapes may have the same.
+struct StoredGraph {
+  graph::Graph graph;
+  FileDescriptor weights_held;
+  std::filesystem::path weights_folder;
+};
+
+std::optional<StoredGraph> find_graph(ipc::WeightStore& store, const std::string& key) {
+  const auto found = store.find(key);
+  if (!found) return std::nullopt;
+  const std::string_view text(reinterpret_cast<const char*>(found->data()), found->size());
+  const std::string_view weights_key = text.substr(0, text.find('\n'));
+  if (weights_key.size() == text.size() || !store.find(weights_key)) return std::nullopt;
+  const auto file = store.location_of(weights_key).file;
+  auto held = ipc::hold_packed(file);
+  auto graph = graph::import_stored(text.substr(weights_key.size() + 1), file.parent_path());
+  if (!held || !graph) return std::nullopt;
+  return StoredGraph{std::move(*graph), std::move(*held), file.parent_path()};
+}
+
+Result<StoredGraph> store_graph(ipc::WeightStore& store, const std::string& key,
+                                graph::Graph graph) {
+  graph::WeightsBlock weights(graph);
+  const std::string weights_key = "weights; content " + weights.hash();
+  OPSPLIT_CHECK(store.packed(weights_key, weights.bytes(), [&](std::byte* to) -> Result<> {
+    weights.write(to);
+    return {};
+  }));
+  const auto location = store.location_of(weights_key);
+  weights.stored_in(location.file.filename(), location.offset);
+  OPSPLIT_TRY(FileDescriptor held, ipc::hold_packed(location.file));
+  if (!key.empty()) {
+    const std::string text = weights_key + "\n" + graph::export_stored(graph);
+    // Without it the next start takes longer, and nothing else.
+    (void)store.packed(key, text.size(), [&](std::byte* to) -> Result<> {
+      std::ranges::copy(std::as_bytes(std::span(text)), to);
+      return {};
+    });
+  }
+  return StoredGraph{std::move(graph), std::move(held), location.file.parent_path()};
+}
+
+Result<> check_room(const Planned& planned) {
   // The weights once as they are and once packed for the kernels.
-  const std::uint64_t needed = 2 * weight_bytes(planned.graph) + planned.arena_bytes;
+  const std::uint64_t weights = planned.cache.empty() ? 2 * weight_bytes(planned.graph) : 0;
+  const std::uint64_t needed = weights + planned.arena_bytes;
   OPSPLIT_TRY(const std::uint64_t found, free_bytes("/dev/shm"));
   if (found < needed)
     return fail(ErrorCode::limit_exceeded,
                 "/dev/shm is too small for '{}': {} bytes needed, {} found (in a container: "
                 "--shm-size)",
                 planned.deployment.name, needed, found);
-  OPSPLIT_TRY(const ipc::WeightStore store, ipc::WeightStore::create(folder));
-  const auto write = [&]() -> Result<> {
-    OPSPLIT_CHECK(graph::write_parts(planned.graph, planned.plan, folder));
-    std::ofstream file(folder + "/plan.json");
-    file << to_json(planned.plan);
-    file.close();
-    if (!file) return fail_errno(errno, "{}/plan.json", folder);
-    return {};
-  };
-  auto written = write();
-  if (!written) (void)ipc::WeightStore::remove(folder);
-  return written;
+  return {};
+}
+
+Result<> write_plan(const Plan& plan, const std::string& folder) {
+  std::ofstream file(folder + "/plan.json");
+  file << to_json(plan);
+  file.close();
+  if (!file) return fail_errno(errno, "{}/plan.json", folder);
+  return {};
+}
+
+Result<Planned> prepare_in(ipc::WeightStore& store, Deployment deployment,
+                           const std::filesystem::path& cache) {
+  std::string key = cache.empty() ? "" : graph_key(deployment);
+  auto stored = key.empty() ? std::nullopt : find_graph(store, key);
+  const bool found = stored.has_value();
+  if (!found) {
+    stored.emplace();
+    OPSPLIT_TRY(stored->graph, graph::load_model(deployment.model, deployment.shapes));
+    // The key knows one file only, and that one as it was before it was loaded.
+    if (!stored->graph.self_contained || graph_key(deployment) != key) key.clear();
+  }
+  OPSPLIT_TRY(Planned planned, plan_graph(std::move(deployment), std::move(stored->graph)));
+  planned.cache = cache;
+  OPSPLIT_CHECK(check_room(planned));
+  if (!found) {
+    OPSPLIT_TRY(*stored, store_graph(store, key, std::move(planned.graph)));
+    planned.graph = std::move(stored->graph);
+  }
+  if (stored->weights_folder != store.path()) planned.weights_folder = stored->weights_folder;
+  planned.weights_held = std::move(stored->weights_held);
+  OPSPLIT_CHECK(graph::write_parts(planned.graph, planned.plan, store.path()));
+  OPSPLIT_CHECK(write_plan(planned.plan, store.path()));
+  return planned;
+}
+
+}  // namespace
+
+Result<Planned> prepare(Deployment deployment, const std::string& folder,
+                        std::filesystem::path cache) {
+  const bool attached = std::ranges::any_of(deployment.operators,
+                                            [](const auto& entry) { return entry.second.attach; });
+  if (deployment.attach || attached) cache.clear();
+  OPSPLIT_TRY(ipc::WeightStore store, ipc::WeightStore::create(folder, cache));
+  auto planned = prepare_in(store, std::move(deployment), cache);
+  if (!planned) (void)ipc::WeightStore::remove(folder);
+  return planned;
 }
 
 }  // namespace opsplit::daemon

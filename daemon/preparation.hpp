@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <set>
 #include <string>
 #include <string_view>
 
 #include "base/plan.hpp"
+#include "base/system.hpp"
 #include "daemon/cores.hpp"
 #include "daemon/deployment.hpp"
 #include "graph/graph.hpp"
@@ -27,6 +29,10 @@ struct Planned {
   std::vector<CoreAssignment> cores;            // of each operator
   std::vector<std::set<std::string>> op_types;  // that each operator's nodes have, views aside
   std::uint64_t arena_bytes = 0;
+  // Where the operators find weights; empty: in the deployment's folder.
+  std::filesystem::path cache;           // as kernels want them
+  std::filesystem::path weights_folder;  // as they are
+  FileDescriptor weights_held;           // in the cache, as long as operators may be restarted
 };
 
 Result<Planned> plan_deployment(Deployment deployment);
@@ -39,9 +45,13 @@ std::uint64_t weight_bytes(const graph::Graph& graph);
 Result<std::vector<CoreAssignment>> assign_cores(const Planned& planned,
                                                  const Deployment& deployment);
 
-// Writes the folder of the weight store: plan.json, the parts, the weights. Checks first that
-// /dev/shm has room for it, and for `arena_bytes` beside it: the error says how much is needed and
-// found. The folder is removed again on any error.
-Result<> write_folder(const Planned& planned, const std::string& folder);
+// Plans, and writes the folder of the weight store: plan.json and the parts; the weights into the
+// cache, a private folder on disk, if there is one. What is in the cache already is not made again: of
+// a model that lies there, the file is only read to see that it still is the same. Checks first that
+// /dev/shm has room: the error says how much is needed and found. The folder is removed again on any
+// error.
+// Operators that somebody else starts may not see the cache's folder: they have theirs in /dev/shm.
+Result<Planned> prepare(Deployment deployment, const std::string& folder,
+                        std::filesystem::path cache);
 
 }  // namespace opsplit::daemon

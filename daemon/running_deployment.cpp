@@ -322,6 +322,8 @@ Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::strin
   ipc::Attachment attachment = attachment_of(instance->launch);
   attachment.op = static_cast<std::int32_t>(instance->op);
   attachment.seat = instance->seat;
+  attachment.cache = planned_.cache;
+  attachment.weights = planned_.weights_folder.empty() ? folder_ : planned_.weights_folder.string();
   attachment.cores = cores_of(*instance);
   return attachment;
 }

@@ -54,10 +54,12 @@ class RunningDeployment {
   RunningDeployment(Context& context, Planned planned, std::string folder);
   ~RunningDeployment();  // kills what still runs, and removes board and folder
 
-  // Begins an epoch, whose arena the broker has published; the folder moves to its name. Only when
-  // planned or stopped. `started` is called once: when every instance is ready, or with the reason
-  // why not (it is stopped then).
+  // Begins an epoch, whose arena the broker publishes soon, or has published; the folder moves to
+  // its name. Only when planned or stopped. `started` is called once: when every instance is ready,
+  // or with the reason why not (it is stopped then).
   void start(std::uint64_t epoch, std::function<void(Result<>)> started);
+  // Whoever waits for the start is told why it failed; it is stopped then. Only when starting.
+  void fail_start(Error error);
   // Ends the epoch: clients learn it, operators are told to end, and after a grace period killed.
   // `stopped` is called once no process is left. Whoever waits for a start is told that it failed.
   void stop(std::function<void()> stopped);
@@ -115,7 +117,6 @@ class RunningDeployment {
   void on_death(RunningInstance& instance);
   void restart_at_or_give_up(RunningInstance& instance, std::optional<Deadline> restart_at);
   void on_client_death(ipc::LaunchNumber launch);
-  void fail_start(Error error);
   void finish_stop_if_done();
   void tick();
   void refuse_requests_of_failed_operators();

@@ -22,7 +22,8 @@ struct FileBytes {
 // A plain file, whole. Error: it became shorter meanwhile.
 Result<FileBytes> read_whole(int fd);
 
-// Read into memory, or mapped: shared with all who map them, where nobody cuts the files off.
+// Read into memory; or mapped, which is for files that opsplitd wrote: shared with all who map them,
+// and nobody cuts them off.
 enum class Weights { read, mapped };
 
 class ExternalData {
@@ -33,6 +34,9 @@ class ExternalData {
   // The file at `location`, relative to the folder; one copy however often it is asked for.
   // Refused: absolute paths, "..", symbolic links on the way, and what is not a plain file.
   Result<FileBytes> file(const std::string& location);
+  [[nodiscard]] bool any() const { return !files_.empty(); }  // that was asked for
+  // Whether what these files are said to be may be believed: opsplitd wrote them.
+  [[nodiscard]] bool ours() const { return weights_ == Weights::mapped; }
 
  private:
   std::filesystem::path folder_;

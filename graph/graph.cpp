@@ -5,6 +5,8 @@
 #include <new>
 #include <utility>
 
+#include "base/content_hash.hpp"
+
 namespace opsplit::graph {
 namespace {
 
@@ -36,6 +38,8 @@ Result<std::pair<Constant, std::byte*>> Constant::allocate(const TensorType& typ
       memory, [](void* block) { ::operator delete(block, constant_alignment); });
   return std::pair{Constant{type, {bytes, size}, std::move(owner)}, bytes};
 }
+
+std::string Constant::hash() const { return stored ? stored->hash : content_hash(bytes); }
 
 std::int64_t Node::integer(std::string_view attribute, std::int64_t otherwise) const {
   const auto* found = attribute_as<std::int64_t>(*this, attribute);

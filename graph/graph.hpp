@@ -18,12 +18,23 @@
 
 namespace opsplit::graph {
 
+// Where the bytes of a constant lie in a file of ours, and their content_hash().
+struct StoredBytes {
+  std::string file;  // beside others like it, in a folder that the reader knows
+  std::uint64_t offset = 0;
+  std::string hash;
+};
+
 // A constant. The bytes are row-major, 64-byte aligned where we allocated them, immutable, and
 // live as long as `owner` (a heap block, or a mapping of the model's weights file).
 struct Constant {
   TensorType type;
   std::span<const std::byte> bytes;
   std::shared_ptr<const void> owner;
+  std::shared_ptr<const StoredBytes> stored = nullptr;  // of just these bytes, where known
+
+  // content_hash() of the bytes, which are not even read where it is known.
+  [[nodiscard]] std::string hash() const;
 
   // Zero-filled memory of the right size, to be written through the returned pointer before the
   // constant is shared. Errors: the size overflows.
@@ -78,6 +89,7 @@ struct Graph {
   std::vector<Node> nodes;      // topological order
   std::vector<ValueId> inputs;  // that a client feeds (initializers are no inputs)
   std::vector<ValueId> outputs;
+  bool self_contained = true;  // nothing but the model file was read
 
   [[nodiscard]] const Value& value(ValueId id) const {
     return values[static_cast<std::size_t>(id)];

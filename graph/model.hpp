@@ -17,7 +17,11 @@ using InputShapes = std::map<std::string, Shape, std::less<>>;
 // Reads an ONNX file (opset 7 to 21). Weights may lie beside it; their paths must stay within the
 // model's folder. Errors name the file and what is wrong with it: cut off, not ONNX, an unknown op,
 // a cycle, a name defined twice, a tensor whose bytes do not match its shape.
-Result<Graph> import_model(const std::filesystem::path& file, Weights weights = Weights::read);
+Result<Graph> import_model(const std::filesystem::path& file);
+
+// An operator's part, whose weights lie in files in `weights_folder` (write_parts() below).
+Result<Graph> import_part(const std::filesystem::path& file,
+                          const std::filesystem::path& weights_folder);
 
 // Gives every value a type and folds what does not depend on an input: after it no node has only
 // constant inputs, every symbolic size is bound, and shapes that overflow are refused. Padding

@@ -11,6 +11,7 @@
 #include "graph/onnx_tensor.hpp"
 #include "graph/onnx_types.hpp"
 #include "graph/ops/op.hpp"
+#include "graph/stored_graph.hpp"
 #include "graph/topological.hpp"
 
 namespace opsplit::graph {
@@ -261,21 +262,43 @@ class Importer {
   std::vector<std::string> definers_;             // of the values, for messages
 };
 
-Result<Graph> import(const std::filesystem::path& file, Weights weights) {
-  onnx::ModelProto model;
-  OPSPLIT_CHECK(read_onnx(file, model));
+Result<Graph> import(onnx::ModelProto& model, ExternalData external) {
   OPSPLIT_TRY(const std::int64_t opset, opset_of(model));
-  ExternalData external(file.parent_path(), weights);
-  return Importer(*model.mutable_graph(), external).run(opset);
+  OPSPLIT_TRY(Graph graph, Importer(*model.mutable_graph(), external).run(opset));
+  graph.self_contained = !external.any();
+  return graph;
 }
 
 }  // namespace
 
-Result<Graph> import_model(const std::filesystem::path& file, Weights weights) {
-  const std::string name = file.filename().string();
-  auto graph = import(file, weights);
+Result<Graph> import_model(const std::filesystem::path& file) {
+  onnx::ModelProto model;
+  const auto read = read_onnx(file, model);
+  auto graph =
+      read ? import(model, ExternalData(file.parent_path())) : tl::unexpected(read.error());
   if (!graph) return within(file.string(), std::move(graph).error());
+  const std::string name = file.filename().string();
   graph->name = is_printable(name) ? name : "model";
+  return graph;
+}
+
+Result<Graph> import_part(const std::filesystem::path& file,
+                          const std::filesystem::path& weights_folder) {
+  onnx::ModelProto model;
+  const auto read = read_onnx(file, model);
+  auto graph = read ? import(model, ExternalData(weights_folder, Weights::mapped))
+                    : tl::unexpected(read.error());
+  if (!graph) return within(file.string(), std::move(graph).error());
+  return graph;
+}
+
+Result<Graph> import_stored(std::string_view bytes, const std::filesystem::path& weights_folder) {
+  onnx::ModelProto model;
+  if (!model.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) || !model.has_graph())
+    return fail(ErrorCode::invalid_input, "not a stored graph");
+  OPSPLIT_TRY(Graph graph, import(model, ExternalData(weights_folder, Weights::mapped)));
+  graph.name = model.graph().name();
+  OPSPLIT_CHECK(infer_shapes(graph, {}));
   return graph;
 }
 

@@ -13,6 +13,9 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "raw tensor data is little endian");
 
+// Of an entry of external_data that is ours alone: the bytes' content_hash().
+constexpr const char* hash_key = "opsplit_hash";
+
 Result<TensorType> type_of(const onnx::TensorProto& tensor) {
   const auto dtype = dtype_from_onnx(tensor.data_type());
   if (!dtype)
@@ -71,10 +74,12 @@ Result<std::uint64_t> parse_size(std::string_view key, std::string_view text) {
 Result<Constant> from_file(const TensorType& type, std::uint64_t bytes,
                            const onnx::TensorProto& tensor, ExternalData& external) {
   std::string location;
+  std::string hash;
   std::uint64_t offset = 0;
   std::uint64_t length = bytes;
   for (const auto& entry : tensor.external_data()) {
     if (entry.key() == "location") location = entry.value();
+    if (entry.key() == hash_key) hash = entry.value();
     if (entry.key() == "offset") {
       OPSPLIT_TRY(offset, parse_size("offset", entry.value()));
     }
@@ -92,7 +97,16 @@ Result<Constant> from_file(const TensorType& type, std::uint64_t bytes,
                 bytes, offset, file.bytes.size());
   const auto slice = file.bytes.subspan(offset, bytes);
   if (offset % type.dtype.bytes() != 0) return copy_of(type, slice.data());
-  return Constant{type, slice, file.owner};
+  Constant constant{type, slice, file.owner};
+  if (external.ours() && !hash.empty())
+    constant.stored = std::make_shared<StoredBytes>(StoredBytes{location, offset, hash});
+  return constant;
+}
+
+void type_to_onnx(const TensorType& type, onnx::TensorProto& tensor) {
+  tensor.set_data_type(dtype_to_onnx(type.dtype));
+  tensor.clear_dims();
+  for (const std::int64_t dim : type.shape.dims()) tensor.add_dims(dim);
 }
 
 }  // namespace
@@ -111,15 +125,22 @@ Result<Constant> constant_from_onnx(const onnx::TensorProto& tensor, ExternalDat
   return copy_of(type, tensor.raw_data().data());
 }
 
-void type_to_onnx(const TensorType& type, onnx::TensorProto& tensor) {
-  tensor.set_data_type(dtype_to_onnx(type.dtype));
-  tensor.clear_dims();
-  for (const std::int64_t dim : type.shape.dims()) tensor.add_dims(dim);
-}
-
 void constant_to_onnx(const Constant& constant, onnx::TensorProto& tensor) {
   type_to_onnx(constant.type, tensor);
-  tensor.set_raw_data(constant.bytes.data(), constant.bytes.size());
+  if (!constant.stored) {
+    tensor.set_raw_data(constant.bytes.data(), constant.bytes.size());
+    return;
+  }
+  tensor.set_data_location(onnx::TensorProto::EXTERNAL);
+  const auto entry = [&](const char* key, const std::string& value) {
+    auto* added = tensor.add_external_data();
+    added->set_key(key);
+    added->set_value(value);
+  };
+  entry("location", constant.stored->file);
+  entry("offset", std::to_string(constant.stored->offset));
+  entry("length", std::to_string(constant.bytes.size()));
+  entry(hash_key, constant.stored->hash);
 }
 
 }  // namespace opsplit::graph

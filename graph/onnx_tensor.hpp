@@ -14,10 +14,7 @@ namespace opsplit::graph {
 // tensor; the caller knows better what to call it.
 Result<Constant> constant_from_onnx(const onnx::TensorProto& tensor, ExternalData& external);
 
-// Type and raw bytes; the name is the caller's to set.
+// Type, and the bytes or where they are stored; the name is the caller's to set.
 void constant_to_onnx(const Constant& constant, onnx::TensorProto& tensor);
-
-// The type only: where the bytes lie is the caller's to say.
-void type_to_onnx(const TensorType& type, onnx::TensorProto& tensor);
 
 }  // namespace opsplit::graph

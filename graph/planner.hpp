@@ -24,9 +24,8 @@ struct PlanOptions {
 // Precondition: infer_shapes() succeeded. An error names the limit that does not fit.
 Result<Plan> make_plan(const Graph& graph, const SplitSpec& spec, const PlanOptions& options);
 
-// Writes into `folder`: one ONNX model per operator (`PlannedOperator::part`), and `weights`, which
-// holds every constant once and to which the parts refer as ONNX external data (64-byte aligned).
-// Constants of integers (shapes, axes) stay inside the parts: other readers infer shapes from them.
+// Writes into `folder` one ONNX model per operator (`PlannedOperator::part`). Constants that are stored
+// (graph/stored_graph.hpp) are ONNX external data of it, the others lie in the part itself.
 // A part's inputs and outputs are the tensors that its tasks read and write, by the plan's names (a
 // tensor that passes between two tasks of one operator is only an output); the names of its nodes
 // are those in PlannedTask::nodes. Views inside a task are nodes of the part, and of the task.

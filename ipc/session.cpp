@@ -46,6 +46,8 @@ json to_json(const Attachment& a) {
   json result = {{"deployment", a.deployment},
                  {"epoch", a.epoch},
                  {"folder", a.folder},
+                 {"cache", a.cache},
+                 {"weights", a.weights},
                  {"depth", a.depth},
                  {"participants", a.participants},
                  {"arena_bytes", a.arena_bytes},
@@ -63,6 +65,8 @@ Result<Attachment> attachment_from_json(const json& j) try {
   j.at("deployment").get_to(a.deployment);
   j.at("epoch").get_to(a.epoch);
   j.at("folder").get_to(a.folder);
+  j.at("cache").get_to(a.cache);
+  j.at("weights").get_to(a.weights);
   j.at("depth").get_to(a.depth);
   j.at("participants").get_to(a.participants);
   j.at("arena_bytes").get_to(a.arena_bytes);
@@ -102,8 +106,7 @@ bool Session::supervised() const {
   return ::poll(&end, 1, 0) == 0;
 }
 
-Result<std::unique_ptr<Session>> Session::open(const Attachment& attachment,
-                                               std::shared_ptr<Futex> futex, Deadline deadline) {
+Result<Plan> read_plan(const Attachment& attachment) {
   const std::string plan_file = attachment.folder + "/plan.json";
   std::ifstream stream(plan_file);
   if (!stream) return fail_errno(errno, "{}", plan_file);
@@ -113,14 +116,25 @@ Result<std::unique_ptr<Session>> Session::open(const Attachment& attachment,
   if (needed > attachment.arena_bytes ||
       attachment.op >= static_cast<std::int32_t>(plan->operators.size()))
     return fail(ErrorCode::refused, "{}: does not go with opsplitd's answer", plan_file);
+  return plan;
+}
+
+Result<std::unique_ptr<Session>> Session::open(const Attachment& attachment,
+                                               std::shared_ptr<Futex> futex, Deadline deadline) {
+  OPSPLIT_TRY(Plan plan, read_plan(attachment));
+  return open(attachment, std::move(plan), std::move(futex), deadline);
+}
+
+Result<std::unique_ptr<Session>> Session::open(const Attachment& attachment, Plan plan,
+                                               std::shared_ptr<Futex> futex, Deadline deadline) {
   OPSPLIT_TRY(const BoardLayout layout,
-              BoardLayout::of(*plan, attachment.depth, attachment.participants));
+              BoardLayout::of(plan, attachment.depth, attachment.participants));
   OPSPLIT_TRY(Board board, Board::open(board_name(attachment.deployment, attachment.epoch), layout,
                                        attachment.epoch));
   OPSPLIT_TRY(Arena arena,
               Arena::attach(attachment.runtime_name, {attachment.deployment, attachment.epoch},
                             attachment.arena_bytes, deadline));
-  return std::unique_ptr<Session>(new Session(attachment, std::move(*plan), std::move(board),
+  return std::unique_ptr<Session>(new Session(attachment, std::move(plan), std::move(board),
                                               std::move(arena), std::move(futex)));
 }
 

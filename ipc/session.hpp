@@ -31,7 +31,9 @@ struct AssignedCores {
 struct Attachment {
   std::string deployment;
   std::uint64_t epoch = 0;
-  std::string folder;  // of the weight store: plan.json, the parts, the weights
+  std::string folder;   // of the weight store: plan.json, the parts
+  std::string cache;    // where it keeps packed weights; empty: in the folder
+  std::string weights;  // the folder of the parts' weights
   std::uint32_t depth = 0;
   std::uint32_t participants = 0;
   std::uint64_t arena_bytes = 0;
@@ -55,12 +57,18 @@ Result<Attachment> attachment_from_json(const nlohmann::json& json);
 std::string board_name(std::string_view deployment, std::uint64_t epoch);
 std::string folder_path(std::string_view deployment, std::uint64_t epoch);
 
+// Checked against opsplitd's answer.
+Result<Plan> read_plan(const Attachment& attachment);
+
 class MessageSocket;
 
 // Thread safe. Stays where it is: handover and places refer to the plan and the board beside them.
 class Session {
  public:
   static Result<std::unique_ptr<Session>> open(const Attachment& attachment,
+                                               std::shared_ptr<Futex> futex, Deadline deadline);
+  // The same, with the plan read before.
+  static Result<std::unique_ptr<Session>> open(const Attachment& attachment, Plan plan,
                                                std::shared_ptr<Futex> futex, Deadline deadline);
   ~Session();
 

@@ -16,6 +16,9 @@ using namespace std::chrono_literals;
 
 constexpr auto attach_timeout = 10s;
 constexpr auto look_again = 100ms;
+constexpr auto arena_timeout = 60s;  // the broker fills its pools with zeros: a second per GiB
+constexpr auto arena_look = 200ms;   // at most so long nobody looks whether we are to stop
+constexpr auto arena_pause = 2ms;
 
 // The weight store as kernels see it.
 class SharedWeights final : public PackedWeights {
@@ -119,29 +122,42 @@ Result<Attached> attach_in_time(const HostOptions& options, const OperatorKind& 
   }
 }
 
+// The broker may start at the same time as we do, and an earlier one may still be ending.
+Result<std::unique_ptr<ipc::Session>> open_session(const ipc::Attachment& attachment,
+                                                   const Plan& plan,
+                                                   const std::atomic<bool>& stop) {
+  const Deadline give_up = Clock::now() + arena_timeout;
+  while (true) {
+    auto session = ipc::Session::open(attachment, plan, std::make_shared<ipc::SystemFutex>(),
+                                      Clock::now() + arena_look);
+    if (session || stop || Clock::now() >= give_up) return session;
+    const ErrorCode code = session.error().code;
+    if (code != ErrorCode::unavailable && code != ErrorCode::timed_out) return session;
+    std::this_thread::sleep_for(arena_pause);
+  }
+}
+
 }  // namespace
 
 Result<> run_host(const HostOptions& options, const OperatorKind& kind,
                   const std::atomic<bool>& stop) {
   OPSPLIT_TRY(Attached attached, attach_in_time(options, kind, stop));
   const ipc::Attachment& attachment = attached.attachment;
-  Deadline deadline = Clock::now() + attach_timeout;
-  OPSPLIT_TRY(const auto session,
-              ipc::Session::open(attachment, std::make_shared<ipc::SystemFutex>(), deadline));
-  OPSPLIT_TRY(ipc::WeightStore store, ipc::WeightStore::open(attachment.folder));
+  OPSPLIT_TRY(const Plan plan, ipc::read_plan(attachment));
+  OPSPLIT_TRY(ipc::WeightStore store, ipc::WeightStore::open(attachment.folder, attachment.cache));
   SharedWeights packed_weights(store);
   const auto index = static_cast<std::uint32_t>(attachment.op);
-  const PlannedOperator& planned = session->plan().operators[index];
+  const PlannedOperator& planned = plan.operators[index];
   Affinity affinity;
   ThreadPlacement placement(affinity);
   const auto compile = [&](int threads) {
-    return kind.make({session->plan(), planned,
-                      std::filesystem::path(attachment.folder) / planned.part, threads,
-                      packed_weights, placement});
+    return kind.make({plan, planned, std::filesystem::path(attachment.folder) / planned.part,
+                      attachment.weights, threads, packed_weights, placement});
   };
   OPSPLIT_TRY(std::unique_ptr<Operator> op, compile(attachment.cores.threads));
-  deadline = Clock::now() + attach_timeout;
-  OPSPLIT_CHECK(attached.socket.call(request_of("ready", options), deadline));
+  // Last: it is the broker that takes longest to start.
+  OPSPLIT_TRY(const auto session, open_session(attachment, plan, stop));
+  OPSPLIT_CHECK(attached.socket.call(request_of("ready", options), Clock::now() + attach_timeout));
 
   auto control = std::make_unique<ipc::MessageSocket>(std::move(attached.socket));
   ipc::MessageSocket& opsplitd = *control;

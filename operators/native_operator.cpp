@@ -35,7 +35,7 @@ class NativeOperator final : public Operator {
 
 Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec) {
   // Shapes were bound when the plan was made: a part declares them all.
-  OPSPLIT_TRY(graph::Graph part, graph::import_model(spec.part, graph::Weights::mapped));
+  OPSPLIT_TRY(graph::Graph part, graph::import_part(spec.part, spec.weights_folder));
   OPSPLIT_CHECK(graph::infer_shapes(part, {}));
   const auto edges = [&](const std::vector<std::int32_t>& tensors) {
     std::vector<EdgeTensor> result;

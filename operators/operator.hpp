@@ -31,7 +31,8 @@ class Operator {
 struct OperatorSpec {
   const Plan& plan;
   const PlannedOperator& op;
-  std::filesystem::path part;  // its ONNX model
+  std::filesystem::path part;            // its ONNX model
+  std::filesystem::path weights_folder;  // of the files that it refers to
   int threads;
   PackedWeights& packed_weights;
   ThreadPlacement& placement;  // to be spread for tasks on several threads; outlives the operator

@@ -68,12 +68,15 @@ if [ "$name" = models ] && ! build/torch-venv/bin/python -c 'import onnx2torch' 
   build/torch-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps onnx2torch
 fi
 
-# With processes, /tmp and /dev/shm of its own, that end with it.
+# With processes, /tmp and /dev/shm of its own, that end with it, and a cache that is not the user's.
 private=()
 if [ "$name" = start ]; then
   private=(unshare --pid --fork --kill-child --mount-proc --mount --ipc)
   [ "$(id -u)" -eq 0 ] || private+=(--map-current-user --keep-caps)
-  private+=(sh -c 'mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /dev/shm && "$@"; exit $?' sh)
+  cache=$(getent passwd "$(id -u)" | cut -d: -f6)/.cache/opsplit
+  mkdir -p -m 700 build/bench/cache "$cache"
+  private+=(sh -c 'mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /dev/shm &&
+    mount --bind build/bench/cache "$0" && "$@"; exit $?' "$cache")
 fi
 
 say "Measuring: $name"

@@ -10,7 +10,7 @@ build_packages=(
   g++ cmake ninja-build ccache pkg-config python3
   libiceoryx-posh-dev libiceoryx-hoofs-dev libacl1-dev
   libdnnl-dev libeigen3-dev libonnx-dev libprotobuf-dev protobuf-compiler
-  libboost-dev libboost-filesystem-dev libhwloc-dev libcli11-dev libyaml-cpp-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libexpected-dev
+  libboost-dev libboost-filesystem-dev libhwloc-dev libcli11-dev libyaml-cpp-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libexpected-dev libxxhash-dev
   prometheus-cpp-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )

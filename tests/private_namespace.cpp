@@ -12,6 +12,8 @@
 #include <fstream>
 #include <string>
 
+#include "daemon/paths.hpp"
+
 namespace opsplit::test {
 namespace {
 
@@ -40,11 +42,19 @@ bool lies_elsewhere() {
   return !error && !program.starts_with("/tmp/") && !program.starts_with("/dev/shm/");
 }
 
+// The user's own must neither help a test nor be filled by it.
+bool hide_cache() {
+  const auto cache = daemon::cache_folder();
+  if (!daemon::make_cache_folder(cache)) return true;  // opsplitd has none, either
+  const auto options = "mode=0700,uid=" + std::to_string(::geteuid());
+  return ::mount("tmpfs", cache.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, options.c_str()) == 0;
+}
+
 bool mount_private() {
   const unsigned long flags = MS_NOSUID | MS_NODEV;
   return ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
          ::mount("tmpfs", "/tmp", "tmpfs", flags, "mode=1777") == 0 &&
-         ::mount("tmpfs", "/dev/shm", "tmpfs", flags, "mode=1777") == 0;
+         ::mount("tmpfs", "/dev/shm", "tmpfs", flags, "mode=1777") == 0 && hide_cache();
 }
 
 }  // namespace

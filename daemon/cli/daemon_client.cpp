@@ -94,7 +94,7 @@ Result<DaemonClient> DaemonClient::connect_or_start(const std::filesystem::path&
     if (started || started.error().code != ErrorCode::unavailable) return started;
     if (ended) {
       std::this_thread::sleep_for(10ms);
-    } else if (has_ended(pidfd, Clock::now() + 10ms)) {
+    } else if (has_ended(pidfd, Clock::now() + 1ms)) {
       // Somebody else's may have been a little faster, and will listen soon.
       ended = true;
       deadline = Clock::now() + 500ms;

@@ -6,10 +6,12 @@
 #include "base/system.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/daemon_client.hpp"
+#include "daemon/paths.hpp"
 #include "daemon/stale_files.hpp"
 #include "daemon/table.hpp"
 #include "daemon/topology.hpp"
 #include "ipc/broker.hpp"
+#include "ipc/weight_store.hpp"
 
 namespace opsplit::daemon::cli {
 namespace {
@@ -52,6 +54,17 @@ Finding stale(bool daemon_runs) {
           "removed at the next `opsplit up`:" + names};
 }
 
+Finding cache() {
+  const auto folder = cache_folder();
+  std::error_code ignored;
+  const auto usable =
+      std::filesystem::exists(folder, ignored) ? check_private_folder(folder) : Result<>();
+  return {"cache",
+          fmt::format("{}: {} of {} MiB", folder.string(), ipc::packed_bytes(folder) / mebibyte,
+                      cache_limit_bytes / mebibyte),
+          usable ? "" : "not used: " + usable.error().message};
+}
+
 Finding broker() {
   const auto holder = lock_holder(ipc::broker_lock_path);
   if (!holder) return {"broker", "unknown", holder.error().message};
@@ -72,6 +85,7 @@ void add_doctor(CLI::App& app, Invocation& invocation) {
                                        broker(),
                                        shared_memory(),
                                        open_files(),
+                                       cache(),
                                        stale(daemon_runs)};
       if (const auto topology = Topology::of_this_machine())
         findings.push_back(

@@ -8,7 +8,7 @@
 #include <exception>
 #include <utility>
 
-#include "operators/content_hash.hpp"
+#include "base/content_hash.hpp"
 
 namespace opsplit::operators::onednn {
 namespace {

@@ -3,8 +3,6 @@
 #include <exception>
 #include <utility>
 
-#include "operators/content_hash.hpp"
-
 namespace opsplit::operators {
 
 Result<std::unique_ptr<PrimitiveKernel>> PrimitiveKernel::make(onednn::Operation operation,
@@ -98,7 +96,7 @@ Result<const std::byte*> pack_constant(const graph::Constant& constant, const on
   if (plain == packed) return constant.bytes.data();
   // All that decides the packed bytes: content, both formats, and whose code packs.
   const std::string key =
-      fmt::format("{}; content {}; from {}; to {}; {}", purpose, content_hash(constant.bytes),
+      fmt::format("{}; content {}; from {}; to {}; {}", purpose, constant.hash(),
                   onednn::key_of(plain), onednn::key_of(packed), onednn::build_name());
   OPSPLIT_TRY(const auto bytes,
               resources.weights->get(key, packed.get_size(), [&](std::byte* data) {

@@ -9,7 +9,6 @@
 #include <optional>
 #include <utility>
 
-#include "operators/content_hash.hpp"
 #include "operators/kernels/sequence.hpp"
 #include "operators/kernels/winograd_tile.hpp"
 
@@ -281,10 +280,9 @@ Problem problem_of(const KernelSpec& spec, const Convolution& convolution, Winog
 
 Result<const float*> packed_weights(const graph::Constant& weights, const Problem& problem,
                                     const KernelResources& resources) {
-  const std::string key =
-      fmt::format("winograd format 1, {} of vectors of {}; content {}; {} groups of {}x{}",
-                  problem.outputs, problem.vector, content_hash(weights.bytes), problem.groups,
-                  problem.out_channels, problem.channels);
+  const std::string key = fmt::format(
+      "winograd format 1, {} of vectors of {}; content {}; {} groups of {}x{}", problem.outputs,
+      problem.vector, weights.hash(), problem.groups, problem.out_channels, problem.channels);
   const std::int64_t floats = points(problem.outputs) * problem.groups * problem.channels *
                               whole_vectors(problem.out_channels, problem.vector) * problem.vector;
   OPSPLIT_TRY(const auto packed,

@@ -27,14 +27,16 @@ TEST(Instance, StartsAndBecomesReady) {
   EXPECT_EQ(instance.restarts(), 0);
 }
 
-TEST(Instance, ADeathIsFollowedByARestartAfterAPauseThatDoubles) {
-  Instance instance = ready_instance();
-  EXPECT_EQ(instance.died(start), start + 20ms);
+TEST(Instance, ADeathIsFollowedByARestartAtOnceThenAfterAPauseThatDoubles) {
+  Instance instance({.max_deaths = 4, .window = 10s, .first_pause = 20ms});
+  instance.launched();
+  EXPECT_EQ(instance.died(start), start);
   EXPECT_EQ(instance.state(), State::backing_off);
   instance.launched();
   EXPECT_EQ(instance.state(), State::starting);
-  EXPECT_EQ(instance.died(start + 1s), start + 1s + 40ms);
-  EXPECT_EQ(instance.restarts(), 2);
+  EXPECT_EQ(instance.died(start + 1s), start + 1s + 20ms);
+  EXPECT_EQ(instance.died(start + 2s), start + 2s + 40ms);
+  EXPECT_EQ(instance.restarts(), 3);
 }
 
 TEST(Instance, TooManyDeathsWithinTheWindowEndInFailed) {
@@ -49,7 +51,7 @@ TEST(Instance, TooManyDeathsWithinTheWindowEndInFailed) {
 TEST(Instance, DeathsBeforeTheWindowAreForgotten) {
   Instance instance = ready_instance();
   for (int death = 0; death < 100; ++death)
-    EXPECT_EQ(instance.died(start + death * 11s), start + death * 11s + 20ms) << death;
+    EXPECT_EQ(instance.died(start + death * 11s), start + death * 11s) << death;
   EXPECT_EQ(instance.state(), State::backing_off);
   EXPECT_EQ(instance.restarts(), 100);
 }

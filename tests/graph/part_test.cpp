@@ -1,8 +1,11 @@
 #include <gmock/gmock.h>
 
-#include <cstring>
+#include <algorithm>
+#include <fstream>
 
+#include "base/content_hash.hpp"
 #include "graph/planner.hpp"
+#include "graph/stored_graph.hpp"
 #include "tests/graph/model_builder.hpp"
 
 namespace opsplit::graph {
@@ -11,16 +14,38 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
+// Stores the weights of a graph as `weights` in a folder, behind 64 bytes of something else.
+void store_weights(Graph& graph, const std::filesystem::path& folder) {
+  WeightsBlock block(graph);
+  std::vector<std::byte> bytes(64 + block.bytes());
+  block.write(bytes.data() + 64);
+  block.stored_in("weights", 64);
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "weights", std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+}
+
+void expect_same_constant(const Value& value, const Value& original) {
+  ASSERT_EQ(value.constant.has_value(), original.constant.has_value()) << value.name;
+  if (!value.constant) return;
+  EXPECT_TRUE(std::ranges::equal(value.constant->bytes, original.constant->bytes)) << value.name;
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(value.constant->bytes.data()) % 64, 0U) << value.name;
+  EXPECT_EQ(value.constant->hash(), content_hash(original.constant->bytes)) << value.name;
+}
+
 class PartTest : public testing::TestWithParam<std::string> {};
 
 // Each part, read like any model, has the values and nodes that the plan says, under their names.
 TEST_P(PartTest, PartsAreModelsOfTheirOwn) {
-  const Graph graph = value_of(small_cnn().load());
+  Graph graph = value_of(small_cnn().load());
   const Plan plan = value_of(make_plan(graph, value_of(parse_split(GetParam())), {}));
   const TempFolder folder;
+  store_weights(graph, folder.path() / "elsewhere");
   ASSERT_TRUE(write_parts(graph, plan, folder.path() / "parts"));
   for (const PlannedOperator& op : plan.operators) {
-    Graph part = value_of(import_model(folder.path() / "parts" / op.part));
+    Graph part =
+        value_of(import_part(folder.path() / "parts" / op.part, folder.path() / "elsewhere"));
     ASSERT_TRUE(infer_shapes(part, {}));
     std::vector<std::string> nodes;
     for (const Node& node : part.nodes) nodes.push_back(node.name);
@@ -38,14 +63,7 @@ TEST_P(PartTest, PartsAreModelsOfTheirOwn) {
     for (const Value& value : part.values) {
       const Value& original = graph.value(graph.find(value.name));
       EXPECT_EQ(value.type, original.type) << value.name;
-      ASSERT_EQ(value.constant.has_value(), original.constant.has_value()) << value.name;
-      if (!value.constant) continue;
-      ASSERT_EQ(value.constant->bytes.size(), original.constant->bytes.size());
-      EXPECT_EQ(std::memcmp(value.constant->bytes.data(), original.constant->bytes.data(),
-                            value.constant->bytes.size()),
-                0);
-      EXPECT_EQ(reinterpret_cast<std::uintptr_t>(value.constant->bytes.data()) % 64, 0U)
-          << value.name;
+      expect_same_constant(value, original);
     }
   }
 }
@@ -53,15 +71,15 @@ TEST_P(PartTest, PartsAreModelsOfTheirOwn) {
 INSTANTIATE_TEST_SUITE_P(Splits, PartTest,
                          testing::Values("fused", "by-type", "per-node", "stages:3"));
 
-TEST(WriteParts, WeightsThatTwoPartsReadAreWrittenOnce) {
-  ModelBuilder model;
-  model.input("x", {1, 64}).output("y").floats("w", {64, 64}, 1);
-  model.node("MatMul", {"x", "w"}, {"a"}).node("MatMul", {"a", "w"}, {"y"});
-  const Graph graph = value_of(model.load());
-  const Plan plan = value_of(make_plan(graph, PerNode{}, {}));
+TEST(WriteParts, WithoutStoredWeightsPartsHoldTheirOwn) {
+  const Graph graph = value_of(small_cnn().load());
+  const Plan plan = value_of(make_plan(graph, Fused{}, {}));
   const TempFolder folder;
   ASSERT_TRUE(write_parts(graph, plan, folder.path()));
-  EXPECT_EQ(std::filesystem::file_size(folder.path() / "weights"), 64U * 64 * 4);
+  const Graph part = value_of(import_model(folder.path() / plan.operators[0].part));
+  EXPECT_TRUE(part.self_contained);
+  for (const Value& value : part.values)
+    expect_same_constant(value, graph.value(graph.find(value.name)));
 }
 
 TEST(WriteParts, AnOperatorThatReadsItsOwnOutputHasNoInputForIt) {
@@ -87,6 +105,50 @@ TEST(WriteParts, SaysWhatItCanNotWrite) {
   const TempFolder folder;
   EXPECT_THAT(error_of(write_parts(graph, other, folder.path())),
               HasSubstr("the plan is of another model: no node 'foreign'"));
+}
+
+TEST(StoredGraph, IsTheGraphThatWasStored) {
+  Graph graph = value_of(small_cnn().load());
+  const TempFolder folder;
+  store_weights(graph, folder.path());
+  const std::string bytes = export_stored(graph);
+  const Graph again = value_of(import_stored(bytes, folder.path()));
+  EXPECT_EQ(again.name, graph.name);
+  ASSERT_EQ(again.nodes.size(), graph.nodes.size());
+  ASSERT_EQ(again.values.size(), graph.values.size());
+  for (const Value& value : again.values) {
+    EXPECT_EQ(value.type, graph.value(graph.find(value.name)).type);
+    expect_same_constant(value, graph.value(graph.find(value.name)));
+  }
+  for (const char* split : {"fused", "by-type", "per-node", "stages:3"}) {
+    const SplitSpec spec = value_of(parse_split(split));
+    EXPECT_EQ(digest(value_of(make_plan(again, spec, {}))),
+              digest(value_of(make_plan(graph, spec, {}))));
+  }
+}
+
+TEST(StoredGraph, DamageIsAnError) {
+  Graph graph = value_of(small_cnn().load());
+  const TempFolder folder;
+  store_weights(graph, folder.path());
+  const std::string bytes = export_stored(graph);
+  EXPECT_FALSE(import_stored("", folder.path()));
+  EXPECT_FALSE(import_stored(bytes.substr(0, bytes.size() / 2), folder.path()));
+  EXPECT_FALSE(import_stored(bytes, folder.path() / "elsewhere"));
+  std::filesystem::resize_file(folder.path() / "weights", 64);
+  EXPECT_FALSE(import_stored(bytes, folder.path()));
+}
+
+TEST(WeightsBlock, IsNamedByItsContent) {
+  const auto hash_with = [](float value) {
+    ModelBuilder model;
+    model.input("x", {1, 64}).output("y").floats("w", {64, 64}, value);
+    model.node("MatMul", {"x", "w"}, {"y"});
+    Graph graph = value_of(model.load());
+    return WeightsBlock(graph).hash();
+  };
+  EXPECT_EQ(hash_with(1), hash_with(1));
+  EXPECT_NE(hash_with(1), hash_with(2));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "ipc/weight_store.hpp"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
@@ -7,11 +8,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <csignal>
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <thread>
 #include <vector>
 
@@ -115,9 +118,9 @@ TEST_F(WeightStoreTest, PacksOnceForAll) {
   EXPECT_EQ(second->size(), 100'000u);
   EXPECT_EQ(again->data(), second->data());
   EXPECT_THAT(names_in(path), ElementsAre("lock", StartsWith("packed-")));
-  // FNV-1a of 128 bits, as published: other programs may look a key up.
-  ASSERT_TRUE(owner->packed("a", 1, [](std::byte*) -> Result<> { return {}; }));
-  EXPECT_TRUE(std::filesystem::exists(path / "packed-d228cb696f1a8caf78912b704e4a8964"));
+  // content_hash() of the key.
+  ASSERT_TRUE(owner->packed("abc", 1, [](std::byte*) -> Result<> { return {}; }));
+  EXPECT_TRUE(std::filesystem::exists(path / "packed-06b05ab6733a618578af5f94892f3950"));
 }
 
 TEST_F(WeightStoreTest, StaysMappedAfterItWasRemoved) {
@@ -187,50 +190,86 @@ TEST_F(WeightStoreTest, FullFileSystemIsRefusedInBytes) {
   ASSERT_EQ(::umount2("/dev/shm", MNT_DETACH), 0);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::limit_exceeded);
-  EXPECT_THAT(refused.error().message, HasSubstr("need 2097216 bytes"));
+  EXPECT_THAT(refused.error().message, HasSubstr("need 2097280 bytes"));
   EXPECT_THAT(refused.error().message, HasSubstr("are free"));
   EXPECT_TRUE(fits);  // the first one has left nothing
 }
 
-TEST_F(WeightStoreTest, AnotherSizeUnderTheSameKeyIsRefused) {
+TEST_F(WeightStoreTest, AnotherSizeUnderAKnownKeyIsRefused) {
   auto store = WeightStore::create(path);
   const auto nothing = [](std::byte*) -> Result<> { return {}; };
   ASSERT_TRUE(store->packed("k", 100, nothing));
   EXPECT_EQ(store->packed("k", 101, nothing).error().code, ErrorCode::refused);
-  auto other = WeightStore::open(path);
-  EXPECT_EQ(other->packed("k", 101, nothing).error().code, ErrorCode::refused);
-  EXPECT_EQ(other->packed("k", 5000, nothing).error().code, ErrorCode::refused);
+  EXPECT_EQ(WeightStore::open(path)->packed("k", 5000, nothing)->size(), 5000U);  // it is made anew
 }
 
-TEST_F(WeightStoreTest, DamagedFilesAreRefused) {
+TEST_F(WeightStoreTest, FindsWhatIsThereWhateverItsSize) {
+  auto store = WeightStore::create(path);
+  ASSERT_TRUE(store->packed("k", 100, [](std::byte* to) { return fill_with(to, 100, 5); }));
+  auto other = WeightStore::open(path);
+  const auto found = other->find("k");
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->size(), 100U);
+  EXPECT_TRUE(is_filled_with(*found, 5));
+  EXPECT_EQ(other->location_of("k").file, packed_file(path));
+  EXPECT_FALSE(other->find("another"));
+}
+
+TEST_F(WeightStoreTest, DamagedFilesAreMadeAnew) {
+  auto owner = WeightStore::create(path);
+  for (const std::uint64_t bytes : {100, 200'000}) {  // read, mapped
+    const auto fill = [bytes](std::byte* to) { return fill_with(to, bytes, 9); };
+    ASSERT_TRUE(owner->packed(std::to_string(bytes), bytes, fill));
+    const auto file = owner->location_of(std::to_string(bytes)).file;
+    const std::string good = read_file(file).value();
+    int filled = 0;
+    const auto with = [&](const std::string& content) {
+      std::filesystem::remove(file);
+      std::ofstream(file, std::ios::binary) << content;
+      filled = 0;
+      EXPECT_EQ(WeightStore::open(path)->find(std::to_string(bytes)).has_value(), content == good);
+      auto store = WeightStore::open(path);
+      const auto data = store->packed(std::to_string(bytes), bytes, [&](std::byte* to) {
+        ++filled;
+        return fill(to);
+      });
+      EXPECT_TRUE(data && is_filled_with(*data, 9));
+      EXPECT_EQ(read_file(file).value(), good);
+    };
+    with(good);
+    EXPECT_EQ(filled, 0);
+    for (const std::string& bad :
+         {std::string(), good.substr(0, 40), good.substr(0, good.size() - 1), good + "x",
+          std::string(good.size(), '\0'),
+          good.substr(0, good.size() / 2) + std::string(good.size() - good.size() / 2, '\0')}) {
+      with(bad);
+      EXPECT_EQ(filled, 1);
+    }
+    for (std::size_t i = 0; i < sizeof(PackedHeader) + 3; ++i) {  // header and key
+      std::string bad = good;
+      bad[i] = static_cast<char>(bad[i] ^ 0x40);
+      with(bad);
+      ASSERT_EQ(filled, 1) << i;
+    }
+  }
+}
+
+TEST_F(WeightStoreTest, WhatIsNoFileIsReplacedOrRefused) {
   auto owner = WeightStore::create(path);
   const auto nothing = [](std::byte*) -> Result<> { return {}; };
   ASSERT_TRUE(owner->packed("key", 100, nothing));
   const auto file = packed_file(path);
-  std::string good = read_file(file).value();
-  const auto with = [&](const std::string& content) {
-    std::filesystem::remove(file);
-    std::ofstream(file, std::ios::binary) << content;
-    return WeightStore::open(path)->packed("key", 100, nothing);
-  };
-  EXPECT_TRUE(with(good));
-  EXPECT_FALSE(with(""));
-  EXPECT_FALSE(with(good.substr(0, 40)));
-  EXPECT_FALSE(with(good.substr(0, good.size() - 1)));
-  EXPECT_FALSE(with(good + "x"));
-  for (std::size_t i = 0; i < sizeof(PackedHeader) + 3; ++i) {  // header and key
-    std::string bad = good;
-    bad[i] = static_cast<char>(bad[i] ^ 0x40);
-    const auto data = with(bad);
-    ASSERT_FALSE(data) << i;
-    EXPECT_EQ(data.error().code, ErrorCode::refused);
-  }
   std::filesystem::remove(file);
   std::filesystem::create_symlink("/etc/passwd", file);
-  EXPECT_FALSE(WeightStore::open(path)->packed("key", 100, nothing));
+  EXPECT_TRUE(WeightStore::open(path)->packed("key", 100, nothing));
+  EXPECT_FALSE(std::filesystem::is_symlink(file));
+  EXPECT_TRUE(std::filesystem::exists("/etc/passwd"));
   std::filesystem::remove(file);
   std::filesystem::create_directory(file);
   EXPECT_FALSE(WeightStore::open(path)->packed("key", 100, nothing));
+  std::filesystem::remove(file);
+  ASSERT_EQ(::mkfifo(file.c_str(), 0600), 0);
+  EXPECT_TRUE(WeightStore::open(path)->packed("key", 100, nothing));
 }
 
 TEST_F(WeightStoreTest, RacingProcessesShareOneFile) {
@@ -308,6 +347,101 @@ TEST_F(WeightStoreTest, WriterThatIsKilledOrFailsLeavesNothing) {
       owner->packed("k", 1u << 20, [](std::byte* to) { return fill_with(to, 1u << 20, 3); });
   ASSERT_TRUE(data);
   EXPECT_TRUE(is_filled_with(*data, 3));
+}
+
+struct WeightCacheTest : WeightStoreTest {
+  WeightCacheTest() {
+    std::filesystem::remove_all(cache);
+    std::filesystem::create_directory(cache);
+  }
+  ~WeightCacheTest() override { std::filesystem::remove_all(cache); }
+
+  // How often it had to be filled.
+  int pack(const std::string& key, std::uint64_t bytes = 1000) {
+    int filled = 0;
+    auto store = WeightStore::open(path, cache);
+    const auto data = store->packed(key, bytes, [&](std::byte* to) {
+      ++filled;
+      return fill_with(to, bytes, key.size());
+    });
+    EXPECT_TRUE(data && is_filled_with(*data, key.size()));
+    return filled;
+  }
+
+  const std::filesystem::path cache = "/dev/shm/opsplit.weight_store_test.cache";
+};
+
+TEST_F(WeightCacheTest, OutlastsDeployments) {
+  for (int deployment = 0; deployment < 2; ++deployment) {
+    auto owner = WeightStore::create(path, cache);
+    EXPECT_EQ(pack("k"), deployment == 0 ? 1 : 0);
+    EXPECT_EQ(pack("k"), 0);
+    EXPECT_THAT(names_in(path), ElementsAre("lock"));
+    ASSERT_TRUE(WeightStore::remove(path));
+  }
+  EXPECT_THAT(names_in(cache), ElementsAre(StartsWith("packed-")));
+}
+
+TEST_F(WeightCacheTest, WhatItCanNotTakeLiesInTheDeploymentsFolder) {
+  auto owner = WeightStore::create(path, cache);
+  std::filesystem::remove(cache);
+  EXPECT_EQ(pack("k"), 1);
+  EXPECT_EQ(pack("k"), 0);
+  EXPECT_FALSE(std::filesystem::exists(cache));
+  EXPECT_EQ(names_in(path).size(), 2U);
+  auto store = WeightStore::open(path, cache);
+  EXPECT_TRUE(store->find("k"));
+  int filled = 0;
+  const auto failed = store->packed("other", 10, [&](std::byte*) -> Result<> {
+    ++filled;
+    return fail(ErrorCode::invalid_input, "no such format");
+  });
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().message, "no such format");
+}
+
+TEST_F(WeightCacheTest, FullDiskIsNoError) {
+  if (!test::in_private_namespace()) GTEST_SKIP() << "needs to mount";
+  ASSERT_EQ(::mount("tmpfs", cache.c_str(), "tmpfs", 0, "size=1048576"), 0);
+  auto owner = WeightStore::create(path, cache);
+  EXPECT_EQ(pack("large", 2 << 20), 1);
+  EXPECT_EQ(pack("small"), 1);
+  EXPECT_EQ(names_in(cache).size(), 1U);
+  EXPECT_EQ(names_in(path).size(), 2U);
+  EXPECT_EQ(pack("large", 2 << 20), 0);
+  ASSERT_EQ(::umount2(cache.c_str(), MNT_DETACH), 0);
+}
+
+TEST_F(WeightCacheTest, PruningRemovesWhatWasNotUsedForLongest) {
+  auto owner = WeightStore::create(path, cache);
+  const auto file_of = [&](const std::string& key) {
+    auto store = WeightStore::open(path, cache);
+    EXPECT_TRUE(store->find(key));
+    return store->location_of(key).file;
+  };
+  std::map<std::string, std::filesystem::path> files;
+  std::time_t used = 1'000'000'000;
+  for (const std::string key : {"held", "first", "second", "used again", "third"}) {
+    pack(key, 10'000);
+    files[key] = file_of(key);
+    const timespec time{used++, 0};
+    const std::array<timespec, 2> times{time, time};
+    ASSERT_EQ(::utimensat(AT_FDCWD, files[key].c_str(), times.data(), 0), 0);
+  }
+  std::ofstream(cache / "not ours") << "x";
+  const auto held = hold_packed(files["held"]);
+  ASSERT_TRUE(held);
+  EXPECT_EQ(pack("used again", 10'000), 0);
+  prune_packed(cache, packed_bytes(cache));
+  EXPECT_EQ(names_in(cache).size(), 6U);
+  prune_packed(cache, packed_bytes(cache) / 5 * 3);
+  for (const auto& [key, file] : files)
+    EXPECT_EQ(std::filesystem::exists(file), key != "first" && key != "second") << key;
+  prune_packed(cache, 0);
+  for (const auto& [key, file] : files)
+    EXPECT_EQ(std::filesystem::exists(file), key == "held") << key;
+  EXPECT_TRUE(std::filesystem::exists(cache / "not ours"));
+  EXPECT_EQ(hold_packed(files["first"]).error().code, ErrorCode::not_found);
 }
 
 }  // namespace
