@@ -10,7 +10,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int format_version = 1;
+constexpr int format_version = 2;
 
 // -- Writing --------------------------------------------------------------------------------------
 
@@ -239,6 +239,7 @@ Result<> read(const json& value, Plan& out) {
                     .get("inputs", out.inputs)
                     .get("outputs", out.outputs)
                     .get("slot_bytes", out.slot_bytes)
+                    .get("workspace_bytes", out.workspace_bytes)
                     .finish());
   if (version != format_version)
     return fail(ErrorCode::invalid_input, "has version {}, this opsplit reads version {}", version,
@@ -257,7 +258,8 @@ json to_json(const Plan& plan) {
           {"tensors", write_all(plan.tensors)},
           {"inputs", plan.inputs},
           {"outputs", plan.outputs},
-          {"slot_bytes", plan.slot_bytes}};
+          {"slot_bytes", plan.slot_bytes},
+          {"workspace_bytes", plan.workspace_bytes}};
 }
 
 Result<Plan> plan_from_json(const json& json) {

@@ -71,7 +71,14 @@ struct Plan {
   std::vector<std::int32_t> inputs;   // tensors, in the model's order
   std::vector<std::int32_t> outputs;  // tensors, in the model's order; may be views
   std::uint64_t slot_bytes = 0;       // arena bytes of one slot; a multiple of 64
+  // Bytes behind the slots in which tasks of several nodes may compute what stays inside them, for
+  // requests in slot 0: those tasks follow one another, so that they never run at the same time. So
+  // a request on its own finds memory in the caches that its last task used. 0: none.
+  std::uint64_t workspace_bytes = 0;  // a multiple of 64
 
+  [[nodiscard]] bool uses_workspace(std::int32_t task) const {
+    return tasks[static_cast<std::size_t>(task)].nodes.size() > 1;
+  }
   // The tensor whose place and header `tensor` is a name for: itself, or what it is a view of.
   [[nodiscard]] std::int32_t root(std::int32_t tensor) const {
     const auto view_of = tensors[static_cast<std::size_t>(tensor)].view_of;

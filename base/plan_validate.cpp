@@ -77,6 +77,7 @@ class Checker {
     OPSPLIT_CHECK(edges());
     OPSPLIT_CHECK(client_edges());
     OPSPLIT_CHECK(tasks());
+    OPSPLIT_CHECK(workspace());
     return reuse();
   }
 
@@ -89,6 +90,9 @@ class Checker {
     if (plan_.slot_bytes % alignment != 0 || plan_.slot_bytes > max_slot_bytes)
       return bad("slot_bytes is {}: must be a multiple of {}, at most {}", plan_.slot_bytes,
                  alignment, max_slot_bytes);
+    if (plan_.workspace_bytes % alignment != 0 || plan_.workspace_bytes > max_slot_bytes)
+      return bad("workspace_bytes is {}: must be a multiple of {}, at most {}",
+                 plan_.workspace_bytes, alignment, max_slot_bytes);
     return {};
   }
 
@@ -281,6 +285,19 @@ class Checker {
       if (op.tasks.empty()) return bad("operator '{}' has no tasks", op.name);
       if (op.tasks != at(of_operator, id))
         return bad("operator '{}': its tasks are not those that name it", op.name);
+    }
+    return {};
+  }
+
+  Result<> workspace() {
+    if (plan_.workspace_bytes == 0) return {};
+    std::int32_t last = PlannedTensor::none;
+    for (std::int32_t id = 0; id < count(plan_.tasks.size()); ++id) {
+      if (!plan_.uses_workspace(id)) continue;
+      if (last != PlannedTensor::none && !is_ancestor(last, id))
+        return bad("tasks '{}' and '{}' share the workspace while both may run",
+                   at(plan_.tasks, last).name, at(plan_.tasks, id).name);
+      last = id;
     }
     return {};
   }

@@ -177,7 +177,9 @@ class InProcess final : public Contender {
 
  private:
   explicit InProcess(const Plan& plan)
-      : plan_(plan), memory_(plan.slot_bytes), position_(plan.tasks.size()) {}
+      : plan_(plan),
+        memory_(plan.slot_bytes + plan.workspace_bytes),
+        position_(plan.tasks.size()) {}
 
   Result<> run(std::size_t index) {
     const PlannedTask& task = plan_.tasks[index];
@@ -186,6 +188,8 @@ class InProcess final : public Contender {
     for (const std::int32_t tensor : task.inputs) inputs_.push_back(read(tensor));
     for (const std::int32_t tensor : task.outputs) outputs_.push_back(write(tensor));
     operators::RunContext context;
+    if (plan_.uses_workspace(static_cast<std::int32_t>(index)))
+      context.workspace = {memory_.data() + plan_.slot_bytes, plan_.workspace_bytes};
     return operators_[static_cast<std::size_t>(task.op)]->run(position_[index], inputs_, outputs_,
                                                               context);
   }

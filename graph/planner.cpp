@@ -12,6 +12,8 @@
 namespace opsplit::graph {
 namespace {
 
+constexpr std::uint64_t alignment = 64;
+
 std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
 
 void insert_sorted(std::vector<std::int32_t>& ids, std::int32_t id) {
@@ -49,6 +51,7 @@ class Planner {
     for (std::size_t task = 0; task < plan_.tasks.size(); ++task)
       OPSPLIT_CHECK(connect(static_cast<std::int32_t>(task)));
     OPSPLIT_CHECK(make_outputs());
+    plan_.workspace_bytes = workspace_bytes();
     return std::move(plan_);
   }
 
@@ -197,6 +200,51 @@ class Planner {
     return {};
   }
 
+  // 0 unless two tasks or more can use it, each when the one before is done.
+  std::uint64_t workspace_bytes() const {
+    std::uint64_t largest = 0;
+    std::vector<std::int32_t> users;
+    std::vector<std::int32_t> last_user(plan_.tasks.size(),
+                                        PlannedTensor::none);  // up to each task
+    for (std::int32_t task = 0; task < static_cast<std::int32_t>(plan_.tasks.size()); ++task) {
+      std::int32_t& last = last_user[index(task)];
+      for (const std::int32_t producer : plan_.tasks[index(task)].producers)
+        last = std::max(last, last_user[index(producer)]);
+      if (!plan_.uses_workspace(task)) continue;
+      if (!users.empty() && last != users.back()) return 0;
+      largest = std::max(largest, bytes_inside(task));
+      users.push_back(task);
+      last = task;
+    }
+    return users.size() > 1 ? largest : 0;
+  }
+
+  // The most that is alive at once of what the task computes and nobody else sees: rather more than
+  // a program needs, which has fewer such tensors once it has fused its nodes.
+  std::uint64_t bytes_inside(std::int32_t task) const {
+    std::map<ValueId, std::size_t> last_use;
+    const NodeIds& nodes = nodes_of_[index(task)];
+    for (std::size_t i = 0; i < nodes.size(); ++i)
+      for (const ValueId input : graph_.nodes[index(nodes[i])].inputs)
+        if (producing_task(input) == task) last_use[roots_[index(input)]] = i;
+    std::uint64_t alive = 0, most = 0;
+    std::vector<std::uint64_t> ends(nodes.size());  // bytes, by last use
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      for (const ValueId output : graph_.nodes[index(nodes[i])].outputs) {
+        if (output == no_value || tensor_of_[index(output)] != PlannedTensor::none) continue;
+        const auto bytes = place_bytes(graph_.type(output), true);
+        if (!bytes || *bytes > max_arena_bytes) return max_arena_bytes;  // fits nowhere
+        const std::uint64_t aligned = (*bytes + alignment - 1) / alignment * alignment;
+        const auto used = last_use.find(output);
+        ends[used == last_use.end() ? i : used->second] += aligned;
+        alive += aligned;
+      }
+      most = std::max(most, alive);
+      alive -= ends[i];
+    }
+    return most;
+  }
+
   const Graph& graph_;
   const std::vector<std::int32_t> producers_;  // node of each value
   const std::vector<ValueId> roots_;
@@ -237,6 +285,8 @@ Result<Plan> make_plan(const Graph& graph, const SplitSpec& spec, const PlanOpti
   plan.split = name;
   OPSPLIT_CHECK(assign_places(plan));
   OPSPLIT_CHECK(check_limits(plan, options));
+  const std::uint64_t room = options.max_arena_bytes - options.depth * plan.slot_bytes;
+  if (plan.workspace_bytes > room) plan.workspace_bytes = 0;
   OPSPLIT_CHECK(validate(plan));
   return plan;
 }

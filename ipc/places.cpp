@@ -4,8 +4,10 @@ namespace opsplit::ipc {
 
 Result<std::uint64_t> arena_bytes(const Plan& plan, std::uint32_t depth) {
   std::uint64_t bytes = 0;
-  if (__builtin_mul_overflow(plan.slot_bytes, std::uint64_t{depth}, &bytes))
-    return fail(ErrorCode::limit_exceeded, "{} slots of {} bytes overflow", depth, plan.slot_bytes);
+  if (__builtin_mul_overflow(plan.slot_bytes, std::uint64_t{depth}, &bytes) ||
+      __builtin_add_overflow(bytes, plan.workspace_bytes, &bytes))
+    return fail(ErrorCode::limit_exceeded, "{} slots of {} bytes and a workspace of {} overflow",
+                depth, plan.slot_bytes, plan.workspace_bytes);
   return bytes;
 }
 
@@ -29,6 +31,12 @@ PlacedTensor Places::write(std::uint32_t slot, std::int32_t tensor) const {
   PlacedTensor placed = place.tensor;
   placed.data = arena_.data() + std::uint64_t{slot} * plan_.slot_bytes + place.offset;
   return placed;
+}
+
+std::span<std::byte> Places::workspace(std::uint32_t slot, std::uint32_t task) const {
+  if (slot != 0 || !plan_.uses_workspace(static_cast<std::int32_t>(task))) return {};
+  return arena_.subspan(std::uint64_t{board_.layout().depth} * plan_.slot_bytes,
+                        plan_.workspace_bytes);
 }
 
 void Places::write_header(std::uint32_t slot, std::uint32_t generation, std::int32_t tensor) const {

@@ -22,7 +22,7 @@ struct PlacedTensor {
   std::uint64_t bytes = 0;
 };
 
-// Bytes of the arena of a deployment: depth x slot_bytes. Error: it overflows.
+// Bytes of the arena of a deployment: its slots, and the workspace. Error: they overflow.
 Result<std::uint64_t> arena_bytes(const Plan& plan, std::uint32_t depth);
 
 // Thread safe. The board and the plan must outlive it, and so must the arena's memory.
@@ -37,6 +37,9 @@ class Places {
                                           std::int32_t tensor) const;
   // The place to write the tensor into, in the plan's layout. Not for views.
   [[nodiscard]] PlacedTensor write(std::uint32_t slot, std::int32_t tensor) const;
+  // Where the task may compute what stays inside it, 64-byte aligned; maybe empty. Nobody else writes
+  // there meanwhile who keeps to the plan.
+  [[nodiscard]] std::span<std::byte> workspace(std::uint32_t slot, std::uint32_t task) const;
   // Writes the header that goes with what was written; before the commit.
   void write_header(std::uint32_t slot, std::uint32_t generation, std::int32_t tensor) const;
 

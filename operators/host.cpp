@@ -60,6 +60,7 @@ class TaskRunner {
       const ipc::PlacedTensor placed = places.write(claim.slot, tensor);
       outputs_.push_back({placed.type, placed.layout, placed.data});
     }
+    context.workspace = places.workspace(claim.slot, claim.task);
     OPSPLIT_CHECK(op.run(position_[claim.task], inputs_, outputs_, context));
     for (const std::int32_t tensor : task.outputs)
       places.write_header(claim.slot, claim.generation, tensor);

@@ -18,7 +18,7 @@
 namespace opsplit::operators {
 namespace {
 
-// A step, ready to run. Views whose memory is at an edge get their pointers in each run.
+// A step, ready to run. Views of what is no constant get their pointers in each run.
 struct CompiledStep {
   std::unique_ptr<Kernel> kernel;
   std::string name;
@@ -26,7 +26,7 @@ struct CompiledStep {
   std::vector<MutableTensorView> outputs = {};
 };
 
-// Where a pointer to an edge's place is to be put in each run.
+// Where a pointer to an edge's place, or into the memory that is computed in, is to be put in each run.
 struct Patch {
   std::size_t step, operand;
   bool is_output;  // the operand is an output of the step
@@ -71,13 +71,16 @@ class CompiledProgram final : public Program {
     arrived_.assign(inputs.begin(), inputs.end());
     for (std::size_t i = 0; i < inputs.size(); ++i)
       if (inputs[i].layout != inputs_[i].layout) OPSPLIT_CHECK(convert(i, context));
+    std::byte* memory =
+        context.workspace.size() >= memory_.size() ? context.workspace.data() : memory_.data();
     for (const Patch& patch : patches_) {
       CompiledStep& step = steps_[patch.step];
       if (patch.from.where == Location::Where::input) {
         step.inputs[patch.operand].data = arrived_[patch.from.index].data + patch.from.offset;
         continue;
       }
-      std::byte* data = outputs[patch.from.index].data + patch.from.offset;
+      const bool is_private = patch.from.where == Location::Where::memory;
+      std::byte* data = (is_private ? memory : outputs[patch.from.index].data) + patch.from.offset;
       if (patch.is_output)
         step.outputs[patch.operand].data = data;
       else
@@ -112,8 +115,9 @@ class CompiledProgram final : public Program {
       if (id == no_tensor) continue;
       const Location& location = plan.locations[static_cast<std::size_t>(id)];
       const TaskTensor& tensor = task.tensor(id);
-      compiled.inputs.back() = {tensor.type, tensor.layout, address_of(location)};
-      if (is_edge(location)) patches_.push_back({index, operand, false, location});
+      compiled.inputs.back() = {tensor.type, tensor.layout, location.fixed};
+      if (location.where != Location::Where::fixed)
+        patches_.push_back({index, operand, false, location});
     }
     for (const TensorId id : step.outputs) {
       const std::size_t operand = compiled.outputs.size();
@@ -122,9 +126,7 @@ class CompiledProgram final : public Program {
       const Location& location = plan.locations[static_cast<std::size_t>(id)];
       const TaskTensor& tensor = task.tensor(id);
       compiled.outputs.back() = {tensor.type, tensor.layout, nullptr};
-      if (location.where == Location::Where::memory)
-        compiled.outputs.back().data = memory_.data() + location.offset;
-      if (is_edge(location)) patches_.push_back({index, operand, true, location});
+      patches_.push_back({index, operand, true, location});
     }
     if (step.kind == Step::Kind::copy) OPSPLIT_CHECK(count_copy(task, plan, step));
     steps_.push_back(std::move(compiled));
@@ -147,12 +149,6 @@ class CompiledProgram final : public Program {
 
   static bool is_edge(const Location& location) {
     return location.where == Location::Where::input || location.where == Location::Where::output;
-  }
-
-  const std::byte* address_of(const Location& location) const {
-    if (location.where == Location::Where::fixed) return location.fixed;
-    if (location.where == Location::Where::memory) return memory_.data() + location.offset;
-    return nullptr;
   }
 
   Result<> check(std::span<const TensorView> inputs,

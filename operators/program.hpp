@@ -53,6 +53,9 @@ struct EdgeTensor {
 
 // What a run and its caller tell each other.
 struct RunContext {
+  // Memory to compute in, 64-byte aligned, that others use before and after: hot in the caches. Where
+  // it is too small, a program uses its own.
+  std::span<std::byte> workspace = {};
   // Called when the last kernel is about to run: the outputs will be there soon.
   std::function<void()> last_step_begins = {};
   // Inputs or outputs that could not be used where they lie: they came in another layout than agreed,

@@ -62,9 +62,9 @@ void print_plan(const Planned& planned) {
   }
   fmt::print(
       "{} operators, {} tasks, {} tensors that cross ({} bytes in places of {} bytes per slot)\n"
-      "{} slots: an arena of {} bytes\n",
+      "{} slots, a workspace of {} bytes: an arena of {} bytes\n",
       plan.operators.size(), plan.tasks.size(), plan.tensors.size(), crossing, plan.slot_bytes,
-      planned.deployment.depth, planned.arena_bytes);
+      planned.deployment.depth, plan.workspace_bytes, planned.arena_bytes);
 }
 
 }  // namespace

@@ -98,6 +98,7 @@ class PlanChecker {
     tasks_read_what_their_nodes_need();
     client_tensors();
     places();
+    workspace();
   }
 
  private:
@@ -208,6 +209,15 @@ class PlanChecker {
       }
   }
 
+  void workspace() {
+    if (plan_.workspace_bytes == 0) return;
+    for (Task b = 0; b < plan_.tasks.size(); ++b)
+      for (Task a = 0; a < b; ++a)
+        if (plan_.tasks[a].nodes.size() > 1 && plan_.tasks[b].nodes.size() > 1) {
+          EXPECT_TRUE(ancestor_[a][b]) << plan_.tasks[a].name << " and " << plan_.tasks[b].name;
+        }
+  }
+
   // The client writes before every task, may do so again, and reads after every task.
   bool all_before(const Use& first, const Use& second) const {
     if (first.written_by_client || first.read_by_client || second.written_by_client) return false;
@@ -225,6 +235,7 @@ class PlanChecker {
 TEST(Places, RandomGraphsKeepEveryRule) {
   std::uint64_t planned = 0;
   std::uint64_t without_reuse = 0;
+  int workspaces = 0;
   for (unsigned seed = 0; seed < 1500; ++seed) {
     Random random(seed);
     const Graph graph = random_graph(random);
@@ -238,10 +249,12 @@ TEST(Places, RandomGraphsKeepEveryRule) {
     PlanChecker(graph, *plan).check();
     if (testing::Test::HasFailure()) FAIL() << "seed " << seed << ", split " << to_string(spec);
     planned += plan->slot_bytes;
+    if (plan->workspace_bytes > 0) ++workspaces;
     for (const PlannedTensor& t : plan->tensors)
       if (t.view_of < 0) without_reuse += (t.bytes + 63) / 64 * 64;
   }
   EXPECT_LT(planned, without_reuse * 9 / 10) << "places are hardly used again";
+  EXPECT_GT(workspaces, 100);
 }
 
 TEST(Places, AChainNeedsTwoPlacesBesidesTheInputs) {

@@ -153,6 +153,34 @@ TEST(MakePlan, NamesTheLimitOnBytes) {
               HasSubstr("use a split with fewer tasks"));
 }
 
+// Four Relus in each stage: two tensors of 4096 bytes are alive at once, the last is the stage's output.
+ModelBuilder two_chains(const char* second_reads) {
+  ModelBuilder model;
+  model.input("a0", {1024}).output("b4");
+  for (const std::string chain : {"a", "b"})
+    for (int i = 0; i < 4; ++i)
+      model.node("Relu", {chain == "b" && i == 0 ? second_reads : chain + std::to_string(i)},
+                 {chain + std::to_string(i + 1)});
+  return model;
+}
+
+TEST(MakePlan, TasksThatFollowOneAnotherShareAWorkspace) {
+  const ModelBuilder chain = two_chains("a4");
+  EXPECT_EQ(plan_of(chain, Stages{2}).workspace_bytes, 2 * 4096U);
+  EXPECT_EQ(plan_of(chain, Fused{}).workspace_bytes, 0U) << "nobody to share it with";
+  EXPECT_EQ(plan_of(chain, PerNode{}).workspace_bytes, 0U) << "nothing is inside a task";
+  const std::uint64_t slot = plan_of(chain, Stages{2}).slot_bytes;
+  const auto with_room = [&](std::uint64_t bytes) {
+    return plan_of(chain, Stages{2}, {.depth = 1, .max_arena_bytes = slot + bytes});
+  };
+  EXPECT_EQ(with_room(2 * 4096).workspace_bytes, 2 * 4096U);
+  EXPECT_EQ(with_room(2 * 4096 - 1).workspace_bytes, 0U);
+
+  ModelBuilder branches = two_chains("a0");
+  branches.output("a4");
+  EXPECT_EQ(plan_of(branches, Stages{2}).workspace_bytes, 0U) << "they may run at the same time";
+}
+
 TEST(MakePlan, RefusesTensorsWhoseLayoutsOverflow) {
   ModelBuilder model;
   const std::int64_t side = std::int64_t{1}

@@ -59,9 +59,29 @@ TEST_F(PlacesTest, AHostileHeaderLeadsNowhereElse) {
   EXPECT_TRUE(places.read(0, 1, 1));
 }
 
-TEST(ArenaBytes, IsDepthTimesTheSlotAndDoesNotOverflow) {
+TEST(Workspace, IsForTasksOfSeveralNodesInSlotZero) {
+  Plan plan = join_plan();
+  plan.workspace_bytes = 256;
+  plan.tasks[2].nodes.push_back("another");
+  const TestDeployment deployment(plan);
+  std::vector<std::byte> arena(arena_bytes(plan, 2).value());
+  const Places places(deployment.board, deployment.plan, arena);
+  const auto workspace = places.workspace(0, 2);
+  EXPECT_EQ(workspace.data(), arena.data() + 2 * plan.slot_bytes);
+  EXPECT_EQ(workspace.data() + workspace.size(), arena.data() + arena.size());
+  EXPECT_EQ(workspace.size(), 256u);
+  EXPECT_TRUE(places.workspace(1, 2).empty());
+  EXPECT_TRUE(places.workspace(0, 1).empty());
+}
+
+TEST(ArenaBytes, AreTheSlotsAndTheWorkspaceAndDoNotOverflow) {
   Plan plan = join_plan();
   EXPECT_EQ(arena_bytes(plan, 3).value(), 3 * plan.slot_bytes);
+  plan.workspace_bytes = 64;
+  EXPECT_EQ(arena_bytes(plan, 3).value(), 3 * plan.slot_bytes + 64);
+  plan.workspace_bytes = std::numeric_limits<std::uint64_t>::max() - plan.slot_bytes;
+  EXPECT_FALSE(arena_bytes(plan, 3));
+  plan.workspace_bytes = 0;
   plan.slot_bytes = std::numeric_limits<std::uint64_t>::max() / 2;
   const auto bytes = arena_bytes(plan, 3);
   ASSERT_FALSE(bytes);

@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/cpu.hpp"
 #include "graph/model.hpp"
+#include "operators/aligned_memory.hpp"
 #include "tests/operators/small_graph.hpp"
 
 namespace opsplit::operators::testing {
@@ -325,6 +328,23 @@ TEST(Program, DigitsModel) {
   float sum = 0;
   for (const float value : answer.values()) sum += value;
   EXPECT_NEAR(sum, 1, 1e-5);
+}
+
+TEST(Program, ComputesInTheWorkspaceIfThatIsLargeEnough) {
+  SmallGraph graph;
+  auto x = conv(graph, graph.input("x", {1, 3, 12, 11}), "a", {16, 3, 3, 3}, 1);
+  x = graph.node("MaxPool", {x}, "pool", {{"kernel_shape", Ints{2, 2}}});
+  graph.output(conv(graph, x, "b", {4, 16, 1, 1}));
+  constexpr std::byte untouched{0x7f};
+  for (const std::size_t bytes : {0U, 64U, 1U << 20}) {
+    AlignedMemory workspace(bytes);
+    const std::span<std::byte> all(workspace.data(), bytes);
+    std::ranges::fill(all, untouched);
+    FusedRun run;
+    run.context.workspace = all;
+    expect_fused_equals_reference(graph, run);
+    EXPECT_EQ(std::ranges::count(all, untouched) == std::ssize(all), bytes < (1U << 20)) << bytes;
+  }
 }
 
 class Refusals : public ::testing::Test {

@@ -139,7 +139,7 @@ void expect_fused_equals_reference(SmallGraph& small, FusedRun& run, double tole
       std::fill(tensor.values().begin(), tensor.values().end(), stale);
       output_views.push_back(tensor.mutable_view());
     }
-    run.context = {};
+    run.context = {.workspace = run.context.workspace};
     const auto done = (*program)->run(input_views, output_views, run.context);
     ASSERT_TRUE(done) << done.error().message;
     for (std::size_t i = 0; i < outputs.size(); ++i)

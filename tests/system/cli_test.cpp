@@ -72,7 +72,8 @@ TEST_F(Cli, PlanShowsOperatorsTensorsAndBytesAndStartsNothing) {
   for (const char* op : {"conv ", "relu ", "maxpool ", "gemm ", "softmax "})
     EXPECT_THAT(plan.out, HasSubstr(op));
   EXPECT_THAT(plan.out, HasSubstr("5 operators, 12 tasks, 14 tensors that cross"));
-  EXPECT_THAT(plan.out, testing::ContainsRegex("8 slots: an arena of [0-9]+ bytes"));
+  EXPECT_THAT(plan.out, testing::ContainsRegex(
+                            "8 slots, a workspace of [0-9]+ bytes: an arena of [0-9]+ bytes"));
   EXPECT_THAT(plan.out, testing::ContainsRegex("probabilities +float32 1x10 .*softmax +client"));
   const Outcome dot = opsplit({"plan", digits_model, "--dot"});
   EXPECT_TRUE(dot.out.starts_with("digraph")) << dot.out;
