@@ -2,8 +2,8 @@
 """Makes the tables of docs/benchmarks.md and the plots in docs/benchmarks/ from bench/results/*.json, and from nothing
 else: the same results give the same bytes.
 
-A table replaces what is between `<!-- NAME -->` and `<!-- end of NAME -->`, where NAME.json holds the results; the text
-around it is written by hand. Needs matplotlib (Debian's python3-matplotlib).
+A table replaces what is between `<!-- NAME -->` and `<!-- end of NAME -->`, where NAME.json holds the results (of the
+benchmark that it names: there may be several, of different machines); the text around it is written by hand. Needs matplotlib (Debian's python3-matplotlib).
 """
 
 import io
@@ -120,7 +120,7 @@ def interval(row):
     return (row["ratio"], row["ratio_low"], row["ratio_high"], row.get("target"))
 
 
-def report_models(rows):
+def report_models(rows, stem):
     for rival, name in RIVALS.items():
         mine = [row for row in rows if row["rival"] == rival]
         measured = [row for row in mine if "ratio" in row]
@@ -166,7 +166,7 @@ def report_models(rows):
         models = list(dict.fromkeys(row["model"] for row in measured))
         by_key = {(row["model"], row["threads"]): interval(row) for row in measured}
         bars(
-            f"models-{rival}",
+            f"{stem}-{rival}",
             f"fused, latency / {name}'s: below 1 is faster",
             models,
             [
@@ -175,10 +175,10 @@ def report_models(rows):
             ],
             f"ratio of medians within a round, and its quartiles; the line is {name}",
         )
-        yield f"\n![Latency against {name}](benchmarks/models-{rival}.svg)\n"
+        yield f"\n![Latency against {name}](benchmarks/{stem}-{rival}.svg)\n"
 
 
-def report_split(rows):
+def report_split(rows, stem):
     yield table(
         [
             "split",
@@ -210,16 +210,16 @@ def report_split(rows):
         ],
     )
     bars(
-        "split",
+        stem,
         "light_resnet50 split, latency / that of the same work unsplit",
         [f"{row['run']} / {row['versus']}" for row in rows],
         [(None, [interval(row) for row in rows])],
         "ratio of medians within a round, and its quartiles",
     )
-    yield "\n![Split against unsplit](benchmarks/split.svg)"
+    yield f"\n![Split against unsplit](benchmarks/{stem}.svg)"
 
 
-def report_pipeline(rows):
+def report_pipeline(rows, stem):
     def name(row):
         return f"{RIVALS.get(row['runtime'], row['runtime'])}, {row['run']}"
 
@@ -246,16 +246,16 @@ def report_pipeline(rows):
     labels = list(dict.fromkeys(map(name, rows)))
     by_key = {(row["model"], name(row)): interval(row) for row in rows}
     bars(
-        "pipeline",
+        stem,
         "throughput on two cores / ONNX Runtime's best: above 1 is faster",
         labels,
         [(model, [by_key.get((model, label)) for label in labels]) for model in models],
         "ratio of rates within a round, and its quartiles",
     )
-    yield "\n![Throughput](benchmarks/pipeline.svg)"
+    yield f"\n![Throughput](benchmarks/{stem}.svg)"
 
 
-def report_start(rows):
+def report_start(rows, stem):
     def verdict(row):
         if "target_ms" in row:
             return f"<= {row['target_ms']} ms", met(row["p50_ms"] <= row["target_ms"])
@@ -291,7 +291,7 @@ def transport_target(row):
     return TRANSPORT_TARGETS.get((row["waiting"], row["bytes"]))
 
 
-def report_transports(rows):
+def report_transports(rows, stem):
     """A table and a plot for each way to wait, on as many cores, untouched and touched."""
     groups = {}
     for row in rows:
@@ -322,7 +322,7 @@ def report_transports(rows):
             ["transport", "variant", *heads],
             [[*name, *(cell for size in sizes for cell in cells(name, size))] for name in names],
         )
-        file = f"transports-{waiting}-{cores}core" + ("-touched" if touched else "")
+        file = f"{stem}-{waiting}-{cores}core" + ("-touched" if touched else "")
         bars(
             file,
             f"one hop / opsplit's: {title}",
@@ -334,7 +334,7 @@ def report_transports(rows):
         yield f"\n![{title}](benchmarks/{file}.svg)\n"
 
 
-def report_rows(rows):
+def report_rows(rows, stem):
     """As they are."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     yield table(columns, [[row.get(column, "") for column in columns] for row in rows])
@@ -365,12 +365,12 @@ def provenance(result):
 
 def main():
     page = PAGE.read_text()
-    for name, report in REPORTS.items():
-        file = RESULTS / f"{name}.json"
-        if not file.exists():
-            continue
+    for file in sorted(RESULTS.glob("*.json")):
         result = json.loads(file.read_text())
-        text = "\n".join(report(result["rows"])).strip() + "\n\n" + "".join(provenance(result)).strip()
+        name, report = file.stem, REPORTS.get(result.get("benchmark"))
+        if report is None:
+            continue
+        text = "\n".join(report(result["rows"], name)).strip() + "\n\n" + "".join(provenance(result)).strip()
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
         if not marks.search(page):
             raise SystemExit(f"docs/benchmarks.md: no '<!-- {name} -->' and '<!-- end of {name} -->' for {file.name}")
