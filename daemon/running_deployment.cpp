@@ -20,7 +20,6 @@ constexpr auto stop_grace = 3s;       // between SIGTERM and SIGKILL
 constexpr auto tick_period = 50ms;
 constexpr std::uintmax_t log_limit_bytes = 4 << 20;  // per instance; then it begins anew
 constexpr std::uint64_t requests_to_measure = 100;   // before the operators' costs are believed
-constexpr std::uint64_t spin_alone_ns = 100'000;     // of an operator that is alone on its cores
 
 CpuSet without(const CpuSet& cpus, const CpuSet& others) {
   CpuSet result;
@@ -330,9 +329,7 @@ Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::strin
 
 ipc::AssignedCores RunningDeployment::cores_of(const RunningInstance& instance) const {
   const CoreAssignment& assigned = planned_.cores[instance.op];
-  ipc::AssignedCores cores{assigned.cpus, assigned.threads, {}};
-  if (assigned.exclusive) cores.worker.spin_ns = cores.worker.ahead_spin_ns = spin_alone_ns;
-  return cores;
+  return {assigned.cpus, assigned.threads, {.spin_ns = ipc::awake_ns}};
 }
 
 Result<ipc::AssignedCores> RunningDeployment::assigned_cores(pid_t pid) {

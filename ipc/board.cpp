@@ -41,7 +41,8 @@ Result<BoardLayout> BoardLayout::of(const Plan& plan, std::uint32_t depth,
   layout.participants = participants;
   layout.plan_digest = digest(plan);
   std::uint64_t end = sizeof(BoardHeader);
-  bool fits = append(end, depth, sizeof(SlotRecord), layout.slots) &&
+  bool fits = append(end, cpu_records, sizeof(CpuRecord), layout.cpus) &&
+              append(end, depth, sizeof(SlotRecord), layout.slots) &&
               append(end, layout.operators, sizeof(Doorbell), layout.doorbells);
   for (const PlannedOperator& op : plan.operators) {
     const auto words = static_cast<std::uint32_t>((op.tasks.size() + 63) / 64);

@@ -2,6 +2,7 @@
 // This header is the specification of the layout; ipc/handover.hpp is that of the protocol.
 //
 //   offset 0     BoardHeader                                  written once, before the board has its name
+//                CpuRecord     [cpu_records]                  of CPU number n: n % cpu_records
 //                SlotRecord    [depth]
 //                Doorbell      [operators]
 //                hints         [operator][slot][words]        words = tasks of the operator / 64
@@ -20,7 +21,7 @@
 //   the rest of a TaskRecord, and the headers of the task's outputs
 //                                      the holder of the claim; once it is dead, the supervisor
 //   headers of the graph's inputs      the client that holds the slot in `filling`
-//   hints, doorbells                   anyone: they save time, nothing depends on them
+//   hints, doorbells, CpuRecord, beds  anyone: they save time, nothing depends on them
 //   Participant, Durations             identity, mode, cores_version: the supervisor; the counters,
 //                                      and which cores it runs on: the participant itself
 //
@@ -102,7 +103,7 @@ struct SlotWord {
 
 struct alignas(64) BoardHeader {
   static constexpr std::uint64_t expected_magic = 0x31647261'6f625350;  // "PSboard1"
-  static constexpr std::uint32_t expected_version = 2;
+  static constexpr std::uint32_t expected_version = 3;
 
   std::uint64_t magic;
   std::uint32_t version;
@@ -119,10 +120,23 @@ struct alignas(64) BoardHeader {
 };
 static_assert(sizeof(BoardHeader) == 256);
 
+// Who is awake on a CPU: ipc/awake.hpp.
+struct alignas(64) CpuRecord {
+  std::atomic<std::uint64_t> awake;  // bit: somebody
+};
+inline constexpr std::uint32_t cpu_records = 256;
+
+// Where a sleeper lies.
+struct Bed {
+  std::atomic<std::uint64_t> bit;  // of its CPU's record; 0: nobody sleeps here
+  std::atomic<std::uint32_t> cpu;
+};
+
 struct alignas(64) SlotRecord {
   std::atomic<std::uint64_t> word;
   std::atomic<std::uint64_t> ticket;        // requests are served in the order of their tickets
   std::atomic<std::uint64_t> submitted_ns;  // CLOCK_MONOTONIC
+  Bed bed;                                  // of a client that waits for the answer
 };
 static_assert(sizeof(SlotRecord) == 64);
 
@@ -141,8 +155,9 @@ inline constexpr std::uint32_t seats_per_operator = 64;
 struct alignas(64) Doorbell {
   std::atomic<std::uint64_t> sleepers;  // bit: seat
   alignas(64) std::array<std::atomic<std::uint32_t>, seats_per_operator> seats;
+  std::array<Bed, seats_per_operator> beds;
 };
-static_assert(sizeof(Doorbell) == 320);
+static_assert(sizeof(Doorbell) == 1344);
 
 enum class Mode : std::uint32_t { loading = 0, active = 1, standby = 2, draining = 3 };
 
@@ -196,8 +211,8 @@ struct BoardLayout {
   std::uint32_t operators = 0;
   std::uint32_t participants = 0;
   std::uint64_t plan_digest = 0;
-  std::uint64_t slots = 0, doorbells = 0, task_records = 0, headers = 0, participant_records = 0,
-                durations = 0;
+  std::uint64_t cpus = 0, slots = 0, doorbells = 0, task_records = 0, headers = 0,
+                participant_records = 0, durations = 0;
   std::vector<std::uint64_t> hints;       // offset, per operator
   std::vector<std::uint32_t> hint_words;  // per operator and slot
   std::uint64_t total_bytes = 0;
@@ -225,6 +240,9 @@ class Board {
 
   [[nodiscard]] const BoardLayout& layout() const { return layout_; }
   [[nodiscard]] BoardHeader& header() const { return *at<BoardHeader>(0); }
+  [[nodiscard]] CpuRecord& cpu(std::uint32_t number) const {
+    return at<CpuRecord>(layout_.cpus)[number % cpu_records];
+  }
   [[nodiscard]] SlotRecord& slot(std::uint32_t slot) const {
     return at<SlotRecord>(layout_.slots)[slot];
   }

@@ -66,10 +66,17 @@ std::span<std::byte> Request::input(std::size_t index) {
 Result<> Request::submit() {
   for (const std::int32_t tensor : session_->plan().inputs)
     session_->places().write_header(hold_.slot, hold_.generation, tensor);
+  Presence presence = this->presence();  // whom it wakes may take the CPU at once
+  presence.appear();
   if (!session_->handover().submit(hold_, session_->attachment().launch))
     return fail(ErrorCode::epoch_lost, "deployment '{}' was stopped before the request was sent",
                 session_->attachment().deployment);
   return {};
+}
+
+// Of threads that wait for a slot each; launch numbers begin at the other end.
+Presence Request::presence() const {
+  return {session_->board(), session_->futex(), max_depth - 1 - hold_.slot};
 }
 
 bool Request::ready() const { return session_->handover().finished(hold_); }
@@ -81,7 +88,11 @@ Result<> Request::wait(nanoseconds timeout) {
   Participant& self = session_->board().participant(session_->attachment().launch);
   const std::uint64_t start = futex.now_ns();
   const std::uint64_t deadline = deadline_after(start, timeout);
-  const std::uint64_t spin_until = start + session_->attachment().cores.worker.spin_ns;
+  Bed& bed = session_->board().slot(hold_.slot).bed;
+  const auto ended = [&] { return ready() || session_->over(); };
+  Presence presence = this->presence();
+  stay_awake(presence, session_->staying_awake(), futex, start,
+             std::min(awake_ns, deadline - start), ended);
   while (!ready()) {
     if (session_->over())
       return fail(ErrorCode::epoch_lost,
@@ -90,14 +101,13 @@ Result<> Request::wait(nanoseconds timeout) {
     if (now >= deadline)
       return fail(ErrorCode::timed_out, "deployment '{}': no answer within {} ms", deployment,
                   timeout.count() / 1'000'000);
-    if (now < spin_until)
-      spin_pause();
-    else if (session_->supervised() || ready())
-      sleep_once(futex, self.bell, self.bell_waiters, deadline,
-                 [&] { return ready() || session_->over(); });
-    else
+    if (!session_->supervised() && !ready())
       return fail(ErrorCode::epoch_lost, "opsplitd ended under a request of deployment '{}'",
                   deployment);
+    presence.lie_down(bed);
+    sleep_once(futex, self.bell, self.bell_waiters, deadline, ended);
+    bed.bit.store(0, std::memory_order_relaxed);
+    presence.appear();
   }
   if (const auto task = handover.failed_task(hold_)) {
     const PlannedTask& planned = session_->plan().tasks[*task];

@@ -23,6 +23,7 @@
 
 #include "base/error.hpp"
 #include "base/tensor_type.hpp"
+#include "ipc/awake.hpp"
 #include "ipc/session.hpp"
 
 namespace opsplit::ipc {
@@ -62,6 +63,7 @@ class Request {
   friend class Client;
   Request(std::shared_ptr<Session> session, SlotHold hold,
           std::shared_ptr<std::atomic<std::uint32_t>> in_flight);
+  [[nodiscard]] Presence presence() const;
   void give_back();
   void count();
 

@@ -5,6 +5,9 @@
 // sequentially consistent, so one of the two sees the other: no wake-up is lost. A ringer wakes one:
 // the bit that it cleared is its own to wake. If it dies in between, that sleeper looks anyway at its
 // deadline, and the supervisor rings after every death.
+//
+// Whom it wakes counts as awake at once, on the CPU where it lay down: nobody is to stay awake in its
+// way (ipc/awake.hpp).
 #pragma once
 
 #include <bit>
@@ -15,14 +18,21 @@
 
 namespace opsplit::ipc {
 
+inline void announce_waking(const Board& board, const Bed& bed) {
+  const std::uint64_t bit = bed.bit.load(std::memory_order_relaxed);
+  if (bit != 0) board.cpu(bed.cpu.load(std::memory_order_relaxed)).awake.fetch_or(bit);
+}
+
 // Wakes one sleeper, if there is one. No system call if nobody sleeps.
-inline void ring(Doorbell& bell, Futex& futex) {
+inline void ring(const Board& board, std::uint32_t op, Futex& futex) {
+  Doorbell& bell = board.doorbell(op);
   std::uint64_t sleepers = bell.sleepers.load();
   while (sleepers != 0) {
     const int seat = std::countr_zero(sleepers);
     const std::uint64_t bit = std::uint64_t{1} << seat;
     sleepers = bell.sleepers.fetch_and(~bit);
     if ((sleepers & bit) != 0) {
+      announce_waking(board, bell.beds[static_cast<std::size_t>(seat)]);
       auto& word = bell.seats[static_cast<std::size_t>(seat)];
       word.fetch_add(1);
       futex.wake(word, 1);

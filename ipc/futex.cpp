@@ -1,6 +1,7 @@
 #include "ipc/futex.hpp"
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,5 +26,7 @@ void SystemFutex::wait(std::atomic<std::uint32_t>& word, std::uint32_t seen,
 void SystemFutex::wake(std::atomic<std::uint32_t>& word, int sleepers) {
   syscall(SYS_futex, &word, FUTEX_WAKE, sleepers, nullptr, nullptr, 0);
 }
+
+int SystemFutex::cpu() { return sched_getcpu(); }
 
 }  // namespace opsplit::ipc

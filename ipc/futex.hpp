@@ -1,4 +1,4 @@
-// The two things that waiting needs from the kernel, behind an interface so that tests of whoever
+// The few things that waiting needs from the kernel, behind an interface so that tests of whoever
 // waits need neither time nor threads.
 #pragma once
 
@@ -17,6 +17,8 @@ class Futex {
   virtual void wait(std::atomic<std::uint32_t>& word, std::uint32_t seen,
                     std::uint64_t deadline_ns) = 0;
   virtual void wake(std::atomic<std::uint32_t>& word, int sleepers) = 0;
+  // That the calling thread runs on.
+  [[nodiscard]] virtual int cpu() = 0;
 };
 
 // The kernel's, for words in memory that processes share. Stateless and thread safe.
@@ -26,6 +28,7 @@ class SystemFutex final : public Futex {
   void wait(std::atomic<std::uint32_t>& word, std::uint32_t seen,
             std::uint64_t deadline_ns) override;
   void wake(std::atomic<std::uint32_t>& word, int sleepers) override;
+  [[nodiscard]] int cpu() override;
 };
 
 // Tells the core that this is a spin loop.

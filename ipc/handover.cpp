@@ -1,6 +1,7 @@
 #include "ipc/handover.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cctype>
 #include <cstring>
 #include <iterator>
@@ -151,7 +152,7 @@ std::optional<Claim> Handover::find_work(std::uint32_t op, LaunchNumber launch) 
         // Clear first, look afterwards: a commit after the look sets the hint again.
         if ((word.fetch_and(~bit) & bit) == 0 || !known) continue;
         if (auto found = claim(*oldest, task, launch)) {
-          if (has_hints(op)) ring(board_.doorbell(op), futex_);
+          if (has_hints(op)) ring(board_, op, futex_);
           return found;
         }
       }
@@ -194,7 +195,7 @@ void Handover::hint(std::uint32_t slot, std::uint32_t task) {
   const Hints& hints = hints_[route.op];
   hints.words[slot * hints.words_per_slot + route.in_operator / 64].fetch_or(
       std::uint64_t{1} << route.in_operator % 64);
-  ring(board_.doorbell(route.op), futex_);
+  ring(board_, route.op, futex_);
 }
 
 void Handover::announce(std::uint32_t slot, std::uint32_t task, std::uint32_t generation) {
@@ -211,11 +212,22 @@ void Handover::ring_client(std::uint32_t slot, std::uint32_t generation) {
   if (word.generation != generation || word.holder == 0) return;
   Participant& client = board_.participant(word.holder);
   client.bell.fetch_add(1);
-  if (client.bell_waiters.load() != 0) futex_.wake(client.bell, INT32_MAX);
+  if (client.bell_waiters.load() == 0) return;
+  announce_waking(board_, board_.slot(slot).bed);
+  futex_.wake(client.bell, INT32_MAX);
 }
 
 void Handover::ring_ahead(std::uint32_t task) {
-  for (const std::uint32_t op : consumer_operators_[task]) ring(board_.doorbell(op), futex_);
+  for (const std::uint32_t op : consumer_operators_[task]) {
+    const Doorbell& bell = board_.doorbell(op);
+    const std::uint64_t sleepers = bell.sleepers.load(std::memory_order_relaxed);
+    if (sleepers == 0) continue;
+    const auto seat = static_cast<std::size_t>(std::countr_zero(sleepers));
+    // On this CPU it could do nothing before we are done.
+    if (bell.beds[seat].cpu.load(std::memory_order_relaxed) !=
+        static_cast<std::uint32_t>(futex_.cpu()))
+      ring(board_, op, futex_);
+  }
 }
 
 std::optional<SlotHold> Handover::take_slot(LaunchNumber launch) {
@@ -331,6 +343,8 @@ Handover::GivenBack Handover::give_back(LaunchNumber dead, std::string_view last
     // A close can have waited for the dead holder of a claim.
     advance_closing(slot);
   }
+  // It may have died awake. Those that are awake and need it known appear again.
+  for (std::uint32_t cpu = 0; cpu < cpu_records; ++cpu) board_.cpu(cpu).awake.store(0);
   hint_everything();
   return result;
 }

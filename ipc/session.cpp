@@ -23,7 +23,6 @@ json to_json(const AssignedCores& cores) {
   return {{"cpus", to_string(cores.cpus)},
           {"threads", cores.threads},
           {"spin_ns", cores.worker.spin_ns},
-          {"ahead_spin_ns", cores.worker.ahead_spin_ns},
           {"measure", cores.worker.measure}};
 }
 
@@ -32,7 +31,6 @@ Result<AssignedCores> assigned_cores_from_json(const json& j) try {
   OPSPLIT_TRY(cores.cpus, parse_cpus(j.at("cpus").get<std::string>()));
   j.at("threads").get_to(cores.threads);
   j.at("spin_ns").get_to(cores.worker.spin_ns);
-  j.at("ahead_spin_ns").get_to(cores.worker.ahead_spin_ns);
   j.at("measure").get_to(cores.worker.measure);
   if (cores.threads < 1 || cores.threads > max_cpus)
     return fail(ErrorCode::refused, "opsplitd's answer is out of range: {} threads", cores.threads);

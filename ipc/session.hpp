@@ -83,6 +83,8 @@ class Session {
   [[nodiscard]] Handover& handover() { return handover_; }
   [[nodiscard]] const Places& places() const { return places_; }
   [[nodiscard]] Futex& futex() const { return *futex_; }
+  // Of those that wait for answers.
+  [[nodiscard]] Backoff& staying_awake() { return staying_awake_; }
   [[nodiscard]] bool over() const { return board_.header().over.load() != 0; }
 
  private:
@@ -95,6 +97,7 @@ class Session {
   Arena arena_;
   Handover handover_;
   Places places_;
+  Backoff staying_awake_;
   std::unique_ptr<MessageSocket> control_;
 };
 

@@ -1,8 +1,8 @@
 // An instance's side of the hand-over: waits for work that it may claim, and commits it.
 //
-// It spins for as long as its options allow, then sleeps at its operator's doorbell. A wake-up
-// without work is a ring ahead of time: it spins then for a bounded time more, since a commit is
-// near. A sleep ends at a deadline after which the words are looked at, whatever the hints say. That is
+// It stays awake after a task where that pays, as long as its options allow, then sleeps at its
+// operator's doorbell. A wake-up without work is a ring ahead of time: a commit is near, and it stays
+// awake for it. A sleep ends at a deadline after which the words are looked at, whatever the hints say. That is
 // for hints that somebody lost who died; with hundreds of operators on a core, looking more often costs
 // more than the work.
 #pragma once
@@ -10,14 +10,16 @@
 #include <atomic>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
+#include "ipc/awake.hpp"
 #include "ipc/handover.hpp"
 
 namespace opsplit::ipc {
 
 struct WorkerOptions {
-  std::uint64_t spin_ns = 0;        // before sleeping; 0 where operators share a core
-  std::uint64_t ahead_spin_ns = 0;  // after a wake-up that brought no work; 0: wakes nobody, either
+  // At the most, between two tasks; 0: sleeps at once, and wakes nobody ahead.
+  std::uint64_t spin_ns = 0;
   bool measure = true;  // take the times of each task: two clock readings, more than a spinning hop
 };
 
@@ -36,7 +38,7 @@ class Worker {
   std::optional<Claim> next();
   // Counts the task for `ps`. As Handover::commit; a claim with a failed input can only fail.
   bool commit(const Claim& claim, TaskState outcome, std::uint64_t bytes_copied);
-  // The last step of the claimed task begins: Handover::ring_ahead, unless operators share cores here.
+  // The last step of the claimed task begins: Handover::ring_ahead, where that step is short enough.
   void ring_ahead(const Claim& claim);
 
  private:
@@ -44,7 +46,7 @@ class Worker {
 
   // The time, or that of the commit just before: a clock reading is a good part of a hop.
   std::uint64_t recent_ns();
-  std::optional<Claim> spin(std::uint64_t duration_ns);
+  std::optional<Claim> stay_awake(Backoff& backoff);
   std::optional<Claim> started(std::optional<Claim> claim);
 
   Handover& handover_;
@@ -52,8 +54,14 @@ class Worker {
   LaunchNumber launch_;
   std::uint32_t seat_;
   WorkerOptions options_;
+  Presence presence_;
   Participant& self_;
   Durations& durations_;
+  std::vector<Backoff> after_task_;     // staying awake, by task
+  std::vector<Backoff> ringing_ahead_;  // likewise
+  Backoff after_ring_;
+  Backoff* just_done_ = nullptr;  // of after_task_; null: it has been tried
+  std::uint64_t rang_at_ns_ = 0;  // ahead, for the claimed task
   std::uint64_t claimed_at_ns_ = 0;
   std::uint64_t runnable_at_ns_ = 0;   // the claimed task
   std::uint64_t committed_at_ns_ = 0;  // 0: not since the clock was last needed

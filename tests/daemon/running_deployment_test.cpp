@@ -425,7 +425,7 @@ TEST_F(CoresOfADeployment, ChangeForAllThatTheyAreSharedWith) {
   ASSERT_TRUE(cores);
   EXPECT_THAT(cores->cpus, ElementsAre(0, 1));
   EXPECT_EQ(cores->threads, 2);
-  EXPECT_GT(cores->worker.spin_ns, 0u) << "it has them to itself";
+  EXPECT_GT(cores->worker.spin_ns, 0u);
   EXPECT_FALSE(deployment->assigned_cores(::getpid()));
   EXPECT_EQ(instance(0)["cores"], "2-3");
   EXPECT_EQ(instance(0)["changing"], true);

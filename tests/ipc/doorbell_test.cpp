@@ -10,26 +10,27 @@ namespace {
 constexpr auto nothing = [] { return false; };
 
 struct DoorbellTest : testing::Test {
-  Doorbell bell{};
-  FakeFutex futex;
+  TestDeployment deployment{join_plan()};
+  FakeFutex& futex = deployment.futex;
+  Doorbell& bell = deployment.board.doorbell(1);
 };
 
 TEST_F(DoorbellTest, RingingWhereNobodySleepsMakesNoSystemCall) {
-  ring(bell, futex);
+  ring(deployment.board, 1, futex);
   EXPECT_EQ(futex.wakes, 0);
 }
 
 TEST_F(DoorbellTest, ARingWakesOneSleeperAndTakesItsBit) {
   bell.sleepers = 0b1010;
-  ring(bell, futex);
+  ring(deployment.board, 1, futex);
   EXPECT_EQ(futex.wakes, 1);
   EXPECT_EQ(bell.sleepers, 0b1000u);
   EXPECT_EQ(bell.seats[1], 1u);
   EXPECT_EQ(bell.seats[3], 0u);
-  ring(bell, futex);
+  ring(deployment.board, 1, futex);
   EXPECT_EQ(bell.sleepers, 0u);
   EXPECT_EQ(bell.seats[3], 1u);
-  ring(bell, futex);
+  ring(deployment.board, 1, futex);
   EXPECT_EQ(futex.wakes, 2);
 }
 
@@ -62,7 +63,7 @@ TEST_F(DoorbellTest, WhoFindsWorkDoesNotSleep) {
 // The ring comes between the last look and the sleep: the word has changed, the kernel refuses.
 TEST_F(DoorbellTest, ARingBeforeTheSleepIsNotLost) {
   sleep_unless(bell, 0, futex, 100, [&] {
-    ring(bell, futex);
+    ring(deployment.board, 1, futex);
     return false;
   });
   EXPECT_EQ(futex.now, 1u);

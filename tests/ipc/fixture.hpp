@@ -81,8 +81,10 @@ class FakeFutex final : public Futex {
     if (word.load() == seen) now = std::max(now, deadline_ns);
   }
   void wake(std::atomic<std::uint32_t>&, int) override { ++wakes; }
+  int cpu() override { return on_cpu; }
 
   std::uint64_t now = 1;
+  int on_cpu = 0;
   int waits = 0;
   int wakes = 0;
 };

@@ -23,9 +23,7 @@ Attachment example() {
   attachment.launch = 5;
   attachment.op = 1;
   attachment.seat = 7;
-  attachment.cores = {.cpus = {0, 2, 3},
-                      .threads = 4,
-                      .worker = {.spin_ns = 10, .ahead_spin_ns = 20, .measure = false}};
+  attachment.cores = {.cpus = {0, 2, 3}, .threads = 4, .worker = {.spin_ns = 10, .measure = false}};
   return attachment;
 }
 
@@ -34,7 +32,7 @@ TEST(Attachment, SurvivesItsMessage) {
   const auto received = attachment_from_json(to_json(sent));
   ASSERT_TRUE(received) << received.error().message;
   EXPECT_EQ(to_json(*received), to_json(sent));
-  EXPECT_EQ(received->cores.worker.ahead_spin_ns, 20u);
+  EXPECT_EQ(received->cores.worker.spin_ns, 10u);
 }
 
 TEST(Attachment, WhatIsMissingOrOutOfRangeIsRefused) {

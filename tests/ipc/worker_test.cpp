@@ -70,31 +70,71 @@ TEST_F(WorkerTest, FindsWorkWhoseHintWasLost) {
   EXPECT_TRUE(claim);
 }
 
-TEST_F(WorkerTest, RingsAheadOnlyWhereCoresAreNotShared) {
+TEST_F(WorkerTest, RingsAheadOnlyWhoCanRunAtOnce) {
   submit();
   const auto claim = a.next();
   ASSERT_TRUE(claim);
   Doorbell& consumer = deployment.board.doorbell(1);
   consumer.sleepers = 1;
+  Worker awake(deployment.handover, 0, first, 0, {.spin_ns = 1000});
+  awake.ring_ahead(*claim);
+  EXPECT_EQ(consumer.sleepers, 1u) << "on this CPU it can't";
+  consumer.beds[0].cpu = 1;
   a.ring_ahead(*claim);
-  EXPECT_EQ(consumer.sleepers, 1u);
-  Worker alone(deployment.handover, 0, first, 0, {.ahead_spin_ns = 1000});
-  alone.ring_ahead(*claim);
+  EXPECT_EQ(consumer.sleepers, 1u) << "it would sleep again at once";
+  awake.ring_ahead(*claim);
   EXPECT_EQ(consumer.sleepers, 0u);
   EXPECT_EQ(consumer.seats[0], 1u);
   EXPECT_FALSE(deployment.handover.has_hints(1));
 }
 
-TEST_F(WorkerTest, AfterARingWithoutWorkItSpinsForAWhile) {
+TEST_F(WorkerTest, RingsAheadOfLongStepsNowAndThenOnly) {
+  Worker awake(deployment.handover, 0, first, 0, {.spin_ns = 1000});
+  Doorbell& consumer = deployment.board.doorbell(1);
+  int rung = 0;
+  for (int request = 0; request < 10; ++request) {
+    const SlotHold hold = submit();
+    for (int task = 0; task < 2; ++task) {
+      const auto claim = awake.next();
+      ASSERT_TRUE(claim);
+      consumer.sleepers = 1;
+      consumer.beds[0].cpu = 1;
+      awake.ring_ahead(*claim);
+      rung += consumer.sleepers == 0 ? 1 : 0;
+      deployment.futex.now += 2000;
+      ASSERT_TRUE(awake.commit(*claim, TaskState::done, 0));
+    }
+    ASSERT_TRUE(deployment.handover.close(hold, client));
+  }
+  EXPECT_EQ(rung, 2 * 3) << "0, 2, 6, ... of each task";
+}
+
+TEST_F(WorkerTest, WhoeverAlwaysHasWorkMakesNoSystemCall) {
+  for (int request = 0; request < 10; ++request) {
+    const SlotHold hold = submit();
+    for (Worker* worker : {&a, &a, &b}) {
+      const auto claim = worker->next();
+      ASSERT_TRUE(claim);
+      worker->ring_ahead(*claim);
+      ASSERT_TRUE(worker->commit(*claim, TaskState::done, 0));
+    }
+    ASSERT_TRUE(deployment.handover.close(hold, client));
+  }
+  EXPECT_EQ(deployment.futex.waits, 0);
+  EXPECT_EQ(deployment.futex.wakes, 0);
+}
+
+TEST_F(WorkerTest, AfterARingWithoutWorkItStaysAwakeForAWhile) {
   class BusyFutex final : public Futex {
    public:
     std::uint64_t now_ns() override { return now += 100; }
     void wait(std::atomic<std::uint32_t>&, std::uint32_t, std::uint64_t) override { woken = now; }
     void wake(std::atomic<std::uint32_t>&, int) override {}
+    int cpu() override { return 0; }
     std::uint64_t now = 0, woken = 0;
   } futex;
   Handover handover(deployment.board, deployment.plan, futex);
-  Worker alone(handover, 0, first, 0, {.ahead_spin_ns = 50'000});
+  Worker alone(handover, 0, first, 0, {.spin_ns = 50'000});
   EXPECT_FALSE(alone.next());
   EXPECT_NE(futex.woken, 0u);
   EXPECT_GE(futex.now, futex.woken + 50'000);
