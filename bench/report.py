@@ -3,7 +3,8 @@
 else: the same results give the same bytes.
 
 A table replaces what is between `<!-- NAME -->` and `<!-- end of NAME -->`, where NAME.json holds the results (of the
-benchmark that it names: there may be several, of different machines); the text around it is written by hand. Needs matplotlib (Debian's python3-matplotlib).
+benchmark that it names: there may be several, of different machines); the text around it is written by hand. Needs
+matplotlib (Debian's python3-matplotlib).
 """
 
 import io
@@ -334,10 +335,68 @@ def report_transports(rows, stem):
         yield f"\n![{title}](benchmarks/{file}.svg)\n"
 
 
-def report_rows(rows, stem):
-    """As they are."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    yield table(columns, [[row.get(column, "") for column in columns] for row in rows])
+def report_overhead(rows, stem):
+    def us(row, figure):
+        return f"{row[f'{figure}_p50_us']:.4g} / {row[f'{figure}_p99_us']:.4g}" if f"{figure}_p50_us" in row else ""
+
+    floors = [row for row in rows if "floor" not in row]
+    yield table(["floor", "hop, p50 / p99 us"], [[row["name"], us(row, "hop")] for row in floors])
+    yield ""
+    yield table(
+        [
+            "split, placement",
+            "processes",
+            "hops",
+            "latency, p50 / p99 us",
+            "in tasks",
+            "hop",
+            "between",
+            "floor",
+            "hop / floor",
+            "least to greatest",
+            "target",
+            "",
+            "between / floor",
+        ],
+        [
+            [
+                row["name"],
+                row["operators"] + 1,
+                row["hops"],
+                us(row, "latency"),
+                us(row, "run"),
+                us(row, "hop"),
+                us(row, "between"),
+                row["floor"],
+                f"{row['ratio']:.2f}",
+                spread(row),
+                *at_most(row),
+                f"{row['between_ratio']:.2f}" if "between_ratio" in row else "",
+            ]
+            for row in rows
+            if "floor" in row
+        ],
+    )
+
+
+def report_hop(rows, stem):
+    def compared(row):
+        for one in row["compared"]:
+            target = f" (target <= {one['target']:g}: {met(one['ratio'] <= one['target'])})" if "target" in one else ""
+            yield f"{one['ratio']:.3g} x {one['with']}{target}"
+
+    yield table(
+        ["contender", "p50 / p99 us", "bytes copied", "compared"],
+        [
+            [
+                row["name"],
+                f"{row['p50_us']:.4g} / {row['p99_us']:.4g}",
+                row.get("bytes_copied", ""),
+                "<br>".join(compared(row)),
+            ]
+            for row in rows
+        ],
+    )
 
 
 REPORTS = {
@@ -346,7 +405,8 @@ REPORTS = {
     "pipeline": report_pipeline,
     "start": report_start,
     "transports": report_transports,
-    "overhead": report_rows,
+    "overhead": report_overhead,
+    "hop": report_hop,
 }
 
 
@@ -367,9 +427,7 @@ def main():
     page = PAGE.read_text()
     for file in sorted(RESULTS.glob("*.json")):
         result = json.loads(file.read_text())
-        name, report = file.stem, REPORTS.get(result.get("benchmark"))
-        if report is None:
-            continue
+        name, report = file.stem, REPORTS[result["benchmark"]]
         text = "\n".join(report(result["rows"], name)).strip() + "\n\n" + "".join(provenance(result)).strip()
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
         if not marks.search(page):

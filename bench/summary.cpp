@@ -1,34 +1,17 @@
 #include "bench/summary.hpp"
 
-#include <sys/utsname.h>
-
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "bench/crew.hpp"
 #include "daemon/table.hpp"
 
 namespace opsplit::bench {
 namespace {
 
 using nlohmann::json;
-
-json machine() {
-  json result = {{"cores", allowed_cores().size()}};
-  std::ifstream cpuinfo("/proc/cpuinfo");
-  for (std::string line; std::getline(cpuinfo, line);)
-    if (line.starts_with("model name")) {
-      result["model"] = line.substr(line.find(':') + 2);
-      break;
-    }
-  utsname name{};
-  if (::uname(&name) == 0) result["kernel"] = std::string(name.release);
-  return result;
-}
 
 }  // namespace
 
@@ -45,50 +28,49 @@ double rounded(double value, int digits) {
 }
 
 json summarize(const std::vector<Case>& cases) {
-  json summary = {{"machine", machine()}, {"figures", json::array()}, {"ratios", json::array()}};
-  std::map<std::string, double> median;
+  std::map<std::string, double> median_ns;
+  for (const Case& c : cases)
+    if (!c.hop_ns.empty()) median_ns[c.name] = quantile(c.hop_ns, 0.5);
+  json rows = json::array();
   for (const Case& c : cases) {
     if (c.hop_ns.empty()) continue;
-    median[c.name] = quantile(c.hop_ns, 0.5);
-    json figure = {{"name", c.name},
-                   {"p50_ns", rounded(median[c.name], 1)},
-                   {"p99_ns", rounded(quantile(c.hop_ns, 0.99), 1)},
-                   {"requests", c.hop_ns.size()}};
-    if (c.name.starts_with("hop/")) figure["bytes_copied"] = c.bytes_copied;
-    summary["figures"].push_back(std::move(figure));
-  }
-  for (const Case& c : cases)
+    json row = {{"name", c.name},
+                {"p50_us", rounded(median_ns[c.name] / 1e3, 4)},
+                {"p99_us", rounded(quantile(c.hop_ns, 0.99) / 1e3, 4)},
+                {"requests", c.hop_ns.size()},
+                {"compared", json::array()}};
+    if (c.name.starts_with("hop/")) row["bytes_copied"] = c.bytes_copied;
     for (const Comparison& comparison : c.comparisons) {
-      if (!median.contains(c.name) || !median.contains(comparison.with)) continue;
-      const double ratio = median[c.name] / median[comparison.with];
-      json entry = {{"name", c.name}, {"to", comparison.with}, {"ratio", rounded(ratio, 3)}};
-      if (comparison.limit > 0) {
-        entry["limit"] = comparison.limit;
-        entry["met"] = ratio <= comparison.limit;
-      }
-      summary["ratios"].push_back(std::move(entry));
+      if (!median_ns.contains(comparison.with)) continue;
+      const double ratio = median_ns[c.name] / median_ns[comparison.with];
+      json compared = {{"with", comparison.with}, {"ratio", rounded(ratio, 3)}};
+      if (comparison.limit > 0) compared["target"] = comparison.limit;
+      row["compared"].push_back(std::move(compared));
     }
-  return summary;
+    rows.push_back(std::move(row));
+  }
+  return {{"versions", {{"opsplit", OPSPLIT_VERSION}}}, {"rows", rows}};
 }
 
 void print_summary(const json& summary) {
-  std::vector<std::vector<std::string>> rows = {
+  std::vector<std::vector<std::string>> figures = {
       {"one hop", "p50 us", "p99 us", "requests", "copied B"}};
-  for (const json& figure : summary["figures"])
-    rows.push_back({figure["name"], fmt::format("{:.3f}", figure["p50_ns"].get<double>() / 1e3),
-                    fmt::format("{:.3f}", figure["p99_ns"].get<double>() / 1e3),
-                    std::to_string(figure["requests"].get<std::size_t>()),
-                    figure.contains("bytes_copied") ? figure["bytes_copied"].dump() : "-"});
-  fmt::print("\n{}", daemon::render_table(rows));
-  rows = {{"hop", "/ floor", "ratio", "limit", ""}};
-  for (const json& ratio : summary["ratios"])
-    rows.push_back(
-        {ratio["name"], ratio["to"], fmt::format("{:.3f}", ratio["ratio"].get<double>()),
-         ratio.contains("limit") ? fmt::format("{:.2f}", ratio["limit"].get<double>()) : "-",
-         !ratio.contains("met") ? ""
-         : ratio["met"]         ? "ok"
-                                : "MISSED"});
-  fmt::print("\n{}", daemon::render_table(rows));
+  std::vector<std::vector<std::string>> ratios = {{"hop", "/ floor", "ratio", "target", ""}};
+  for (const json& row : summary["rows"]) {
+    figures.push_back({row["name"], fmt::format("{:.3f}", row["p50_us"].get<double>()),
+                       fmt::format("{:.3f}", row["p99_us"].get<double>()), row["requests"].dump(),
+                       row.contains("bytes_copied") ? row["bytes_copied"].dump() : "-"});
+    for (const json& compared : row["compared"]) {
+      const double ratio = compared["ratio"];
+      const double target = compared.value("target", 0.0);
+      ratios.push_back({row["name"], compared["with"], fmt::format("{:.3f}", ratio),
+                        target > 0 ? fmt::format("{:.2f}", target) : "-",
+                        target == 0       ? ""
+                        : ratio <= target ? "ok"
+                                          : "MISSED"});
+    }
+  }
+  fmt::print("\n{}\n{}", daemon::render_table(figures), daemon::render_table(ratios));
 }
 
 }  // namespace opsplit::bench

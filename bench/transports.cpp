@@ -142,10 +142,7 @@ json summarize(const Rows& rows, const Transports& transports) {
   for (std::size_t i = 0; i < rows.cases.size(); ++i)
     if (rows.rivals[i]->transport == ours && !rows.cases[i].hop_ns.empty())
       reference[key(i)] = quantile(rows.cases[i].hop_ns, 0.5);
-  json summary = {{"benchmark", "transports"},
-                  {"command", "scripts/bench.sh transports"},
-                  {"versions", transports.versions},
-                  {"rows", json::array()}};
+  json summary = {{"versions", transports.versions}, {"rows", json::array()}};
   for (std::size_t i = 0; i < rows.cases.size(); ++i) {
     const Case& c = rows.cases[i];
     if (c.hop_ns.empty()) continue;
