@@ -44,11 +44,17 @@ class AskBound(Ask):
         return self.results
 
 
-def make_session(model, threads):
+def make_session(model, threads, optimized=None):
+    """`optimized`: a file that keeps the graph as it is after optimisation, and is used where it is there."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if optimized and optimized.exists():
+        model = optimized
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    elif optimized:
+        options.optimized_model_filepath = str(optimized)
     return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 

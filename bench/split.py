@@ -34,7 +34,7 @@ COMPARISONS = (
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", metavar="NAME", default="resnet50", help="another model (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=40, help="turns of each contender (default: 40)")
+    parser.add_argument("--rounds", type=int, default=60, help="turns of each contender (default: 60)")
     options = parser.parse_args()
     serving.end_with_parent()
     [model] = measure.models([options.models])

@@ -89,7 +89,9 @@ class Joiner {
   void join_hard_sigmoid(Node& clip) {
     Node* add = producer(clip.inputs[0]);
     const auto limits = bounds(clip);
-    if (add == nullptr || !limits || limits->first != 0 || !(limits->second > 0)) return;
+    if (add == nullptr || !limits || limits->first != 0 || !(limits->second > 0) ||
+        !std::isnormal(1 / limits->second))
+      return;
     const auto sum = with_number(*add, "Add");
     Node* next = only_reader(clip.outputs[0]);
     if (!sum || next == nullptr || graph_.type(sum->input).dtype != float32 ||

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <utility>
@@ -28,7 +29,8 @@ std::optional<Activation> clip_of(const Node& node, std::int64_t opset,
   const auto low = clip_bound(node, opset, "min", 1, -largest, constants);
   const auto high = clip_bound(node, opset, "max", 2, largest, constants);
   if (!low || !high) return std::nullopt;
-  return Activation{ActivationFunction::clip, *low, *high};
+  // Bounds the wrong way round are allowed: everything is the upper one then.
+  return Activation{ActivationFunction::clip, std::min(*low, *high), *high};
 }
 
 // Add, Sub, Mul, Div of x and one number.

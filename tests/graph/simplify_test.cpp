@@ -144,6 +144,14 @@ TEST_F(Affine, AClipThatIsNoHardSigmoidStays) {
   EXPECT_THAT(simplified("y"), ElementsAre("Add", "Clip", "Mul", "Div"));
 }
 
+TEST_F(Affine, AClipByANumberWithoutAnInverseStays) {
+  model_.floats("zero", {}, {0}).floats("three", {}, {3}).floats("tiny", {}, {1e-39F});
+  model_.node("Add", {"x", "three"}, {"a"})
+      .node("Clip", {"a", "zero", "tiny"}, {"b"})
+      .node("Div", {"b", "tiny"}, {"y"});
+  EXPECT_THAT(simplified("y"), ElementsAre("Add", "Clip", "Div"));
+}
+
 TEST(Simplify, ExcitationOfAnImageIsOnePass) {
   ModelBuilder model;
   model.input("x", {1, 16, 4, 4}).output("y");

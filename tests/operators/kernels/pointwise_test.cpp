@@ -44,6 +44,12 @@ TEST(Activation, ClipBoundsAsAttributesAndInputs) {
     expect_equals_reference({.op_type = "Clip", .inputs = inputs});
 }
 
+TEST(Activation, ClipBoundsTheWrongWayRoundGiveTheUpperOne) {
+  KernelCase test{.op_type = "Clip", .inputs = {Arrives{{3, 40}}}, .opset = 6};
+  test.attributes = {{"min", 0.5F}, {"max", -0.25F}};
+  expect_equals_reference(test);
+}
+
 TEST(Binary, SameShapesInEveryLayout) {
   for (const Layout layout : layouts)
     for (const char* op_type : {"Add", "Sub", "Mul", "Max", "Min"})
