@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ipc/iceoryx_runtime.hpp"
+#include "ipc/roudi_files.hpp"
 
 namespace opsplit::daemon {
 namespace {
@@ -91,7 +92,7 @@ void BrokerProcess::hear_whether_ready() {
   if (answer && !*answer) return;  // not all of it is here
   const auto ready = !answer    ? Result<>(tl::unexpected(answer.error()))
                      : running_ ? Result<>()
-                                : take_over(**answer);
+                                : accept(asked_->peer(), **answer);
   if (!ready) {
     answers_.reset();
     timer_.at(Clock::now() + pause_after_refusal, [this] { ask_whether_ready(); });
@@ -114,8 +115,29 @@ void BrokerProcess::start_took_too_long() {
     started(fail(ErrorCode::unavailable, "no broker answers within {} s", start_timeout.count()));
 }
 
-Result<> BrokerProcess::take_over(const json& answer) try {
-  const pid_t pid = asked_->peer().pid;
+Result<> BrokerProcess::take_over(const std::set<ipc::ArenaId>& published) {
+  published_ = published;
+  const Deadline deadline = Clock::now() + call_timeout;
+  const auto accepted = [&]() -> Result<> {
+    OPSPLIT_TRY(auto socket, ipc::MessageSocket::connect(paths_.socket, deadline));
+    OPSPLIT_TRY(const json answer, socket.call({{"op", "ping"}}, deadline));
+    return accept(socket.peer(), answer);
+  }();
+  if (accepted) return {};
+  published_.clear();
+  // Whoever it is, it is the only one that there can be.
+  if (const auto holder = lock_holder(ipc::broker_lock_path); holder && *holder)
+    if (auto pidfd = open_pidfd((*holder)->process)) {
+      const Process broker{(*holder)->process, std::move(*pidfd)};
+      launcher_.signal(broker, SIGKILL);
+      has_ended(broker.pidfd, deadline + call_timeout);
+    }
+  return accepted;
+}
+
+// Whether it is ours to use, and has published no more than we know of.
+Result<> BrokerProcess::accept(const ipc::PeerCredentials& peer, const json& answer) try {
+  const pid_t pid = peer.pid;
   const auto identity = identify(pid);
   if (!identity)
     return fail(ErrorCode::refused,
@@ -129,7 +151,10 @@ Result<> BrokerProcess::take_over(const json& answer) try {
     return fail(ErrorCode::refused,
                 "opsplitd is version {} with iceoryx {}, the broker {} with {}: use one",
                 OPSPLIT_VERSION, ipc::iceoryx_version(), version, iceoryx);
-  if (answer.at("arenas").get<std::size_t>() != 0) {
+  for (const json& arena : answer.at("arenas")) {
+    if (published_.contains(
+            {arena.at("deployment").get<std::string>(), arena.at("epoch").get<std::uint64_t>()}))
+      continue;
     spdlog::warn("the broker (pid {}) served an earlier opsplitd: killed, to be started again",
                  pid);
     launcher_.signal(process, SIGKILL);

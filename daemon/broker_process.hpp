@@ -2,9 +2,9 @@
 // Runs on the event loop's thread.
 //
 // It is a child of opsplitd, or one that somebody else starts, and starts again when it ends: the
-// engine, in a container. Such a one has its pools from its own command line. It is taken over when
-// it answers and has published nothing; one that still serves an earlier opsplitd is killed, since
-// whoever attached to it may hold its pools for ever.
+// engine, in a container. Such a one has its pools from its own command line. One that served an
+// earlier opsplitd is taken over with the deployments that it serves; else it is killed, since whoever
+// attached to it may hold its pools for ever.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -39,6 +39,11 @@ class BrokerProcess {
   // `started` is called once it answers, or with the reason why it does not. Somebody else's has the
   // pools that it has.
   void start(const std::vector<std::uint64_t>& pool_bytes, std::function<void(Result<>)> started);
+  // Goes on with the one that an earlier opsplitd used, and that has published nothing but these. Error:
+  // there is none any more, it does not answer, or has published something else; it is dead then.
+  Result<> take_over(const std::set<ipc::ArenaId>& published);
+  // It no longer ends with this opsplitd.
+  Result<> outlive() { return demand({{"op", "outlive"}}); }
   [[nodiscard]] bool running() const { return running_; }
   [[nodiscard]] bool stopping() const { return stopped_ != nullptr; }
   // Whether opsplitd starts it.
@@ -59,7 +64,7 @@ class BrokerProcess {
   void ask_whether_ready();
   void hear_whether_ready();
   void start_took_too_long();
-  Result<> take_over(const nlohmann::json& answer);
+  Result<> accept(const ipc::PeerCredentials& peer, const nlohmann::json& answer);
   void supervise(Process process);
   void died();
   Result<> demand(const nlohmann::json& request);

@@ -8,8 +8,10 @@
 #include <nlohmann/json.hpp>
 
 #include "daemon/paths.hpp"
+#include "daemon/saved_deployment.hpp"
 #include "daemon/stale_files.hpp"
 #include "ipc/iceoryx_runtime.hpp"
+#include "ipc/roudi_files.hpp"
 #include "ipc/weight_store.hpp"
 
 namespace opsplit::daemon {
@@ -100,6 +102,40 @@ nlohmann::json to_json(const Target& target) {
 }
 
 Daemon::~Daemon() { planner_.join(); }
+
+Result<> Daemon::take_over() {
+  std::set<ipc::ArenaId> arenas;
+  for (const std::string& folder : saved_folders()) {
+    OPSPLIT_TRY(SavedDeployment saved, read_saved(folder));
+    const Standing& standing = saved.standing;
+    const std::string name = saved.planned.deployment.name;
+    if (standing.opsplitd != options_.folder)
+      return fail(ErrorCode::refused,
+                  "deployment '{}' belongs to an opsplitd that has died: start its successor with "
+                  "--folder {}",
+                  name, standing.opsplitd.string());
+    last_epoch_ = std::max(last_epoch_, standing.epoch);
+    const auto deployment = std::make_shared<RunningDeployment>(context_, std::move(saved.planned),
+                                                                folder, /*temporary=*/false);
+    if (const auto taken = deployment->take_over(standing.epoch, standing.ready); !taken) {
+      spdlog::warn("{}: what an earlier opsplitd left of it is removed: {}", name,
+                   taken.error().message);
+      continue;
+    }
+    spdlog::info("{}: taken over from an earlier opsplitd", name);
+    arenas.insert({name, standing.epoch});
+    deployments_[name] = deployment;
+  }
+  const auto lock = lock_holder(ipc::broker_lock_path);
+  if (arenas.empty() && !(lock && *lock)) return {};
+  const auto broker = broker_.take_over(arenas);
+  if (arenas.empty()) {  // its pools are not what the next deployment needs
+    if (broker) broker_.stop([] {});
+  } else if (!broker) {
+    boost::asio::post(io_, [this, error = broker.error()] { broker_died(error.message); });
+  }
+  return {};
+}
 
 void Daemon::accept() {
   while (true) {
@@ -210,11 +246,16 @@ void Daemon::handle(ConnectionId id, const json& request) {
   if (*op == "up") return up(id, request);
   if (*op == "down") return down(id, request);
   if (*op == "attach_client") return attach_client(id, *name);
-  if (*op == "attach_operator" || *op == "ready" || *op == "cores" || *op == "set") {
+  if (*op == "attach_operator" || *op == "ready" || *op == "cores" || *op == "set" ||
+      *op == "introduce_client") {
     const auto found = deployments_.find(*name);
     if (found == deployments_.end())
       return reply(id, Error{ErrorCode::not_found, fmt::format("no deployment '{}'", *name)});
     if (*op == "set") return set(id, *found->second, request);
+    if (*op == "introduce_client") {
+      const auto known = introduce_client(*connections_.at(id), *found->second, request);
+      return known ? reply(id, json{{"ok", true}}) : reply(id, known.error());
+    }
     const pid_t pid = connections_.at(id)->socket.peer().pid;
     if (*op == "cores") {
       const auto cores = found->second->assigned_cores(pid);
@@ -246,6 +287,7 @@ void Daemon::up(ConnectionId id, const json& request) {
     return finish_if_empty();
   }
   const std::string name = deployment->name;
+  if (id == nobody && deployments_.contains(name)) return;  // taken over
   if (deployments_.contains(name) || preparing_.contains(name))
     return reply(id, Error{ErrorCode::already_exists,
                            fmt::format("a deployment '{}' runs already: choose another --name, or "
@@ -296,8 +338,8 @@ void Daemon::prepared(ConnectionId id, std::string name, std::uint64_t epoch, bo
   if (id != nobody) connection->second->owned.push_back(name);
   const std::uint64_t bytes = planned->arena_bytes;
   const std::size_t operators = planned->plan.operators.size();
-  const auto deployment = std::make_shared<RunningDeployment>(context_, std::move(*planned),
-                                                              ipc::folder_path(name, epoch));
+  const auto deployment = std::make_shared<RunningDeployment>(
+      context_, std::move(*planned), ipc::folder_path(name, epoch), temporary);
   deployments_[name] = deployment;
   reply(id, json{{"progress", fmt::format("starting {} operators", operators)}});
   const auto start = [this, id, name, epoch, temporary](RunningDeployment& starting) {
@@ -342,6 +384,9 @@ void Daemon::started(ConnectionId id, const std::string& name, bool temporary,
   }
   const auto connection = connections_.find(id);
   if (connection != connections_.end() && !temporary) std::erase(connection->second->owned, name);
+  if (!temporary)
+    if (const auto told = broker_.outlive(); !told)
+      spdlog::warn("{}: the broker would end with us: {}", name, told.error().message);
   reply(id, json{{"ok", true}, {"deployment", deployment.status()}});
   serve_waiting_clients();
   if (!options_.cache.empty())
@@ -594,6 +639,18 @@ void Daemon::serve_waiting_clients() {
     connection->second->client = attachment->launch;
     reply(client.connection, ipc::to_json(*attachment));
   }
+}
+
+Result<> Daemon::introduce_client(Connection& connection, RunningDeployment& deployment,
+                                  const json& request) {
+  if (connection.client != 0) return fail(ErrorCode::refused, "one client per connection");
+  OPSPLIT_TRY(const ProcessIdentity process, identify(connection.socket.peer().pid));
+  const auto launch = request.at("launch").get<ipc::LaunchNumber>();
+  OPSPLIT_CHECK(
+      deployment.introduce_client(process, request.at("epoch").get<std::uint64_t>(), launch));
+  connection.deployment = deployment.name();
+  connection.client = launch;
+  return {};
 }
 
 void Daemon::shut_down() {

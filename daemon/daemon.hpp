@@ -20,6 +20,9 @@
 //    "cores": "2" | "0-1"}                                     -> the deployment's status, once every
 //                                                                 process has its affinity
 //   {"op": "attach_client", "deployment": N}                   -> Attachment; lasts as the connection
+//   {"op": "introduce_client", "deployment": N, "epoch": E,
+//    "launch": L}                                              from a client that attached to an earlier
+//                                                              opsplitd; as if it had to us
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -61,6 +64,9 @@ class Daemon {
          ipc::MessageListener listener, Options options);
   ~Daemon();
 
+  // Goes on with what an earlier opsplitd started and left. Before the event loop runs. Error: something
+  // runs that is not ours to take over.
+  Result<> take_over();
   // The reply to `ps`. On the event loop's thread.
   [[nodiscard]] nlohmann::json ps(RunningDeployment::Detail detail) const;
   // Stops every deployment and the broker; then the event loop runs dry.
@@ -95,6 +101,8 @@ class Daemon {
   void down(ConnectionId id, const nlohmann::json& request);
   void set(ConnectionId id, RunningDeployment& deployment, const nlohmann::json& request);
   void attach_client(ConnectionId id, const std::string& deployment);
+  Result<> introduce_client(Connection& connection, RunningDeployment& deployment,
+                            const nlohmann::json& request);
 
   // Makes sure that the broker runs and has published the arena; starts it for this one if needed.
   void publish(const std::string& name, std::uint64_t epoch, std::uint64_t bytes,

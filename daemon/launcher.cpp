@@ -13,6 +13,9 @@
 namespace opsplit::daemon {
 namespace {
 
+// Long enough for the memory of one that was just killed to be freed.
+constexpr auto end_of_killed = std::chrono::seconds(10);
+
 // What the child does between fork and exec: system calls only. Returns errno of what failed.
 int become(const std::vector<char*>& arguments, const std::vector<char*>& environment,
            const AffinityMask* cpus, const char* log, pid_t parent) {
@@ -103,8 +106,10 @@ Result<CpuSet> ProcessLauncher::cpus(const Process& process) {
 
 std::string ProcessLauncher::reap(const Process& process) {
   int status = 0;
-  if (waitpid(process.identity.pid, &status, 0) != process.identity.pid)
+  if (waitpid(process.identity.pid, &status, 0) != process.identity.pid) {
+    has_ended(process.pidfd, Clock::now() + end_of_killed);
     return "a status that its parent knows";
+  }
   if (WIFEXITED(status)) return fmt::format("exit code {}", WEXITSTATUS(status));
   return fmt::format("signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
 }

@@ -39,8 +39,9 @@ class Launcher {
   virtual std::string reap(const Process& process) = 0;
 };
 
-// Children of this process. They are killed when it dies: nothing outlives its supervisor unnoticed.
-// Processes that somebody else started can be signalled, confined and reaped like them.
+// Children of this process. They are killed when it dies, until they say themselves (PR_SET_PDEATHSIG)
+// that a successor will find them. Processes that somebody else started can be signalled, confined and
+// reaped like them.
 class ProcessLauncher final : public Launcher {
  public:
   Result<Process> launch(const Command& command) override;

@@ -94,6 +94,11 @@ int main(int argc, char** argv) {
                           {folder, cache, daemon::program_folder(), reserve, exit_when_empty,
                            target.path.empty() ? std::nullopt : std::optional(target), broker,
                            metrics ? metrics->address() : ""});
+  if (const auto taken = opsplitd.take_over(); !taken) {
+    fmt::print(stderr, "opsplitd: {}\n", taken.error().message);
+    ::unlink(daemon::daemon_lock_path);
+    return 1;
+  }
   if (metrics) {
     metrics->serve([&] {
       const auto reply = opsplitd.ps(daemon::RunningDeployment::Detail::histograms);

@@ -114,7 +114,7 @@ std::string graph_key(const Deployment& deployment) {
 struct StoredGraph {
   graph::Graph graph;
   FileDescriptor weights_held;
-  std::filesystem::path weights_folder;
+  std::filesystem::path weights_file;
 };
 
 std::optional<StoredGraph> find_graph(ipc::WeightStore& store, const std::string& key) {
@@ -127,7 +127,7 @@ std::optional<StoredGraph> find_graph(ipc::WeightStore& store, const std::string
   auto held = ipc::hold_packed(file);
   auto graph = graph::import_stored(text.substr(weights_key.size() + 1), file.parent_path());
   if (!held || !graph) return std::nullopt;
-  return StoredGraph{std::move(*graph), std::move(*held), file.parent_path()};
+  return StoredGraph{std::move(*graph), std::move(*held), file};
 }
 
 Result<StoredGraph> store_graph(ipc::WeightStore& store, const std::string& key,
@@ -149,7 +149,7 @@ Result<StoredGraph> store_graph(ipc::WeightStore& store, const std::string& key,
       return {};
     });
   }
-  return StoredGraph{std::move(graph), std::move(held), location.file.parent_path()};
+  return StoredGraph{std::move(graph), std::move(held), location.file};
 }
 
 Result<> check_room(const Planned& planned) {
@@ -191,7 +191,8 @@ Result<Planned> prepare_in(ipc::WeightStore& store, Deployment deployment,
     OPSPLIT_TRY(*stored, store_graph(store, key, std::move(planned.graph)));
     planned.graph = std::move(stored->graph);
   }
-  if (stored->weights_folder != store.path()) planned.weights_folder = stored->weights_folder;
+  if (stored->weights_file.parent_path() != store.path())
+    planned.weights_file = std::move(stored->weights_file);
   planned.weights_held = std::move(stored->weights_held);
   OPSPLIT_CHECK(graph::write_parts(planned.graph, planned.plan, store.path()));
   OPSPLIT_CHECK(write_plan(planned.plan, store.path()));

@@ -30,9 +30,9 @@ struct Planned {
   std::vector<std::set<std::string>> op_types;  // that each operator's nodes have, views aside
   std::uint64_t arena_bytes = 0;
   // Where the operators find weights; empty: in the deployment's folder.
-  std::filesystem::path cache;           // as kernels want them
-  std::filesystem::path weights_folder;  // as they are
-  FileDescriptor weights_held;           // in the cache, as long as operators may be restarted
+  std::filesystem::path cache;         // as kernels want them
+  std::filesystem::path weights_file;  // as they are
+  FileDescriptor weights_held;         // in the cache, as long as operators may be restarted
 };
 
 Result<Planned> plan_deployment(Deployment deployment);

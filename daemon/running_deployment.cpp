@@ -8,6 +8,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "daemon/saved_deployment.hpp"
+
 namespace opsplit::daemon {
 namespace {
 
@@ -58,6 +60,11 @@ void add_durations(json& status, const std::string& name, const ipc::Histogram& 
   }
 }
 
+Result<ipc::BoardLayout> board_layout(const Planned& planned) {
+  return ipc::BoardLayout::of(planned.plan, static_cast<std::uint32_t>(planned.deployment.depth),
+                              ipc::default_participants);
+}
+
 }  // namespace
 
 struct RunningDeployment::RunningInstance {
@@ -87,10 +94,12 @@ struct RunningDeployment::AttachedClient {
   bool connected = true;
 };
 
-RunningDeployment::RunningDeployment(Context& context, Planned planned, std::string folder)
+RunningDeployment::RunningDeployment(Context& context, Planned planned, std::string folder,
+                                     bool temporary)
     : context_(context),
       planned_(std::move(planned)),
       folder_(std::move(folder)),
+      temporary_(temporary),
       tick_(context.io) {
   planned_.graph = {};
 }
@@ -126,17 +135,29 @@ Result<> RunningDeployment::begin_epoch(std::uint64_t epoch) {
   if (folder != folder_) std::filesystem::rename(folder_, folder, moved);
   if (moved) return fail_errno(moved.value(), "{}", folder);
   folder_ = folder;
-  OPSPLIT_TRY(
-      const ipc::BoardLayout layout,
-      ipc::BoardLayout::of(planned_.plan, static_cast<std::uint32_t>(planned_.deployment.depth),
-                           ipc::default_participants));
+  OPSPLIT_TRY(const ipc::BoardLayout layout, board_layout(planned_));
   OPSPLIT_TRY(ipc::Board board, ipc::Board::create(ipc::board_name(name(), epoch), layout, epoch));
+  OPSPLIT_CHECK(supervise_board(std::move(board), epoch));
+  OPSPLIT_CHECK(make_instances());
+  keep_for_successor();
+  for (RunningInstance& instance : instances_)
+    if (!instance.attaches) OPSPLIT_CHECK(launch(instance));
+  return {};
+}
+
+// We are its supervisor from now on.
+Result<> RunningDeployment::supervise_board(ipc::Board board, std::uint64_t epoch) {
   board_ = std::make_unique<ipc::Board>(std::move(board));
   handover_ = std::make_unique<ipc::Handover>(*board_, planned_.plan, context_.futex);
   epoch_ = epoch;
-  last_launch_ = 0;
   OPSPLIT_TRY(own_launch_, new_launch_number());
-  register_participant(own_launch_, own_identity(), 0, ipc::Mode::active);
+  register_participant(own_launch_, own_identity(), ipc::no_operator_supervisor, 0,
+                       ipc::Mode::active);
+  return {};
+}
+
+// All that there are to be, none of them with a process.
+Result<> RunningDeployment::make_instances() {
   std::error_code error;
   std::filesystem::create_directories(context_.log_folder / name(), error);
   if (error) return fail_errno(error.value(), "{}", (context_.log_folder / name()).string());
@@ -150,19 +171,83 @@ Result<> RunningDeployment::begin_epoch(std::uint64_t epoch) {
       RunningInstance& instance = instances_.emplace_back(context_.io, op, seat);
       instance.log = context_.log_folder / name() / fmt::format("{}.{}.log", op_name, seat);
       instance.attaches = settings.attach;
-      if (instance.attaches)
-        instance.life.awaited();
-      else
-        OPSPLIT_CHECK(launch(instance));
+      if (instance.attaches) instance.life.awaited();
     }
   }
   return {};
 }
 
+Result<> RunningDeployment::take_over(std::uint64_t epoch, bool was_ready) {
+  OPSPLIT_TRY(const ipc::BoardLayout layout, board_layout(planned_));
+  OPSPLIT_TRY(ipc::Board board, ipc::Board::open(ipc::board_name(name(), epoch), layout, epoch));
+  const bool over = board.header().over.load() != 0;
+  OPSPLIT_CHECK(supervise_board(std::move(board), epoch));
+  OPSPLIT_CHECK(make_instances());
+  for (LaunchNumber record = 0; record < layout.participants; ++record)
+    if (const auto launch = board_->participant(record).launch.load(); launch != own_launch_)
+      take_over_participant(static_cast<LaunchNumber>(launch));
+  if (over) return fail(ErrorCode::not_found, "it was about to end");
+  if (!was_ready) return fail(ErrorCode::not_found, "it was still starting");
+  if (std::none_of(instances_.begin(), instances_.end(),
+                   [](const RunningInstance& instance) { return instance.running; }))
+    return fail(ErrorCode::not_found, "none of its operators is alive");
+  phase_ = Phase::ready;
+  for (RunningInstance& instance : instances_)
+    if (!instance.running && !instance.attaches) restart_at_or_give_up(instance, Clock::now());
+  tick();
+  return {};
+}
+
+// Of an opsplitd that has died. Its record may be free, or not make sense: anybody could write there.
+void RunningDeployment::take_over_participant(LaunchNumber launch) {
+  const ipc::Participant& record = board_->participant(launch);
+  if (launch == 0 || launch > ipc::max_launch_number || record.launch.load() != launch) return;
+  const ProcessIdentity identity{static_cast<pid_t>(record.pid.load()), record.start_time.load(),
+                                 record.boot_id.load()};
+  const std::uint32_t op = record.op.load();
+  auto pidfd = open_pidfd(identity);
+  const bool alive = pidfd && !has_ended(*pidfd);
+  if (alive && op == ipc::no_operator_client) {
+    watch_client(launch, identity, std::move(*pidfd));
+    return;
+  }
+  const std::uint32_t seat = record.seat.load();
+  const auto place = std::find_if(instances_.begin(), instances_.end(), [&](const auto& instance) {
+    return instance.op == op && instance.seat == seat && !instance.running;
+  });
+  if (alive && place != instances_.end()) {
+    place->process = {identity, std::move(*pidfd)};
+    place->launch = launch;
+    watch(*place);
+    // One that still loads waits for an answer that died with its opsplitd.
+    if (record.mode.load() == static_cast<std::uint32_t>(ipc::Mode::loading))
+      context_.launcher.signal(place->process, SIGKILL);
+    else
+      place->life.became_ready();
+    return;
+  }
+  const auto counters = ipc::Counters::copy_of(*board_, launch);
+  if (op == ipc::no_operator_client)
+    past_clients_.add(counters);
+  else if (place != instances_.end())
+    past_[{op, seat}].counters.add(counters);
+  handover_->give_back(launch, "its process ended while no opsplitd was there to say how");
+  release_participant(launch);
+}
+
+// Without it a successor stops the deployment, and says so.
+void RunningDeployment::keep_for_successor() const {
+  if (temporary_) return;
+  const auto saved =
+      save(folder_, planned_, {epoch_, phase_ == Phase::ready, context_.socket.parent_path()});
+  if (!saved) spdlog::warn("{}: not kept for another opsplitd: {}", name(), saved.error().message);
+}
+
 Result<LaunchNumber> RunningDeployment::new_launch_number() {
   const std::uint32_t records = board_->layout().participants;
-  for (std::uint32_t i = 0; i < records && last_launch_ < ipc::max_launch_number; ++i)
-    if (board_->participant(++last_launch_).launch.load() == 0) return last_launch_;
+  auto& last = board_->header().last_launch;
+  for (std::uint32_t i = 0; i < records && last.load() < ipc::max_launch_number; ++i)
+    if (const LaunchNumber next = ++last; board_->participant(next).launch.load() == 0) return next;
   return fail(ErrorCode::limit_exceeded,
               "deployment '{}': all {} records of processes are taken, or their numbers used up "
               "(`opsplit down`, then `up`)",
@@ -170,11 +255,12 @@ Result<LaunchNumber> RunningDeployment::new_launch_number() {
 }
 
 void RunningDeployment::register_participant(LaunchNumber launch, const ProcessIdentity& identity,
-                                             std::uint32_t seat, ipc::Mode mode) {
+                                             std::uint32_t op, std::uint32_t seat, ipc::Mode mode) {
   ipc::Participant& record = board_->participant(launch);
   record.pid.store(static_cast<std::uint64_t>(identity.pid));
   record.start_time.store(identity.start_time);
   record.boot_id.store(identity.boot_id);
+  record.op.store(op);
   record.seat.store(seat);
   record.mode.store(static_cast<std::uint32_t>(mode));
   record.tasks_done.store(0);
@@ -219,8 +305,8 @@ Result<> RunningDeployment::launch(RunningInstance& instance) {
   return {};
 }
 
-Result<> RunningDeployment::adopt(pid_t pid, std::string_view op,
-                                  const std::set<std::string>& can_run) {
+Result<> RunningDeployment::take_in(pid_t pid, std::string_view op,
+                                    const std::set<std::string>& can_run) {
   RunningInstance* place = nullptr;
   const RunningInstance* taken = nullptr;
   for (RunningInstance& instance : instances_) {
@@ -261,20 +347,24 @@ Result<> RunningDeployment::adopt(pid_t pid, std::string_view op,
   return {};
 }
 
-// Of a process that has just been launched or adopted.
+// Of a process that has just been launched or taken in.
 void RunningDeployment::supervise(RunningInstance& instance) {
-  instance.running = true;
-  instance.cpu_ns = 0;
   // On the board before its first claim.
-  register_participant(instance.launch, instance.process.identity, instance.seat,
+  register_participant(instance.launch, instance.process.identity, instance.op, instance.seat,
                        ipc::Mode::loading);
-  instance.life.launched();
-  instance.death = Watch(context_.io, instance.process.pidfd.get(), Watch::readable,
-                         [this, &instance] { on_death(instance); });
+  watch(instance);
   instance.timer.at(Clock::now() + start_timeout, [this, &instance] {
     spdlog::error("{}: not ready within {} s: killed", describe(instance), start_timeout.count());
     context_.launcher.signal(instance.process, SIGKILL);
   });
+}
+
+void RunningDeployment::watch(RunningInstance& instance) {
+  instance.running = true;
+  instance.cpu_ns = 0;
+  instance.life.launched();
+  instance.death = Watch(context_.io, instance.process.pidfd.get(), Watch::readable,
+                         [this, &instance] { on_death(instance); });
 }
 
 std::string RunningDeployment::describe(const RunningInstance& instance) const {
@@ -298,6 +388,7 @@ ipc::Attachment RunningDeployment::attachment_of(LaunchNumber launch) const {
   attachment.arena_bytes = planned_.arena_bytes;
   attachment.launch = launch;
   attachment.runtime_name = fmt::format("{}.{}", name(), launch);
+  attachment.outlives = !temporary_;
   return attachment;
 }
 
@@ -313,7 +404,7 @@ Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::strin
                                                            const std::set<std::string>& can_run) {
   if (phase_ != Phase::starting && phase_ != Phase::ready)
     return fail(ErrorCode::unavailable, "deployment '{}' does not run just now", name());
-  if (find(pid) == nullptr) OPSPLIT_CHECK(adopt(pid, op, can_run));
+  if (find(pid) == nullptr) OPSPLIT_CHECK(take_in(pid, op, can_run));
   const RunningInstance* instance = find(pid);
   if (instance == nullptr || instance->life.state() != Instance::State::starting)
     return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(),
@@ -322,7 +413,8 @@ Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::strin
   attachment.op = static_cast<std::int32_t>(instance->op);
   attachment.seat = instance->seat;
   attachment.cache = planned_.cache;
-  attachment.weights = planned_.weights_folder.empty() ? folder_ : planned_.weights_folder.string();
+  attachment.weights =
+      planned_.weights_file.empty() ? folder_ : planned_.weights_file.parent_path().string();
   attachment.cores = cores_of(*instance);
   return attachment;
 }
@@ -361,6 +453,7 @@ Result<> RunningDeployment::set_cores(std::string_view op, const CoreRequest& re
   OPSPLIT_CHECK(move_instances(cores));
   planned_.deployment = std::move(changed);
   planned_.cores = std::move(cores);
+  keep_for_successor();
   spdlog::info("{}/{}: cores {}", name(), op, to_string(request));
   return {};
 }
@@ -403,6 +496,7 @@ Result<> RunningDeployment::operator_ready(pid_t pid) {
         return i.life.state() == Instance::State::ready;
       })) {
     phase_ = Phase::ready;
+    keep_for_successor();
     if (const auto started = std::exchange(started_, nullptr)) started({});
   }
   return {};
@@ -521,15 +615,29 @@ Result<ipc::Attachment> RunningDeployment::attach_client(const ProcessIdentity& 
                 name(), clients_.size());
   OPSPLIT_TRY(FileDescriptor pidfd, open_pidfd(client));
   OPSPLIT_TRY(const LaunchNumber launch, new_launch_number());
-  register_participant(launch, client, 0, ipc::Mode::active);
-  AttachedClient& entry = clients_[launch];
-  entry.identity = client;
-  entry.pidfd = std::move(pidfd);
-  entry.death = Watch(context_.io, entry.pidfd.get(), Watch::readable,
-                      [this, launch] { on_client_death(launch); });
+  register_participant(launch, client, ipc::no_operator_client, 0, ipc::Mode::active);
+  watch_client(launch, client, std::move(pidfd));
   ipc::Attachment attachment = attachment_of(launch);
   attachment.slots_per_client = static_cast<std::uint32_t>(planned_.deployment.slots_per_client);
   return attachment;
+}
+
+void RunningDeployment::watch_client(LaunchNumber launch, const ProcessIdentity& identity,
+                                     FileDescriptor pidfd) {
+  AttachedClient& entry = clients_[launch];
+  entry.identity = identity;
+  entry.pidfd = std::move(pidfd);
+  entry.death = Watch(context_.io, entry.pidfd.get(), Watch::readable,
+                      [this, launch] { on_client_death(launch); });
+}
+
+Result<> RunningDeployment::introduce_client(const ProcessIdentity& client, std::uint64_t epoch,
+                                             LaunchNumber launch) {
+  const auto entry = clients_.find(launch);
+  if (epoch != epoch_ || entry == clients_.end() || entry->second.identity != client)
+    return fail(ErrorCode::not_found, "deployment '{}' has no such client", name());
+  entry->second.connected = true;
+  return {};
 }
 
 void RunningDeployment::client_disconnected(LaunchNumber client) {
@@ -593,6 +701,7 @@ void RunningDeployment::divide_cores_by_measured_cost() {
   }
   if (*cores == planned_.cores) return;
   planned_.cores = std::move(*cores);
+  keep_for_successor();
   spdlog::info("{}: cores divided anew, by what {} requests took", name(), requests_done());
 }
 

@@ -5,6 +5,8 @@
 //      |                    +--an instance dies or fails, or stop()-------------+             |
 //      +--stop()--> stopped <-- last process gone                          start(next epoch) -+
 //
+//   take_over() leads from planned to ready: an earlier opsplitd made it, and has died since.
+//
 // A death in `starting` ends the start: what cannot load will not load better the next time. In
 // `ready` the instance is restarted (daemon/instance.hpp) after its claims were given back.
 //
@@ -50,14 +52,19 @@ class RunningDeployment {
  public:
   enum class Phase { planned, starting, ready, stopping, stopped };
 
-  // What has been planned and written into the folder of its first epoch. The graph is let go.
-  RunningDeployment(Context& context, Planned planned, std::string folder);
+  // What has been planned and written into the folder of its first epoch. The graph is let go. One
+  // that is temporary ends with this opsplitd, however that ends; others outlive it.
+  RunningDeployment(Context& context, Planned planned, std::string folder, bool temporary);
   ~RunningDeployment();  // kills what still runs, and removes board and folder
 
   // Begins an epoch, whose arena the broker publishes soon, or has published; the folder moves to
   // its name. Only when planned or stopped. `started` is called once: when every instance is ready,
   // or with the reason why not (it is stopped then).
   void start(std::uint64_t epoch, std::function<void(Result<>)> started);
+  // Goes on with what an earlier opsplitd started and has kept (daemon/saved_deployment.hpp): watches
+  // those that live, starts those anew that do not. Only when planned. Error: it was not ready, or
+  // nothing of it lives; what lives ends with this object.
+  Result<> take_over(std::uint64_t epoch, bool was_ready);
   // Whoever waits for the start is told why it failed; it is stopped then. Only when starting.
   void fail_start(Error error);
   // Ends the epoch: clients learn it, operators are told to end, and after a grace period killed.
@@ -82,6 +89,9 @@ class RunningDeployment {
   Result<ipc::AssignedCores> assigned_cores(pid_t pid);
   // A client. Its slots are given back once the kernel confirms its death.
   Result<ipc::Attachment> attach_client(const ProcessIdentity& client);
+  // A client that an earlier opsplitd knew says that this is its connection. Error: it is not known.
+  Result<> introduce_client(const ProcessIdentity& client, std::uint64_t epoch,
+                            ipc::LaunchNumber launch);
   // Its connection ended. It may live on with requests in flight, and keeps its slots until then.
   void client_disconnected(ipc::LaunchNumber client);
 
@@ -101,6 +111,10 @@ class RunningDeployment {
   struct AttachedClient;
 
   Result<> begin_epoch(std::uint64_t epoch);
+  Result<> supervise_board(ipc::Board board, std::uint64_t epoch);
+  Result<> make_instances();
+  void take_over_participant(ipc::LaunchNumber launch);
+  void keep_for_successor() const;
   Result<ipc::LaunchNumber> new_launch_number();
   [[nodiscard]] ipc::Attachment attachment_of(ipc::LaunchNumber launch) const;
   [[nodiscard]] ipc::AssignedCores cores_of(const RunningInstance& instance) const;
@@ -109,11 +123,14 @@ class RunningDeployment {
   [[nodiscard]] bool follows_cores(const RunningInstance& instance) const;
   [[nodiscard]] std::string degraded(const RunningInstance& instance) const;
   void register_participant(ipc::LaunchNumber launch, const ProcessIdentity& identity,
-                            std::uint32_t seat, ipc::Mode mode);
+                            std::uint32_t op, std::uint32_t seat, ipc::Mode mode);
+  void watch_client(ipc::LaunchNumber launch, const ProcessIdentity& identity,
+                    FileDescriptor pidfd);
   void release_participant(ipc::LaunchNumber launch);
   Result<> launch(RunningInstance& instance);
-  Result<> adopt(pid_t pid, std::string_view op, const std::set<std::string>& can_run);
+  Result<> take_in(pid_t pid, std::string_view op, const std::set<std::string>& can_run);
   void supervise(RunningInstance& instance);
+  void watch(RunningInstance& instance);
   void on_death(RunningInstance& instance);
   void restart_at_or_give_up(RunningInstance& instance, std::optional<Deadline> restart_at);
   void on_client_death(ipc::LaunchNumber launch);
@@ -139,12 +156,12 @@ class RunningDeployment {
   Context& context_;
   Planned planned_;
   std::string folder_;
+  bool temporary_;
   Phase phase_ = Phase::planned;
   bool costs_measured_ = false;
   std::uint64_t epoch_ = 0;
   std::unique_ptr<ipc::Board> board_;
   std::unique_ptr<ipc::Handover> handover_;
-  ipc::LaunchNumber last_launch_ = 0;
   ipc::LaunchNumber own_launch_ = 0;  // ours, to fail the tasks of failed operators with
   std::list<RunningInstance> instances_;
   std::map<ipc::LaunchNumber, AttachedClient> clients_;

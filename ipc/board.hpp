@@ -22,8 +22,8 @@
 //                                      the holder of the claim; once it is dead, the supervisor
 //   headers of the graph's inputs      the client that holds the slot in `filling`
 //   hints, doorbells, CpuRecord, beds  anyone: they save time, nothing depends on them
-//   Participant, Durations             identity, mode, cores_version: the supervisor; the counters,
-//                                      and which cores it runs on: the participant itself
+//   Participant, Durations             identity, role, mode, cores_version: the supervisor; the
+//                                      counters, and which cores it runs on: the participant itself
 //
 // Counters are by launch number and not by operator and seat, of which there may be 64 x 1000: nobody
 // writes where a predecessor may still be read, and the supervisor adds up what each life of an
@@ -103,7 +103,7 @@ struct SlotWord {
 
 struct alignas(64) BoardHeader {
   static constexpr std::uint64_t expected_magic = 0x31647261'6f625350;  // "PSboard1"
-  static constexpr std::uint32_t expected_version = 3;
+  static constexpr std::uint32_t expected_version = 4;
 
   std::uint64_t magic;
   std::uint32_t version;
@@ -112,7 +112,7 @@ struct alignas(64) BoardHeader {
   std::uint64_t plan_digest;
   std::uint64_t epoch;
   std::uint32_t participants;
-  std::uint32_t padding;
+  std::atomic<std::uint32_t> last_launch;  // number that was given away last; the supervisor's
   alignas(64) std::atomic<std::uint64_t> next_ticket;
   alignas(64) std::atomic<std::uint32_t> slots_freed;  // futex: bumped when a slot becomes free
   std::atomic<std::uint32_t> slot_waiters;             // clients that sleep on slots_freed
@@ -161,7 +161,8 @@ static_assert(sizeof(Doorbell) == 1344);
 
 enum class Mode : std::uint32_t { loading = 0, active = 1, standby = 2, draining = 3 };
 
-// An instance of an operator, or a client. Its identity is on the board before its first claim.
+// An instance of an operator, a client, or the supervisor. Its identity is on the board before its
+// first claim, and all that the next opsplitd has to know of it.
 //
 // cores_version says which assignment of cores is in force; 0 is the one that the process attached
 // with. When it changes, the instance asks opsplitd for the new one, and goes on with its tasks
@@ -177,6 +178,7 @@ struct alignas(64) Participant {
   std::atomic<std::uint32_t> bell;          // futex of a client: bumped when an answer may be there
   std::atomic<std::uint32_t> bell_waiters;  // its threads that sleep there
   std::atomic<std::uint32_t> cores_version;
+  std::atomic<std::uint32_t> op;                      // of an instance; else one of the two below
   alignas(64) std::atomic<std::uint64_t> tasks_done;  // of a client: requests answered
   std::atomic<std::uint64_t> busy_ns;                 // sum of Durations::run
   std::atomic<std::uint64_t> bytes_copied;
@@ -185,6 +187,8 @@ struct alignas(64) Participant {
   std::atomic<std::uint32_t> threads;  // 0: not said yet
 };
 static_assert(sizeof(Participant) == 128);
+inline constexpr std::uint32_t no_operator_client = 0xffff'ffff;
+inline constexpr std::uint32_t no_operator_supervisor = 0xffff'fffe;
 // Beside `mode`, which every claim reads.
 static_assert(offsetof(Participant, mode) == 32 && offsetof(Participant, cores_version) == 48);
 static_assert(offsetof(Participant, tasks_done) == 64);

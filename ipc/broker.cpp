@@ -313,6 +313,10 @@ std::vector<PoolState> Broker::pools() const {
 // The broker itself is registered, too.
 std::size_t Broker::processes() const { return state_->roudi->processes() - 1; }
 
-std::size_t Broker::arenas() const { return state_->published.size(); }
+std::vector<ArenaId> Broker::arenas() const {
+  std::vector<ArenaId> ids;
+  for (const auto& [id, arena] : state_->published) ids.push_back(id);
+  return ids;
+}
 
 }  // namespace opsplit::ipc

@@ -63,8 +63,8 @@ class Broker {
   std::size_t forget_ended();
 
   [[nodiscard]] std::vector<PoolState> pools() const;
-  [[nodiscard]] std::size_t processes() const;  // registered now
-  [[nodiscard]] std::size_t arenas() const;     // published now
+  [[nodiscard]] std::size_t processes() const;        // registered now
+  [[nodiscard]] std::vector<ArenaId> arenas() const;  // published now
 
  private:
   struct State;

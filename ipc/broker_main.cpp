@@ -2,15 +2,18 @@
 // a socket. One JSON object per message (ipc/message_socket.hpp), answered in order:
 //
 //   {"op": "ping"}       -> {"ok": true, "pid", "version", "iceoryx", "processes",
-//                            "arenas", "pools": [{"bytes", "free"}]}
+//                            "arenas": [{"deployment", "epoch"}],
+//                            "pools": [{"bytes", "free"}]}
 //   {"op": "publish",  "deployment": "digits", "epoch": 1, "bytes": 4096}       -> {"ok": true}
 //   {"op": "withdraw", "deployment": "digits", "epoch": 1}                      -> {"ok": true}
+//   {"op": "outlive"}    -> {"ok": true}; it no longer ends with the opsplitd that launched it
 //
 // Neither a closed terminal nor a closed pipe ends it. SIGTERM does, and then leaves no file behind.
 // It listens before RouDi runs: a request that is sent meanwhile is answered as soon as it does.
 #include <poll.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -48,7 +51,9 @@ Result<nlohmann::json> serve(Broker& broker, const nlohmann::json& request) {
     reply["version"] = OPSPLIT_VERSION;
     reply["iceoryx"] = iceoryx_version();
     reply["processes"] = broker.processes();
-    reply["arenas"] = broker.arenas();
+    reply["arenas"] = nlohmann::json::array();
+    for (const ArenaId& id : broker.arenas())
+      reply["arenas"].push_back({{"deployment", id.deployment}, {"epoch", id.epoch}});
     for (const auto& pool : broker.pools())
       reply["pools"].push_back({{"bytes", pool.bytes}, {"free", pool.free}});
   } else if (op == "publish") {
@@ -60,6 +65,8 @@ Result<nlohmann::json> serve(Broker& broker, const nlohmann::json& request) {
     OPSPLIT_TRY(const ArenaId id, arena_id(request));
     OPSPLIT_CHECK(broker.withdraw(id));
     spdlog::info("withdrew {}, epoch {}", id.deployment, id.epoch);
+  } else if (op == "outlive") {
+    ::prctl(PR_SET_PDEATHSIG, 0);
   } else {
     return fail(ErrorCode::invalid_input, "unknown 'op' {}", op.dump());
   }

@@ -12,6 +12,7 @@ using std::chrono::nanoseconds;
 
 // However a wake-up was lost, a sleeper looks again after this.
 constexpr std::uint64_t look_again_ns = 10'000'000;
+constexpr std::uint64_t introduction_pause_ns = 100'000'000;
 
 std::uint64_t deadline_after(std::uint64_t now, nanoseconds timeout) {
   const auto ns = static_cast<std::uint64_t>(std::max<std::int64_t>(timeout.count(), 0));
@@ -101,7 +102,7 @@ Result<> Request::wait(nanoseconds timeout) {
     if (now >= deadline)
       return fail(ErrorCode::timed_out, "deployment '{}': no answer within {} ms", deployment,
                   timeout.count() / 1'000'000);
-    if (!session_->supervised() && !ready())
+    if (session_->ended() && !ready())
       return fail(ErrorCode::epoch_lost, "opsplitd ended under a request of deployment '{}'",
                   deployment);
     presence.lie_down(bed);
@@ -174,9 +175,29 @@ Result<std::unique_ptr<Client>> Client::connect(Options options) {
 
 Result<std::shared_ptr<Session>> Client::session() {
   const std::lock_guard lock(mutex_);
-  if (session_ && !session_->over() && session_->supervised()) return session_;
+  if (session_ && !session_->ended()) {
+    if (session_->attachment().outlives && !session_->supervised()) introduce_ourselves();
+    return session_;
+  }
   session_.reset();
   return attach();
+}
+
+// To the opsplitd that has taken over, if there is one by now: so it learns when we leave. Its reply
+// changes nothing, and is not waited for.
+void Client::introduce_ourselves() {
+  const std::uint64_t now = futex_->now_ns();
+  if (now - introduced_ns_ < introduction_pause_ns) return;
+  introduced_ns_ = now;
+  auto socket = MessageSocket::connect(options_.socket, Clock::now());
+  if (socket &&
+      socket->queue({{"op", "introduce_client"},
+                     {"version", OPSPLIT_VERSION},
+                     {"deployment", options_.deployment},
+                     {"epoch", session_->attachment().epoch},
+                     {"launch", session_->attachment().launch}}) &&
+      socket->flush())
+    session_->keep(std::make_unique<MessageSocket>(std::move(*socket)));
 }
 
 Result<std::shared_ptr<Session>> Client::attach() {

@@ -7,9 +7,9 @@
 //   request->wait(5s);
 //   auto probabilities = request->output(0);                                 // in place
 //
-// Many requests may be in flight, from several threads; each gets its own answer. A client outlives
-// epochs: when the broker or opsplitd died, requests under way end in `epoch_lost`, and the next
-// begin() attaches to the next epoch.
+// Many requests may be in flight, from several threads; each gets its own answer. Requests go on
+// while no opsplitd runs, and the next one learns of the client. A client outlives epochs: when the
+// broker died, requests under way end in `epoch_lost`, and the next begin() attaches to the next epoch.
 #pragma once
 
 #include <chrono>
@@ -95,6 +95,7 @@ class Client {
   explicit Client(Options options);
   Result<std::shared_ptr<Session>> session();
   Result<std::shared_ptr<Session>> attach();
+  void introduce_ourselves();
 
   Options options_;
   std::shared_ptr<Futex> futex_;
@@ -103,6 +104,7 @@ class Client {
   std::shared_ptr<std::atomic<std::uint32_t>> in_flight_;
   std::mutex mutex_;  // guards what follows
   std::shared_ptr<Session> session_;
+  std::uint64_t introduced_ns_ = 0;  // when we last tried to reach the next opsplitd
 };
 
 }  // namespace opsplit::ipc

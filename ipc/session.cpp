@@ -51,6 +51,7 @@ json to_json(const Attachment& a) {
                  {"arena_bytes", a.arena_bytes},
                  {"launch", a.launch},
                  {"runtime_name", a.runtime_name},
+                 {"outlives", a.outlives},
                  {"op", a.op},
                  {"seat", a.seat},
                  {"slots_per_client", a.slots_per_client}};
@@ -70,6 +71,7 @@ Result<Attachment> attachment_from_json(const json& j) try {
   j.at("arena_bytes").get_to(a.arena_bytes);
   j.at("launch").get_to(a.launch);
   j.at("runtime_name").get_to(a.runtime_name);
+  j.at("outlives").get_to(a.outlives);
   j.at("op").get_to(a.op);
   j.at("seat").get_to(a.seat);
   if (a.op >= 0) {

@@ -39,6 +39,7 @@ struct Attachment {
   std::uint64_t arena_bytes = 0;
   LaunchNumber launch = 0;
   std::string runtime_name;  // to register with at the broker
+  bool outlives = false;     // opsplitd: the next one takes over; else all of it ends with opsplitd
 
   // Operators only.
   std::int32_t op = -1;  // index in the plan
@@ -72,10 +73,14 @@ class Session {
                                                std::shared_ptr<Futex> futex, Deadline deadline);
   ~Session();
 
-  // Keeps the connection to opsplitd as long as the session, and so tells it that we are here.
+  // Keeps the connection to opsplitd as long as the session, and so tells it that we are here. Not
+  // thread safe against supervised().
   void keep(std::unique_ptr<MessageSocket> control);
   // Whether opsplitd is still at the other end. A system call.
   [[nodiscard]] bool supervised() const;
+  // Whether anybody may still answer: nobody does once the epoch is over, or opsplitd has ended and
+  // the deployment with it. Thread safe where the connection is not replaced: unless `outlives`.
+  [[nodiscard]] bool ended() const { return over() || (!attachment_.outlives && !supervised()); }
 
   [[nodiscard]] const Attachment& attachment() const { return attachment_; }
   [[nodiscard]] const Plan& plan() const { return plan_; }

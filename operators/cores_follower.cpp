@@ -5,6 +5,8 @@
 namespace opsplit::operators {
 namespace {
 
+constexpr auto pause_without_opsplitd = std::chrono::milliseconds(100);
+
 // Into the operator's log.
 void warn(const Error& error, const std::string& what) {
   fmt::print(stderr, "opsplit-operator: {}: {}\n", what, error.message);
@@ -12,12 +14,11 @@ void warn(const Error& error, const std::string& what) {
 
 }  // namespace
 
-CoresFollower::CoresFollower(ipc::Participant& self, ipc::MessageSocket& opsplitd,
-                             nlohmann::json question, const ipc::AssignedCores& cores,
-                             ThreadPlacement& placement, Compile compile)
+CoresFollower::CoresFollower(ipc::Participant& self, Opsplitd opsplitd,
+                             const ipc::AssignedCores& cores, ThreadPlacement& placement,
+                             Compile compile)
     : self_(self),
-      opsplitd_(opsplitd),
-      question_(std::move(question)),
+      opsplitd_(std::move(opsplitd)),
       placement_(placement),
       compile_(std::move(compile)),
       threads_(cores.threads),
@@ -41,16 +42,30 @@ std::optional<ipc::WorkerOptions> CoresFollower::follow(std::unique_ptr<Operator
 }
 
 void CoresFollower::ask(std::uint32_t version) {
-  version_ = version;
-  // Where opsplitd is gone, the host finds out by itself.
-  asked_ = opsplitd_.queue(question_) && opsplitd_.flush();
+  if (Clock::now() < ask_again_) return;
+  ask_again_ = Clock::now() + pause_without_opsplitd;
+  auto& connection = opsplitd_.connection;
+  asked_ = connection.queue(opsplitd_.question) && connection.flush();
+  if (!asked_) {
+    auto next = ipc::MessageSocket::connect(opsplitd_.socket, Clock::now());
+    if (!next) return;
+    connection = std::move(*next);
+    asked_ = connection.queue(opsplitd_.question) && connection.flush();
+  }
+  if (asked_) version_ = version;
 }
 
 std::optional<ipc::WorkerOptions> CoresFollower::take_answer() {
-  if (opsplitd_.has_queued()) (void)opsplitd_.flush();
-  const auto reply = opsplitd_.try_receive();
+  auto& connection = opsplitd_.connection;
+  if (connection.has_queued()) (void)connection.flush();
+  const auto reply = connection.try_receive();
   if (reply && !*reply) return std::nullopt;
   asked_ = false;
+  ask_again_ = {};
+  if (!reply && reply.error().code == ErrorCode::unavailable) {  // died before it could answer
+    version_ = answered_;
+    return std::nullopt;
+  }
   const auto cores = reply ? ipc::assigned_cores_from_json(**reply) : tl::unexpected(reply.error());
   if (!cores) {
     warn(cores.error(), "stays on its cores");

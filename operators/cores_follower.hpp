@@ -1,6 +1,8 @@
 // Follows opsplitd's word on which cores this process runs on, while it serves requests.
 //
 //   idle --cores_version has changed--> asked --answer--> idle, or compiling --done--> idle
+//                                         |
+//                     asked again  <------+ opsplitd has died: of the next one
 //
 // Affinity and spinning follow with the answer. The programs are made for a number of threads: if
 // that changes, they are compiled again on a thread of their own while the old ones go on serving, and
@@ -8,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <future>
 #include <memory>
@@ -29,10 +32,17 @@ class CoresFollower {
   // Called on a thread of its own, which may not outlive this object; never two at a time.
   using Compile = std::function<Result<std::unique_ptr<Operator>>(int threads)>;
 
-  // What it refers to outlives it. `question` is what to ask opsplitd: the reply is an AssignedCores.
-  // `cores` are those that the process attached with.
-  CoresFollower(ipc::Participant& self, ipc::MessageSocket& opsplitd, nlohmann::json question,
-                const ipc::AssignedCores& cores, ThreadPlacement& placement, Compile compile);
+  // Whom to ask: over this connection, replaced by one to the next opsplitd if need be. The reply is
+  // an AssignedCores.
+  struct Opsplitd {
+    ipc::MessageSocket& connection;
+    std::filesystem::path socket;
+    nlohmann::json question;
+  };
+
+  // What it refers to outlives it. `cores` are those that the process attached with.
+  CoresFollower(ipc::Participant& self, Opsplitd opsplitd, const ipc::AssignedCores& cores,
+                ThreadPlacement& placement, Compile compile);
 
   // Takes the next step, if there is one; puts programs for another number of threads into `op`. How
   // the process may wait from now on, if that has changed.
@@ -46,12 +56,12 @@ class CoresFollower {
   void report();
 
   ipc::Participant& self_;
-  ipc::MessageSocket& opsplitd_;
-  nlohmann::json question_;
+  Opsplitd opsplitd_;
   ThreadPlacement& placement_;
   Compile compile_;
   std::uint32_t version_ = 0;                                // that was asked for last
   bool asked_ = false;                                       // and not answered yet
+  Deadline ask_again_{};                                     // not before
   std::uint32_t answered_ = 0;                               // that was answered well last
   int threads_;                                              // of the programs that run
   int wanted_;                                               // threads, as assigned

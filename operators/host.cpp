@@ -1,5 +1,7 @@
 #include "operators/host.hpp"
 
+#include <sys/prctl.h>
+
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -159,6 +161,8 @@ Result<> run_host(const HostOptions& options, const OperatorKind& kind,
   // Last: it is the broker that takes longest to start.
   OPSPLIT_TRY(const auto session, open_session(attachment, plan, stop));
   OPSPLIT_CHECK(attached.socket.call(request_of("ready", options), Clock::now() + attach_timeout));
+  // Until now we ended with the opsplitd that launched us.
+  if (attachment.outlives) ::prctl(PR_SET_PDEATHSIG, 0);
 
   auto control = std::make_unique<ipc::MessageSocket>(std::move(attached.socket));
   ipc::MessageSocket& opsplitd = *control;
@@ -166,12 +170,13 @@ Result<> run_host(const HostOptions& options, const OperatorKind& kind,
   ipc::Handover& handover = session->handover();
   ipc::Worker worker(handover, index, attachment.launch, attachment.seat, attachment.cores.worker);
   TaskRunner runner(*session);
-  CoresFollower cores(session->board().participant(attachment.launch), opsplitd,
-                      request_of("cores", options), attachment.cores, placement, compile);
+  CoresFollower cores(session->board().participant(attachment.launch),
+                      {opsplitd, options.socket, request_of("cores", options)}, attachment.cores,
+                      placement, compile);
   while (!stop.load(std::memory_order_relaxed) && !session->over()) {
     if (const auto waiting = cores.follow(op)) worker.set_options(*waiting);
     const auto claim = worker.next();
-    if (!claim && !session->supervised())
+    if (!claim && session->ended() && !session->over())
       return fail(ErrorCode::unavailable, "opsplitd has ended");  // and is not our parent
     if (!claim) continue;
     RunContext context;

@@ -11,6 +11,7 @@
 
 #include "daemon/daemon.hpp"
 #include "daemon/paths.hpp"
+#include "daemon/saved_deployment.hpp"
 
 namespace opsplit::daemon::cli {
 namespace {
@@ -65,7 +66,7 @@ DaemonClient::DaemonClient(std::filesystem::path folder, ipc::MessageSocket sock
 
 std::filesystem::path DaemonClient::socket_path() const { return Daemon::socket_path(folder_); }
 
-Result<DaemonClient> DaemonClient::connect(const std::filesystem::path& folder) {
+Result<DaemonClient> DaemonClient::reach(const std::filesystem::path& folder) {
   auto socket =
       ipc::MessageSocket::connect(Daemon::socket_path(folder), Clock::now() + short_timeout);
   if (!socket && socket.error().code == ErrorCode::unavailable)
@@ -76,10 +77,25 @@ Result<DaemonClient> DaemonClient::connect(const std::filesystem::path& folder) 
   return DaemonClient(folder, std::move(*socket));
 }
 
+Result<DaemonClient> DaemonClient::connect(const std::filesystem::path& folder) {
+  auto running = reach(folder);
+  // What an opsplitd was there for that has died runs on: another one is to go on with it.
+  if (running || running.error().code != ErrorCode::unavailable || saved_folders().empty())
+    return running;
+  OPSPLIT_TRY(auto successor, start(folder, {}));
+  fmt::print(stderr, "opsplitd had ended: started again, it goes on with what runs\n");
+  return successor;
+}
+
 Result<DaemonClient> DaemonClient::connect_or_start(const std::filesystem::path& folder,
                                                     const StartOptions& options) {
-  auto running = connect(folder);
+  auto running = reach(folder);
   if (running || running.error().code != ErrorCode::unavailable) return running;
+  return start(folder, options);
+}
+
+Result<DaemonClient> DaemonClient::start(const std::filesystem::path& folder,
+                                         const StartOptions& options) {
   if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
     return fail_errno(errno, "{}", folder.string());
   const std::filesystem::path log = folder / "opsplitd.log";
@@ -89,7 +105,7 @@ Result<DaemonClient> DaemonClient::connect_or_start(const std::filesystem::path&
   Deadline deadline = Clock::now() + start_timeout;
   bool ended = false;
   while (Clock::now() < deadline) {
-    auto started = connect(folder);
+    auto started = reach(folder);
     if (started) started->started_ = started->socket_.peer().pid == pid;
     if (started || started.error().code != ErrorCode::unavailable) return started;
     if (ended) {

@@ -40,7 +40,7 @@ class PreparationTest : public testing::Test {
 
   // As the only operator reads it.
   float weight(const Planned& planned) {
-    const auto where = planned.weights_folder.empty() ? folder : planned.weights_folder;
+    const auto where = planned.weights_file.empty() ? folder : planned.weights_file.parent_path();
     const auto part =
         graph::value_of(graph::import_part(folder / planned.plan.operators.front().part, where));
     return part.value(part.find("w")).constant->as<float>().front();
@@ -135,7 +135,7 @@ TEST_F(PreparationTest, WhatADeploymentNeedsForRestartsIsNotPruned) {
 TEST_F(PreparationTest, OperatorsThatAttachFindAllInTheFolder) {
   model_of(1).save(model_file);
   const Planned planned = prepared(1, /*attach=*/true);
-  EXPECT_EQ(planned.weights_folder, "");
+  EXPECT_EQ(planned.weights_file, "");
   EXPECT_EQ(weight(planned), 1);
   EXPECT_THAT(cached(), IsEmpty());
 }

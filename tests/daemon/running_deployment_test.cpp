@@ -97,7 +97,7 @@ class RunningDeploymentTest : public testing::Test {
     }
     plan = planned.plan;
     std::filesystem::create_directory(folder);
-    deployment.emplace(context, std::move(planned), folder);
+    deployment.emplace(context, std::move(planned), folder, /*temporary=*/true);
   }
   ~RunningDeploymentTest() override { std::filesystem::remove_all(folder); }
 

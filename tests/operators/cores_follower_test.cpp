@@ -78,9 +78,11 @@ class CoresFollowerTest : public ::testing::Test {
   std::latch* compile_when = nullptr;  // null: at once
   bool fails = false, throws = false;
   std::unique_ptr<Operator> op = std::make_unique<FakeOperator>(2);
-  CoresFollower follower{self,      sockets[0],
-                         question,  {{0, 1}, 2, {}},
-                         placement, [this](int threads) { return compile(threads); }};
+  CoresFollower follower{self,
+                         {sockets[0], "/nonexistent", question},
+                         {{0, 1}, 2, {}},
+                         placement,
+                         [this](int threads) { return compile(threads); }};
 };
 
 TEST_F(CoresFollowerTest, AsksOnlyWhenTheVersionChangesAndOnce) {
