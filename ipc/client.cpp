@@ -10,9 +10,9 @@ namespace {
 
 using std::chrono::nanoseconds;
 
-// However a wake-up was lost, a sleeper looks again after this.
+// However a wake-up was lost, a sleeper looks again after this; and whether opsplitd is there, which is
+// a system call.
 constexpr std::uint64_t look_again_ns = 10'000'000;
-constexpr std::uint64_t introduction_pause_ns = 100'000'000;
 
 std::uint64_t deadline_after(std::uint64_t now, nanoseconds timeout) {
   const auto ns = static_cast<std::uint64_t>(std::max<std::int64_t>(timeout.count(), 0));
@@ -89,6 +89,7 @@ Result<> Request::wait(nanoseconds timeout) {
   Participant& self = session_->board().participant(session_->attachment().launch);
   const std::uint64_t start = futex.now_ns();
   const std::uint64_t deadline = deadline_after(start, timeout);
+  std::uint64_t look_at = start + look_again_ns;  // whether opsplitd is there
   Bed& bed = session_->board().slot(hold_.slot).bed;
   const auto ended = [&] { return ready() || session_->over(); };
   Presence presence = this->presence();
@@ -102,9 +103,12 @@ Result<> Request::wait(nanoseconds timeout) {
     if (now >= deadline)
       return fail(ErrorCode::timed_out, "deployment '{}': no answer within {} ms", deployment,
                   timeout.count() / 1'000'000);
-    if (session_->ended() && !ready())
-      return fail(ErrorCode::epoch_lost, "opsplitd ended under a request of deployment '{}'",
-                  deployment);
+    if (now >= look_at) {
+      look_at = now + look_again_ns;
+      if (session_->ended() && !ready())
+        return fail(ErrorCode::epoch_lost, "opsplitd ended under a request of deployment '{}'",
+                    deployment);
+    }
     presence.lie_down(bed);
     sleep_once(futex, self.bell, self.bell_waiters, deadline, ended);
     bed.bit.store(0, std::memory_order_relaxed);
@@ -175,9 +179,15 @@ Result<std::unique_ptr<Client>> Client::connect(Options options) {
 
 Result<std::shared_ptr<Session>> Client::session() {
   const std::lock_guard lock(mutex_);
-  if (session_ && !session_->ended()) {
-    if (session_->attachment().outlives && !session_->supervised()) introduce_ourselves();
-    return session_;
+  if (session_ && !session_->over()) {
+    const std::uint64_t now = futex_->now_ns();
+    if (now - looked_ns_ < look_again_ns) return session_;
+    looked_ns_ = now;
+    if (session_->supervised()) return session_;
+    if (session_->attachment().outlives) {
+      introduce_ourselves();
+      return session_;
+    }
   }
   session_.reset();
   return attach();
@@ -186,9 +196,6 @@ Result<std::shared_ptr<Session>> Client::session() {
 // To the opsplitd that has taken over, if there is one by now: so it learns when we leave. Its reply
 // changes nothing, and is not waited for.
 void Client::introduce_ourselves() {
-  const std::uint64_t now = futex_->now_ns();
-  if (now - introduced_ns_ < introduction_pause_ns) return;
-  introduced_ns_ = now;
   auto socket = MessageSocket::connect(options_.socket, Clock::now());
   if (socket &&
       socket->queue({{"op", "introduce_client"},

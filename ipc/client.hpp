@@ -104,7 +104,7 @@ class Client {
   std::shared_ptr<std::atomic<std::uint32_t>> in_flight_;
   std::mutex mutex_;  // guards what follows
   std::shared_ptr<Session> session_;
-  std::uint64_t introduced_ns_ = 0;  // when we last tried to reach the next opsplitd
+  std::uint64_t looked_ns_ = 0;  // when we last looked whether opsplitd is there
 };
 
 }  // namespace opsplit::ipc
