@@ -154,6 +154,13 @@ Result<ProcessUsage> usage_of(const ProcessIdentity& process) {
                       kilobytes(*status, "RssShmem:")};
 }
 
+Result<std::uint64_t> waited_for_cpu_ns(pid_t pid) {
+  OPSPLIT_TRY(const std::string text, read_file(fmt::format("/proc/{}/schedstat", pid)));
+  std::uint64_t ran = 0, waited = 0;
+  if (std::istringstream(text) >> ran >> waited) return waited;
+  return fail(ErrorCode::system, "/proc/{}/schedstat: '{}'", pid, text);
+}
+
 ProcessIdentity own_identity() {
   return identify(::getpid()).value_or(ProcessIdentity{::getpid(), 0, boot_id()});
 }

@@ -76,6 +76,9 @@ struct ProcessUsage {
 // Of exactly this process; a zombie still has its time. Error not_found: it is gone.
 Result<ProcessUsage> usage_of(const ProcessIdentity& process);
 
+// How long the process's main thread has been ready to run while others ran: /proc/PID/schedstat.
+Result<std::uint64_t> waited_for_cpu_ns(pid_t pid);
+
 // Who holds the lock of a file, as the holder itself wrote into it.
 struct LockHolder {
   ProcessIdentity process;

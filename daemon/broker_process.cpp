@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <spdlog/spdlog.h>
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "ipc/iceoryx_runtime.hpp"
@@ -180,10 +179,7 @@ void BrokerProcess::died() {
     stopped();
     return;
   }
-  // The last line of its log says why.
-  std::string line, last;
-  for (std::ifstream log(paths_.log); std::getline(log, line);)
-    if (!line.empty()) last = line;
+  std::string last = last_words(paths_.log);
   // Without the time and name that each line begins with.
   if (const auto text = last.find(" error: "); text != std::string::npos) last.erase(0, text + 8);
   const std::string reason =

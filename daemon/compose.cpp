@@ -229,7 +229,8 @@ services:
       build("opsplitd"), own_ipc ? fmt::format("shareable\n    shm_size: {}", limit(shm)) : "host",
       pool / mib, limit(broker), list(start), list(volumes), limit(opsplitd));
   for (const PlannedOperator& planned_op : planned.plan.operators) {
-    const int instances = settings_of(deployment, planned_op.name).instances;
+    const OperatorSettings settings = settings_of(deployment, planned_op.name);
+    const int instances = settings.instances + settings.standby;
     out += fmt::format("  {}: {{<<: *operator, command: [--deployment, {}, --operator, {}]{}}}\n",
                        scalar(compose_service(planned_op.name)), scalar(deployment.name),
                        scalar(planned_op.name),

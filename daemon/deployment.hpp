@@ -3,6 +3,7 @@
 // three together), or made up for a model that is started without a file.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -21,7 +22,9 @@ namespace opsplit::daemon {
 
 struct OperatorSettings {
   std::optional<CoreRequest> cores;
-  int instances = 1;
+  int instances = 1;                               // that claim tasks
+  int standby = 0;                                 // further ones that take the place of who dies
+  std::optional<std::chrono::seconds> hung_after;  // without progress on a task; default: measured
   bool attach = false;  // somebody else starts them; opsplitd waits until they attach
   int line = 0;         // in the deployment file
 };
@@ -38,6 +41,7 @@ struct Target {
 struct Deployment {
   static constexpr int max_depth = 64;
   static constexpr int max_instances = 32;
+  static constexpr int max_hung_after = 86'400;  // seconds
 
   std::string name;  // [a-z0-9_-]{1,32}
   std::filesystem::path model;

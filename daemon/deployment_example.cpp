@@ -49,6 +49,8 @@ objective: latency
 #   conv:
 #     cores: "0-1"        # these CPUs; or a number of cores, such as 2
 #     instances: 2        # processes that share the operator's work
+#     standby: 1          # and one more, that takes the place of one that dies
+#     hung_after: 5       # seconds without progress on a task; default: by what its tasks take
 #   pool: {cores: 1}
 #   gemm: {attach: true}  # you start it: opsplit-operator --deployment NAME --operator gemm
 #

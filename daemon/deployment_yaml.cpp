@@ -115,10 +115,9 @@ class Reader {
             {"operators", &Reader::operators}};
   }
   static std::vector<Key> operator_keys() {
-    return {{"cores", &Reader::cores},
-            {"instances", &Reader::instances},
-            {"attach", &Reader::attach},
-            {"nodes", &Reader::nodes},
+    return {{"cores", &Reader::cores},     {"instances", &Reader::instances},
+            {"standby", &Reader::standby}, {"hung_after", &Reader::hung_after},
+            {"attach", &Reader::attach},   {"nodes", &Reader::nodes},
             {"ops", &Reader::ops}};
   }
   static std::vector<std::string> names(const std::vector<Key>& known) {
@@ -322,6 +321,17 @@ class Reader {
 
   Result<> instances(const YAML::Node& node) {
     OPSPLIT_TRY(settings_->instances, number(node, Deployment::max_instances));
+    return {};
+  }
+
+  Result<> standby(const YAML::Node& node) {
+    OPSPLIT_TRY(settings_->standby, number(node, Deployment::max_instances));
+    return {};
+  }
+
+  Result<> hung_after(const YAML::Node& node) {
+    OPSPLIT_TRY(const int seconds, number(node, Deployment::max_hung_after));
+    settings_->hung_after = std::chrono::seconds(seconds);
     return {};
   }
 

@@ -5,7 +5,8 @@
 namespace opsplit::daemon {
 
 void Instance::told_to_stop() {
-  const bool has_process = state_ == State::starting || state_ == State::ready;
+  const bool has_process = state_ == State::starting || state_ == State::standby ||
+                           state_ == State::ready || state_ == State::hung;
   state_ = has_process ? State::stopping : State::gone;
 }
 
@@ -43,8 +44,12 @@ std::string_view to_string(Instance::State state) {
       return "awaited";
     case Instance::State::starting:
       return "starting";
+    case Instance::State::standby:
+      return "standby";
     case Instance::State::ready:
       return "ready";
+    case Instance::State::hung:
+      return "hung";
     case Instance::State::backing_off:
       return "backing off";
     case Instance::State::failed:

@@ -3,15 +3,21 @@
 //   awaited --attaches--> starting           (one that somebody else starts; its death leads back)
 //
 //   starting --ready--> ready --death--> backing off --time--> starting
-//      |  \                                  ^
-//      |   +---------------death-------------+
+//      | |  \           /  |  \               ^
+//      | |   standby --+   |   hung ----------+
+//      | |     |           |                  |
+//      | +-----+-----------+------death-------+
 //      |
-//      +--death or too slow, too often--> failed          (so does ready)
+//      +--death or too slow, too often--> failed          (so do standby, ready and hung)
 //
 //   awaited     Nobody has attached as this instance, or who had is dead.
 //   starting    Launched, or attached; loads its part. It has a launch number but claims nothing. A process that is
 //               not ready in time is killed, which ends in a death like any other.
+//   standby     Has loaded its part, and claims nothing until another instance of its operator has died: then it
+//               takes that one's place, and whoever is ready next is the standby.
 //   ready       Claims tasks.
+//   hung        Has made no progress for too long (daemon/progress.hpp), and was killed; its claims are given back once
+//               the kernel confirms its death, never before.
 //   backing off Dead, and its claims given back; launched again, under a new launch number: the first
 //               time at once, then after a pause that doubles with each death in the window.
 //   failed      Died `max_deaths` times within the window. Its operator's requests are refused by
@@ -42,13 +48,15 @@ struct RestartPolicy {
 // Pure: it is told what happened and when, and says what is to be done. Not thread safe.
 class Instance {
  public:
-  enum class State { awaited, starting, ready, backing_off, failed, stopping, gone };
+  enum class State { awaited, starting, standby, ready, hung, backing_off, failed, stopping, gone };
 
   explicit Instance(RestartPolicy policy) : policy_(policy) {}
 
   void awaited() { state_ = State::awaited; }
   void launched() { state_ = State::starting; }
-  void became_ready() { state_ = State::ready; }
+  void became_ready() { state_ = State::ready; }  // from starting, or standby
+  void stands_by() { state_ = State::standby; }
+  void hangs() { state_ = State::hung; }
   void told_to_stop();
   // Dead, and somebody else's to start again.
   void left();

@@ -8,7 +8,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <fstream>
 
 namespace opsplit::daemon {
 namespace {
@@ -112,6 +114,17 @@ std::string ProcessLauncher::reap(const Process& process) {
   }
   if (WIFEXITED(status)) return fmt::format("exit code {}", WEXITSTATUS(status));
   return fmt::format("signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
+}
+
+std::string last_words(const std::filesystem::path& log) {
+  std::ifstream stream(log, std::ios::ate);
+  const auto size = static_cast<std::int64_t>(stream.tellg());
+  if (size <= 0) return "";
+  stream.seekg(std::max<std::int64_t>(0, size - 2048));
+  std::string line, last;
+  while (std::getline(stream, line))
+    if (!line.empty()) last = line;
+  return last;
 }
 
 }  // namespace opsplit::daemon

@@ -51,4 +51,7 @@ class ProcessLauncher final : public Launcher {
   std::string reap(const Process& process) override;
 };
 
+// The last line that a process wrote into its log: most often why it ended.
+std::string last_words(const std::filesystem::path& log);
+
 }  // namespace opsplit::daemon

@@ -60,7 +60,8 @@ Result<Planned> plan_graph(Deployment deployment, graph::Graph graph) {
   std::size_t processes = 0;
   for (const PlannedOperator& op : planned.plan.operators) {
     names.push_back(op.name);
-    processes += static_cast<std::size_t>(settings_of(planned.deployment, op.name).instances);
+    const OperatorSettings settings = settings_of(planned.deployment, op.name);
+    processes += static_cast<std::size_t>(settings.instances + settings.standby);
   }
   OPSPLIT_CHECK(planned.deployment.check_operators(names));
   if (processes > options.max_operators)

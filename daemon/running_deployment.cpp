@@ -5,7 +5,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "daemon/saved_deployment.hpp"
@@ -28,18 +27,6 @@ CpuSet without(const CpuSet& cpus, const CpuSet& others) {
   std::set_difference(cpus.begin(), cpus.end(), others.begin(), others.end(),
                       std::back_inserter(result));
   return result;
-}
-
-// The last line that an instance wrote: most often why it ended.
-std::string last_words(const std::filesystem::path& log) {
-  std::ifstream stream(log, std::ios::ate);
-  const auto size = static_cast<std::int64_t>(stream.tellg());
-  if (size <= 0) return "";
-  stream.seekg(std::max<std::int64_t>(0, size - 2048));
-  std::string line, last;
-  while (std::getline(stream, line))
-    if (!line.empty()) last = line;
-  return last;
 }
 
 // NAME_p50_ns and NAME_p99_ns, null where nothing was recorded; NAME_histogram.
@@ -167,7 +154,8 @@ Result<> RunningDeployment::make_instances() {
   for (std::uint32_t op = 0; op < planned_.plan.operators.size(); ++op) {
     const std::string& op_name = planned_.plan.operators[op].name;
     const OperatorSettings settings = settings_of(planned_.deployment, op_name);
-    for (std::uint32_t seat = 0; seat < static_cast<std::uint32_t>(settings.instances); ++seat) {
+    const auto seats = static_cast<std::uint32_t>(settings.instances + settings.standby);
+    for (std::uint32_t seat = 0; seat < seats; ++seat) {
       RunningInstance& instance = instances_.emplace_back(context_.io, op, seat);
       instance.log = context_.log_folder / name() / fmt::format("{}.{}.log", op_name, seat);
       instance.attaches = settings.attach;
@@ -220,8 +208,11 @@ void RunningDeployment::take_over_participant(LaunchNumber launch) {
     place->launch = launch;
     watch(*place);
     // One that still loads waits for an answer that died with its opsplitd.
-    if (record.mode.load() == static_cast<std::uint32_t>(ipc::Mode::loading))
+    const auto mode = static_cast<ipc::Mode>(record.mode.load());
+    if (mode == ipc::Mode::loading)
       context_.launcher.signal(place->process, SIGKILL);
+    else if (mode == ipc::Mode::standby)
+      place->life.stands_by();
     else
       place->life.became_ready();
     return;
@@ -485,15 +476,11 @@ Result<> RunningDeployment::operator_ready(pid_t pid) {
     return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(),
                 pid);
   instance->timer.cancel();
-  instance->life.became_ready();
-  ipc::Participant& record = board_->participant(instance->launch);
-  record.mode.store(static_cast<std::uint32_t>(ipc::Mode::active));
-  record.bell.fetch_add(1);
-  context_.futex.wake(record.bell, 1);
-  handover_->hint_everything();
+  claims_or_stands_by(*instance);
   if (phase_ == Phase::starting &&
       std::all_of(instances_.begin(), instances_.end(), [](const RunningInstance& i) {
-        return i.life.state() == Instance::State::ready;
+        return i.life.state() == Instance::State::ready ||
+               i.life.state() == Instance::State::standby;
       })) {
     phase_ = Phase::ready;
     keep_for_successor();
@@ -502,11 +489,65 @@ Result<> RunningDeployment::operator_ready(pid_t pid) {
   return {};
 }
 
+// One that has loaded its part.
+void RunningDeployment::claims_or_stands_by(RunningInstance& instance) {
+  const auto claiming =
+      std::count_if(instances_.begin(), instances_.end(), [&](const RunningInstance& other) {
+        return other.op == instance.op && other.life.state() == Instance::State::ready;
+      });
+  const std::string& op = planned_.plan.operators[instance.op].name;
+  const bool claims = claiming < settings_of(planned_.deployment, op).instances;
+  ipc::Participant& record = board_->participant(instance.launch);
+  record.mode.store(static_cast<std::uint32_t>(claims ? ipc::Mode::active : ipc::Mode::standby));
+  if (!claims) {
+    instance.life.stands_by();
+    return;
+  }
+  instance.life.became_ready();
+  record.bell.fetch_add(1);
+  context_.futex.wake(record.bell, 1);
+  handover_->hint_everything();
+}
+
+void RunningDeployment::replace_with_standby(std::uint32_t op) {
+  for (RunningInstance& instance : instances_)
+    if (instance.op == op && instance.life.state() == Instance::State::standby)
+      return claims_or_stands_by(instance);
+}
+
+void RunningDeployment::kill_those_that_hang() {
+  const auto waited = [this](LaunchNumber launch) -> std::uint64_t {
+    for (const RunningInstance& instance : instances_)
+      if (instance.running && instance.launch == launch)
+        return waited_for_cpu_ns(instance.process.identity.pid).value_or(0);
+    return 0;
+  };
+  std::vector<Progress::Worker> workers;
+  for (const RunningInstance& instance : instances_)
+    if (instance.life.state() == Instance::State::ready)
+      workers.push_back({instance.launch, instance.op});
+  const auto spent_ns = progress_.look(*handover_, workers, context_.futex.now_ns(), waited);
+  for (RunningInstance& instance : instances_) {
+    const auto found = spent_ns.find(instance.launch);
+    if (found == spent_ns.end()) continue;
+    const std::string& op = planned_.plan.operators[instance.op].name;
+    if (found->second <
+        patience_ns(settings_of(planned_.deployment, op), used_so_far(instance).counters.run))
+      continue;
+    spdlog::error("{}: no progress for {:.1f} s: killed", describe(instance),
+                  static_cast<double>(found->second) / 1e9);
+    instance.life.hangs();
+    context_.launcher.signal(instance.process, SIGKILL);
+  }
+}
+
 void RunningDeployment::on_death(RunningInstance& instance) {
   instance.death.reset();
   instance.timer.cancel();
   remember(instance);
   instance.last_end = context_.launcher.reap(instance.process);
+  if (instance.life.state() == Instance::State::hung)
+    instance.last_end += ", since it made no progress";
   instance.running = false;
   const std::string words = last_words(instance.log);
   const std::string reason = fmt::format("{} ended with {}{}{}", describe(instance),
@@ -524,6 +565,7 @@ void RunningDeployment::on_death(RunningInstance& instance) {
   }
   spdlog::warn("{} ({} claims given back, {} requests failed by it)", reason, given_back.tasks,
                given_back.poisoned);
+  replace_with_standby(instance.op);
   if (instance.attaches) return;  // whoever started it does so again
   if (phase_ == Phase::starting) {
     fail_start({ErrorCode::operator_failed, reason});
@@ -676,6 +718,7 @@ void RunningDeployment::tick() {
     if (std::filesystem::file_size(instance.log, ignored) > log_limit_bytes && !ignored)
       std::filesystem::resize_file(instance.log, 0, ignored);
   }
+  kill_those_that_hang();
   refuse_requests_of_failed_operators();
   divide_cores_by_measured_cost();
   tick_.at(Clock::now() + tick_period, [this] { tick(); });

@@ -30,6 +30,7 @@
 #include "daemon/instance.hpp"
 #include "daemon/launcher.hpp"
 #include "daemon/preparation.hpp"
+#include "daemon/progress.hpp"
 #include "ipc/board.hpp"
 #include "ipc/counters.hpp"
 #include "ipc/futex.hpp"
@@ -138,6 +139,9 @@ class RunningDeployment {
   void tick();
   void refuse_requests_of_failed_operators();
   void divide_cores_by_measured_cost();
+  void claims_or_stands_by(RunningInstance& instance);
+  void replace_with_standby(std::uint32_t op);
+  void kill_those_that_hang();
   RunningInstance* find(pid_t pid);
   [[nodiscard]] std::string describe(const RunningInstance& instance) const;
   void end_epoch();
@@ -164,6 +168,7 @@ class RunningDeployment {
   std::unique_ptr<ipc::Handover> handover_;
   ipc::LaunchNumber own_launch_ = 0;  // ours, to fail the tasks of failed operators with
   std::list<RunningInstance> instances_;
+  Progress progress_;
   std::map<ipc::LaunchNumber, AttachedClient> clients_;
   std::map<std::pair<std::uint32_t, std::uint32_t>, Past>
       past_;  // of the dead, by operator and seat

@@ -20,6 +20,8 @@ json to_json(const Deployment& deployment) {
   for (const auto& [name, settings] : deployment.operators)
     operators[name] = {{"cores", settings.cores ? to_string(*settings.cores) : ""},
                        {"instances", settings.instances},
+                       {"standby", settings.standby},
+                       {"hung_after", settings.hung_after ? settings.hung_after->count() : 0},
                        {"attach", settings.attach}};
   return {{"name", deployment.name},
           {"model", deployment.model.string()},
@@ -44,6 +46,9 @@ Result<Deployment> deployment_from_json(const json& j) {
   for (const auto& [name, saved] : j.at("operators").items()) {
     OperatorSettings& settings = deployment.operators[name];
     saved.at("instances").get_to(settings.instances);
+    saved.at("standby").get_to(settings.standby);
+    if (const auto seconds = saved.at("hung_after").get<std::int64_t>(); seconds > 0)
+      settings.hung_after = std::chrono::seconds(seconds);
     saved.at("attach").get_to(settings.attach);
     const auto cores = saved.at("cores").get<std::string>();
     if (cores.empty()) continue;

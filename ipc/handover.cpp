@@ -161,6 +161,20 @@ std::optional<Claim> Handover::find_work(std::uint32_t op, LaunchNumber launch) 
   return std::nullopt;
 }
 
+bool Handover::has_runnable(std::uint32_t op) const {
+  for (std::uint32_t slot = 0; slot < board_.layout().depth; ++slot) {
+    if (load(board_.slot(slot)).state != SlotState::running) continue;
+    for (const std::int32_t index : plan_.operators[op].tasks) {
+      const auto task = static_cast<std::uint32_t>(index);
+      const TaskWord word = load(board_.task(slot, task));
+      if (word.state == TaskState::waiting &&
+          readiness(slot, task, word.generation) != Readiness::no)
+        return true;
+    }
+  }
+  return false;
+}
+
 std::optional<Claim> Handover::sweep(std::uint32_t op, LaunchNumber launch) {
   for (std::uint32_t slot = 0; slot < board_.layout().depth; ++slot) {
     if (load(board_.slot(slot)).state != SlotState::running) continue;

@@ -62,6 +62,8 @@ struct Claim {
   std::uint32_t generation = 0;
   std::uint8_t attempts = 0;
   bool input_failed = false;  // to be committed as failed, without running
+
+  friend bool operator==(const Claim&, const Claim&) = default;
 };
 
 // A slot that a client holds.
@@ -83,6 +85,8 @@ class Handover {
   // The same by looking at the words alone, for whoever waited long enough to doubt the hints.
   std::optional<Claim> sweep(std::uint32_t op, LaunchNumber launch);
   [[nodiscard]] bool has_hints(std::uint32_t op) const;
+  // Whether there is a task of `op` that could be claimed, by the words alone.
+  [[nodiscard]] bool has_runnable(std::uint32_t op) const;
   // Commits and lets the consumers know. Headers and payload must have been written. False: the word
   // was no longer ours, which a living holder never sees unless somebody broke the rules.
   bool commit(const Claim& claim, LaunchNumber launch, TaskState outcome);

@@ -79,6 +79,8 @@ TEST(DeploymentSchemaTest, RangesAreTheParsers) {
   expect_range(top["shapes"]["additionalProperties"]["items"], "shapes: {x: [", "]}");
   expect_range(operator_properties()["cores"]["anyOf"][0], "operators: {a: {cores: ", "}}");
   expect_range(operator_properties()["instances"], "operators: {a: {instances: ", "}}");
+  expect_range(operator_properties()["standby"], "operators: {a: {standby: ", "}}");
+  expect_range(operator_properties()["hung_after"], "operators: {a: {hung_after: ", "}}");
   EXPECT_EQ(top["depth"]["maximum"], Deployment::max_depth);
   EXPECT_EQ(operator_properties()["instances"]["maximum"], Deployment::max_instances);
 }

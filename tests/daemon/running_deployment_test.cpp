@@ -204,6 +204,26 @@ TEST_F(RunningDeploymentTest, ADeathLaterIsFollowedByARestartUnderANewLaunchNumb
   EXPECT_EQ(deployment->phase(), Phase::ready);
 }
 
+TEST_F(RunningDeploymentTest, AStandbyTakesThePlaceOfWhoDiesAndWhoIsReadyNextStandsBy) {
+  make([](Deployment& digits) { digits.operators["stage1"].standby = 1; });
+  deployment->start(epoch, [this](const Result<>& result) { started = result; });
+  ASSERT_EQ(launcher.all.size(), 3u);
+  for (auto& instance : launcher.all) make_ready(instance);
+  EXPECT_EQ(deployment->phase(), Phase::ready);
+  const auto states = [&] {
+    std::vector<std::string> found;
+    const nlohmann::json status = deployment->status();
+    for (const nlohmann::json& instance : status["instances"]) found.push_back(instance["state"]);
+    return found;
+  };
+  EXPECT_THAT(states(), ElementsAre("ready", "standby", "ready"));
+  FakeLauncher::die(launcher.all[0]);
+  ASSERT_TRUE(until([&] { return launcher.all.size() == 4; }));
+  EXPECT_THAT(states(), ElementsAre("starting", "ready", "ready"));
+  make_ready(launcher.all[3]);
+  EXPECT_THAT(states(), ElementsAre("standby", "ready", "ready"));
+}
+
 TEST_F(RunningDeploymentTest, FiguresOnlyGrowThroughRestartsAndEpochs) {
   start();
   const auto attachment = deployment->attach_operator(launcher.all[0].pid, "").value();

@@ -110,6 +110,59 @@ TEST_F(KillOperators, NoAnswerIsLostDoubledOrWrong) {
   down();
 }
 
+TEST_F(KillOperators, OneThatStandsStillIsKilledAndItsTaskRunAgain) {
+  const auto file = folder() / "digits.yaml";
+  write_file(file,
+             fmt::format("model: {}\noperators: {{conv: {{hung_after: 1}}}}\n", digits_model));
+  up({file});
+  const auto answers = folder() / "answers";
+  find_answers("digits", 100, answers);
+  Load load({.answers = answers, .count = 100, .repeat = true});
+  for (int stop = 0; stop < 2; ++stop) {
+    const json conv = instance("digits", "conv");
+    const std::uint64_t before = load.answered();
+    ASSERT_TRUE(eventually([&] { return load.answered() > before + 100; }));
+    ::kill(conv["pid"].get<pid_t>(), SIGSTOP);
+    ASSERT_TRUE(eventually([&] {
+      const json now = instance("digits", "conv");
+      return now["state"] == "ready" && now["pid"] != conv["pid"];
+    }));
+    EXPECT_EQ(instance("digits", "conv")["last_end"],
+              "signal 9 (Killed), since it made no progress");
+  }
+  const Report report = load.finish();
+  EXPECT_EQ(report.wrong, 0u);
+  EXPECT_EQ(report.failed, 0u) << report.error;
+  EXPECT_EQ(instance("digits", "relu")["restarts"], 0);
+  down();
+}
+
+TEST_F(KillOperators, AStandbyGoesOnAtOnce) {
+  const auto file = folder() / "digits.yaml";
+  write_file(file, fmt::format("model: {}\noperators: {{conv: {{standby: 1}}}}\n", digits_model));
+  up({file});
+  const auto answers = folder() / "answers";
+  find_answers("digits", 100, answers);
+  Load load({.answers = answers, .count = 100, .repeat = true});
+  const auto in_state = [](const std::string& state) -> pid_t {
+    for (const json& conv : instances("digits", "conv"))
+      if (conv["state"] == state) return conv["pid"];
+    return 0;
+  };
+  for (int death = 0; death < 3; ++death) {
+    pid_t standby = 0;
+    ASSERT_TRUE(eventually([&] { return (standby = in_state("standby")) != 0; })) << ps().dump(2);
+    ::kill(in_state("ready"), SIGKILL);
+    ASSERT_TRUE(eventually([&] { return in_state("ready") == standby; }));
+    const std::uint64_t before = load.answered();
+    EXPECT_TRUE(eventually([&] { return load.answered() > before + 100; }));
+  }
+  const Report report = load.finish();
+  EXPECT_EQ(report.wrong, 0u);
+  EXPECT_EQ(report.failed, 0u) << report.error;
+  down();
+}
+
 TEST_F(KillOperators, OneThatDiesTooOftenIsGivenUpByNameAndHarmsNoOther) {
   up_digits();
   up({digits_model, "--name", "other"});
