@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "daemon/saved_deployment.hpp"
+#include "ipc/weight_store.hpp"
 
 namespace opsplit::daemon {
 namespace {
@@ -257,6 +258,7 @@ void RunningDeployment::register_participant(LaunchNumber launch, const ProcessI
   record.tasks_done.store(0);
   record.busy_ns.store(0);
   record.bytes_copied.store(0);
+  record.bell_waiters.store(0);
   record.cores_version.store(0);
   record.cores_followed.store(0);
   record.threads.store(0);
@@ -288,6 +290,8 @@ Result<> RunningDeployment::launch(RunningInstance& instance) {
   command.environment = {cores.exclusive ? "GOMP_SPINCOUNT=100000" : "GOMP_SPINCOUNT=5000"};
   command.cpus = cores.cpus;
   command.log = instance.log;
+  if (!planned_.weights_file.empty() && planned_.weights_held)
+    OPSPLIT_CHECK(ipc::restore_packed(planned_.weights_held, planned_.weights_file));
   OPSPLIT_TRY(instance.launch, new_launch_number());
   OPSPLIT_TRY(instance.process, context_.launcher.launch(command));
   const auto given = context_.launcher.cpus(instance.process);
@@ -489,7 +493,6 @@ Result<> RunningDeployment::operator_ready(pid_t pid) {
   return {};
 }
 
-// One that has loaded its part.
 void RunningDeployment::claims_or_stands_by(RunningInstance& instance) {
   const auto claiming =
       std::count_if(instances_.begin(), instances_.end(), [&](const RunningInstance& other) {

@@ -357,9 +357,10 @@ Handover::GivenBack Handover::give_back(LaunchNumber dead, std::string_view last
     // A close can have waited for the dead holder of a claim.
     advance_closing(slot);
   }
-  // It may have died awake. Those that are awake and need it known appear again.
-  for (std::uint32_t cpu = 0; cpu < cpu_records; ++cpu) board_.cpu(cpu).awake.store(0);
   hint_everything();
+  // It may have died awake, or have been rung just now. Those that are awake and need it known appear
+  // again.
+  for (std::uint32_t cpu = 0; cpu < cpu_records; ++cpu) board_.cpu(cpu).awake.store(0);
   return result;
 }
 

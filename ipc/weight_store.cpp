@@ -271,6 +271,24 @@ Result<FileDescriptor> hold_packed(const std::filesystem::path& file) {
   return held;
 }
 
+Result<> restore_packed(FileDescriptor& held, const std::filesystem::path& file) {
+  struct stat mine {
+  }, there{};
+  if (::fstat(held.get(), &mine) != 0) return fail_errno(errno, "{}", file.native());
+  if (::lstat(file.c_str(), &there) == 0 && there.st_ino == mine.st_ino &&
+      there.st_dev == mine.st_dev)
+    return {};
+  OPSPLIT_CHECK(make_private_folder(file.parent_path()));
+  const std::filesystem::path next = file.native() + ".restored";
+  std::error_code error;
+  std::filesystem::copy_file(fmt::format("/proc/self/fd/{}", held.get()), next,
+                             std::filesystem::copy_options::overwrite_existing, error);
+  if (!error) std::filesystem::rename(next, file, error);
+  if (error) return fail_errno(error.value(), "{}", file.native());
+  OPSPLIT_TRY(held, hold_packed(file));
+  return {};
+}
+
 namespace {
 
 struct PackedFile {

@@ -94,6 +94,9 @@ class WeightStore {
 
 // As long as the descriptor is open, prune_packed() leaves the file alone. Error not_found.
 Result<FileDescriptor> hold_packed(const std::filesystem::path& file);
+// Whether it still is there; if not, somebody has emptied the cache, and it is written again from what is
+// held, which holds the new one then. The folder is made if need be.
+Result<> restore_packed(FileDescriptor& held, const std::filesystem::path& file);
 // Of all packed files in the folder.
 std::uint64_t packed_bytes(const std::filesystem::path& folder);
 // Removes those that nobody has used for longest until the rest fits. Who has them mapped keeps them.

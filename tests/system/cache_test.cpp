@@ -78,6 +78,25 @@ TEST_F(Cache, ASecondStartMakesNothingAgain) {
   down();
 }
 
+TEST_F(Cache, EmptiedUnderADeploymentItHoldsUpNoRestart) {
+  const auto answers = up_and_answers();
+  for (int time = 0; time < 2; ++time) {
+    for (const auto& [file, inode] : files()) std::filesystem::remove(file);
+    const json before = instance("digits", "stage1");
+    ::kill(before["pid"].get<pid_t>(), SIGKILL);
+    EXPECT_TRUE(eventually([&] {
+      const json now = instance("digits", "stage1");
+      return now["state"] == "ready" && now["pid"] != before["pid"];
+    })) << ps().dump(2);
+  }
+  ::kill(ps()["broker"].get<pid_t>(), SIGKILL);
+  EXPECT_TRUE(eventually([] {
+    const json digits = deployment("digits");
+    return digits.is_object() && digits["epoch"] == 2 && digits["phase"] == "ready";
+  })) << ps().dump(2);
+  down();
+}
+
 TEST_F(Cache, DamagedFilesAreMadeAnewAndAnswersStayRight) {
   const auto answers = up_and_answers();
   down();
