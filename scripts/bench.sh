@@ -50,14 +50,11 @@ case "$name" in
 esac
 
 # A text detector, out of the package that brings it.
-detector=ch_PP-OCRv4_det_infer.onnx
-if [ "$name" = models ] && [ ! -f "build/bench/$detector" ]; then
-  folder=build/bench/rapidocr
-  mkdir -p "$folder"
-  "$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$folder" rapidocr-onnxruntime==1.4.4
-  "$python" -m zipfile -e "$folder"/rapidocr_onnxruntime-*.whl "$folder"
-  mv "$folder/rapidocr_onnxruntime/models/$detector" build/bench
-  rm -r "$folder"
+detector=build/bench/ch_PP-OCRv4_det_infer.onnx
+if [ "$name" = models ] && [ ! -f "$detector" ]; then
+  "$python" -B tests/tools/detector.py --out build/bench detector
+  mv build/bench/detector/model.onnx "$detector"
+  rm -r build/bench/detector build/bench/lock
 fi
 
 # PyTorch is Debian's, its converter is not.
