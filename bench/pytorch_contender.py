@@ -97,6 +97,8 @@ def main():
     serving.end_with_parent()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(serving.cpus())
+    # Debian 13's build would compile fused element-wise code with LLVM: for AlexNet alone it was not done in 11 minutes.
+    torch._C._jit_set_texpr_fuser_enabled(False)
     start = time.perf_counter()
     try:
         model = prepare(onnx.load(str(options.model)))
