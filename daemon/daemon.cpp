@@ -240,6 +240,7 @@ void Daemon::handle(ConnectionId id, const json& request) {
                            fmt::format("opsplitd is version {}, the caller is version {}: use one",
                                        OPSPLIT_VERSION, *version)});
   if (shutting_down_) return reply(id, Error{ErrorCode::unavailable, "opsplitd is shutting down"});
+  if (*op == "ping") return reply(id, json{{"ok", true}});
   if (*op == "ps")
     return reply(id, ps(request.value("histograms", false) ? RunningDeployment::Detail::histograms
                                                            : RunningDeployment::Detail::quantiles));

@@ -8,6 +8,7 @@
 //    "attach"?, "temporary"?}                                  -> its status; a temporary one is
 //                                                                 stopped when the connection ends
 //   {"op": "down", "deployment"?}                              once nothing of it is left
+//   {"op": "ping"}                                             at once
 //   {"op": "ps", "histograms"?}                                -> all deployments, the broker, the time;
 //                                                                 with all that was measured if true
 //   {"op": "attach_operator", "deployment": N, "operator": O,

@@ -3,6 +3,7 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -15,9 +16,34 @@
 #include "daemon/paths.hpp"
 #include "daemon/target_options.hpp"
 
-int main(int argc, char** argv) {
-  using namespace opsplit;
+namespace {
 
+using namespace opsplit;
+using namespace std::chrono_literals;
+
+// The lock of the opsplitd that everything in /dev/shm belongs to. Two never act: one that holds it, but
+// does not answer, is killed before its successor takes the lock.
+Result<FileDescriptor> become_the_only_one(const std::filesystem::path& folder) {
+  auto lock = lock_exclusive(daemon::daemon_lock_path, folder.native());
+  if (lock || lock.error().code != ErrorCode::refused) return lock;
+  const auto holder = lock_holder(daemon::daemon_lock_path);
+  if (!holder || !*holder) return lock;
+  const Deadline deadline = Clock::now() + daemon::answer_timeout;
+  auto socket = ipc::MessageSocket::connect(daemon::Daemon::socket_path((*holder)->note), deadline);
+  const auto answer = socket
+                          ? socket->call({{"op", "ping"}, {"version", OPSPLIT_VERSION}}, deadline)
+                          : tl::unexpected(socket.error());
+  if (answer || answer.error().code != ErrorCode::timed_out) return lock;
+  spdlog::error("opsplitd (pid {}) does not answer: killed", (*holder)->process.pid);
+  OPSPLIT_TRY(const FileDescriptor pidfd, open_pidfd((*holder)->process));
+  ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+  has_ended(pidfd, Clock::now() + 10s);
+  return lock_exclusive(daemon::daemon_lock_path, folder.native());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
   CLI::App app("Plans, starts and supervises split deployments. `opsplit up` starts it by itself.");
   app.set_version_flag("--version", OPSPLIT_VERSION);
   std::filesystem::path folder = daemon::default_folder();
@@ -61,7 +87,7 @@ int main(int argc, char** argv) {
     ::setrlimit(RLIMIT_NOFILE, &files);
   }
   // What lies in /dev/shm is one opsplitd's, whatever its folder is.
-  auto lock = lock_exclusive(daemon::daemon_lock_path, folder.native());
+  auto lock = become_the_only_one(folder);
   if (!lock) {
     fmt::print(stderr, "opsplitd: another opsplitd is running here: {}\n", lock.error().message);
     return 1;

@@ -4,6 +4,7 @@
 #include <pwd.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -32,6 +33,9 @@ inline Result<> make_cache_folder(const std::filesystem::path& folder) {
   return make_private_folder(folder);
 }
 inline constexpr std::uint64_t cache_limit_bytes = std::uint64_t{4} << 30;
+
+// An opsplitd that takes longer to answer a `ping` hangs.
+inline constexpr std::chrono::seconds answer_timeout{5};
 
 // Held by the opsplitd that everything of opsplit's in /dev/shm belongs to.
 inline constexpr const char* daemon_lock_path = "/dev/shm/opsplitd.lock";

@@ -1,6 +1,8 @@
 // What an earlier opsplitd left in /dev/shm when it could not clean up.
 #pragma once
 
+#include <sys/types.h>
+
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -9,8 +11,11 @@
 
 namespace opsplit::daemon {
 
-// Boards and weight folders that no broker stands behind.
+// Boards and weight folders: stale, where nobody uses them.
 std::vector<std::filesystem::path> stale_files();
+// The processes that have one of them mapped, of those that we may look at. Whatever their own /dev/shm
+// is called: by device and inode.
+std::vector<pid_t> users_of(const std::vector<std::filesystem::path>& files);
 
 // Removes them. Whoever does so is the only opsplitd here (daemon/paths.hpp).
 Result<> remove_stale_files();

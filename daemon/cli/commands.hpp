@@ -26,6 +26,7 @@ void add_set(CLI::App& app, Invocation& invocation);
 void add_top(CLI::App& app, Invocation& invocation);
 void add_logs(CLI::App& app, Invocation& invocation);
 void add_down(CLI::App& app, Invocation& invocation);
+void add_clean(CLI::App& app, Invocation& invocation);
 void add_doctor(CLI::App& app, Invocation& invocation);
 void add_infer(CLI::App& app, Invocation& invocation);
 void add_run(CLI::App& app, Invocation& invocation);

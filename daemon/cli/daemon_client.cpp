@@ -23,7 +23,7 @@ constexpr auto short_timeout = 10s;
 constexpr auto glance_timeout = 2s;  // of whoever looks each second, and must be able to stop
 constexpr auto up_timeout = 600s;    // a large model takes its time to be planned and packed
 constexpr auto down_timeout = 60s;
-constexpr auto start_timeout = 10s;
+constexpr auto start_timeout = 20s;
 
 // Starts opsplitd in a session of its own; it outlives us.
 Result<pid_t> spawn_opsplitd(const std::filesystem::path& folder, const std::filesystem::path& log,
@@ -74,14 +74,23 @@ Result<DaemonClient> DaemonClient::reach(const std::filesystem::path& folder) {
                 "opsplitd does not run (no answer at {}): `opsplit up` starts it",
                 Daemon::socket_path(folder).string());
   if (!socket) return tl::unexpected(socket.error());
-  return DaemonClient(folder, std::move(*socket));
+  const pid_t pid = socket->peer().pid;
+  DaemonClient client(folder, std::move(*socket));
+  const auto answer = client.call({{"op", "ping"}}, answer_timeout);
+  const ErrorCode code = answer ? ErrorCode::refused : answer.error().code;
+  if (code == ErrorCode::timed_out || code == ErrorCode::unavailable)
+    return fail(code, "opsplitd (pid {}) does not answer", pid);
+  return client;  // other errors are the command's to report
 }
 
 Result<DaemonClient> DaemonClient::connect(const std::filesystem::path& folder) {
   auto running = reach(folder);
-  // What an opsplitd was there for that has died runs on: another one is to go on with it.
-  if (running || running.error().code != ErrorCode::unavailable || saved_folders().empty())
-    return running;
+  if (running) return running;
+  // What an opsplitd was there for that has died runs on: another one is to go on with it. One that
+  // hangs is killed by its successor.
+  const ErrorCode code = running.error().code;
+  const bool left = code == ErrorCode::unavailable && !saved_folders().empty();
+  if (!left && code != ErrorCode::timed_out) return running;
   OPSPLIT_TRY(auto successor, start(folder, {}));
   fmt::print(stderr, "opsplitd had ended: started again, it goes on with what runs\n");
   return successor;
@@ -90,7 +99,9 @@ Result<DaemonClient> DaemonClient::connect(const std::filesystem::path& folder) 
 Result<DaemonClient> DaemonClient::connect_or_start(const std::filesystem::path& folder,
                                                     const StartOptions& options) {
   auto running = reach(folder);
-  if (running || running.error().code != ErrorCode::unavailable) return running;
+  if (running || (running.error().code != ErrorCode::unavailable &&
+                  running.error().code != ErrorCode::timed_out))
+    return running;
   return start(folder, options);
 }
 
@@ -107,7 +118,8 @@ Result<DaemonClient> DaemonClient::start(const std::filesystem::path& folder,
   while (Clock::now() < deadline) {
     auto started = reach(folder);
     if (started) started->started_ = started->socket_.peer().pid == pid;
-    if (started || started.error().code != ErrorCode::unavailable) return started;
+    const ErrorCode code = started ? ErrorCode::unavailable : started.error().code;
+    if (started || (code != ErrorCode::unavailable && code != ErrorCode::timed_out)) return started;
     if (ended) {
       std::this_thread::sleep_for(10ms);
     } else if (has_ended(pidfd, Clock::now() + 1ms)) {

@@ -22,7 +22,9 @@ class DaemonClient {
     std::vector<int> cpus;               // that it and all operators may use; empty: all of ours
   };
 
-  // Error unavailable: none runs, nor is there anything that one has left to a successor.
+  // Error unavailable: none runs.
+  static Result<DaemonClient> reach(const std::filesystem::path& folder);
+  // The same; but where one that has died left something to a successor, that is started.
   static Result<DaemonClient> connect(const std::filesystem::path& folder);
   // Starts one that ends with its last deployment if none runs. Its last words are in the error.
   static Result<DaemonClient> connect_or_start(const std::filesystem::path& folder,
@@ -44,7 +46,6 @@ class DaemonClient {
   [[nodiscard]] std::filesystem::path socket_path() const;
 
  private:
-  static Result<DaemonClient> reach(const std::filesystem::path& folder);
   static Result<DaemonClient> start(const std::filesystem::path& folder,
                                     const StartOptions& options);
   DaemonClient(std::filesystem::path folder, ipc::MessageSocket socket);

@@ -50,8 +50,10 @@ Finding stale(bool daemon_runs) {
   if (daemon_runs || files.empty()) return {"left over", "nothing", ""};
   std::string names;
   for (const auto& file : files) names += " " + file.string();
+  if (!users_of(files).empty())
+    return {"left over", "what runs on without opsplitd", "the next command starts its successor"};
   return {"left over", fmt::format("{} in /dev/shm", files.size()),
-          "removed at the next `opsplit up`:" + names};
+          "removed by `opsplit clean`, or the next `opsplit up`:" + names};
 }
 
 Finding cache() {
@@ -78,7 +80,7 @@ void add_doctor(CLI::App& app, Invocation& invocation) {
   auto* command = app.add_subcommand("doctor", "Check /dev/shm, limits, versions and cores");
   command->callback([&] {
     invocation.run = [&invocation]() -> Result<> {
-      const bool daemon_runs = DaemonClient::connect(invocation.folder).has_value();
+      const bool daemon_runs = DaemonClient::reach(invocation.folder).has_value();
       std::vector<Finding> findings = {{"opsplit", OPSPLIT_VERSION, ""},
                                        {"iceoryx", std::string(ipc::iceoryx_version()), ""},
                                        {"opsplitd", daemon_runs ? "runs" : "does not run", ""},

@@ -1,5 +1,6 @@
-// init, up, ps, set, logs, down, completion.
+// init, up, ps, set, logs, down, clean, completion.
 #include <fcntl.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +12,8 @@
 #include "daemon/cli/containers.hpp"
 #include "daemon/cli/daemon_client.hpp"
 #include "daemon/deployment.hpp"
+#include "daemon/paths.hpp"
+#include "daemon/stale_files.hpp"
 #include "daemon/table.hpp"
 #include "daemon/target_options.hpp"
 
@@ -160,6 +163,32 @@ Result<json> status_of_all(const Invocation& invocation) {
                                                  {"phase", found.error().message}});
   }
   return status;
+}
+
+// What lies here although nobody uses it any more. The next `up` would remove it, too.
+Result<> clean(const std::filesystem::path& folder) {
+  // Nobody starts an opsplitd meanwhile.
+  auto lock = lock_exclusive(daemon_lock_path, folder.native());
+  if (!lock && lock.error().code == ErrorCode::refused)
+    return fail(ErrorCode::refused, "opsplitd runs ({}): `opsplit down` ends what it has started",
+                lock.error().message);
+  if (!lock) return tl::unexpected(lock.error());
+  const auto files = stale_files();
+  const auto users = users_of(files);
+  if (!users.empty() || !remove_stale_broker()) {
+    ::unlink(daemon_lock_path);
+    return fail(
+        ErrorCode::refused, "{} alive: `opsplit down` ends what runs without an opsplitd",
+        users.empty() ? "a broker is" : fmt::format("processes {} are", fmt::join(users, ", ")));
+  }
+  OPSPLIT_CHECK(remove_stale_files());
+  std::error_code ignored;
+  for (const char* left :
+       {"opsplitd.sock", "opsplitd.sock.lock", "broker.sock", "broker.sock.lock", "logs"})
+    std::filesystem::remove_all(folder / left, ignored);
+  ::unlink(daemon_lock_path);
+  for (const auto& file : files) fmt::print("removed {}\n", file.string());
+  return {};
 }
 
 }  // namespace
@@ -336,6 +365,12 @@ void add_down(CLI::App& app, Invocation& invocation) {
       return {};
     };
   });
+}
+
+void add_clean(CLI::App& app, Invocation& invocation) {
+  auto* command = app.add_subcommand(
+      "clean", "Remove what a crash has left; refused while anything of opsplit is alive");
+  command->callback([&] { invocation.run = [&invocation] { return clean(invocation.folder); }; });
 }
 
 void add_completion(CLI::App& app, Invocation& invocation) {

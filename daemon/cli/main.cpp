@@ -62,6 +62,7 @@ int main(int argc, char** argv) {
   cli::add_top(app, invocation);
   cli::add_logs(app, invocation);
   cli::add_down(app, invocation);
+  cli::add_clean(app, invocation);
   cli::add_doctor(app, invocation);
   cli::add_infer(app, invocation);
   cli::add_run(app, invocation);

@@ -101,9 +101,12 @@ def operator_killed(compose):
 
 
 def opsplitd_killed(compose):
+    before = {op: compose.instance(op)["pid"] for op in OPERATORS}
     compose.kill("opsplitd")
     took = eventually("the deployment is ready again", lambda: compose.ready(), 90, compose.logs)
     print(f"opsplitd was killed, and the deployment ready again after {took:.1f} s")
+    after = {op: compose.instance(op)["pid"] for op in OPERATORS}
+    expect(before == after, f"the successor takes over what runs: {before}, now {after}")
     classifies_again(compose)
 
 

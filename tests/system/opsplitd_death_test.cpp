@@ -1,16 +1,26 @@
 // opsplitd dies: what runs goes on, and a successor takes it over. What ends with it, ends.
+#include <gmock/gmock.h>
+
+#include <algorithm>
 #include <csignal>
 #include <map>
 
+#include "base/system.hpp"
+#include "daemon/paths.hpp"
 #include "tests/system/load.hpp"
 
 namespace opsplit::test {
 namespace {
 
+using testing::HasSubstr;
+
 class OpsplitdDeath : public SystemTest {
  protected:
-  // Not by asking: that would start a successor.
-  void kill_opsplitd() { ::kill(opsplitd_, SIGKILL); }
+  // Not by asking who it is: that would start a successor.
+  void kill_opsplitd() {
+    ::kill(opsplitd_, SIGKILL);
+    EXPECT_TRUE(eventually([] { return lock_exclusive(daemon::daemon_lock_path).has_value(); }));
+  }
   void remember_opsplitd() { opsplitd_ = ps()["pid"].get<pid_t>(); }
 
   // Of all instances of `digits`, by operator.
@@ -69,6 +79,23 @@ TEST_F(OpsplitdDeath, RequestsGoOnAndTheSuccessorFindsTheSameProcesses) {
   expect_nothing_lost(load);
   EXPECT_TRUE(eventually([] { return deployment("digits")["clients"] == 0; })) << "it has left";
   find_answers("digits", 50, answers_);
+  down();
+}
+
+TEST_F(OpsplitdDeath, OneThatHangsIsKilledByItsSuccessor) {
+  Load load = up_and_load();
+  const auto before = pids();
+  ::kill(opsplitd_, SIGSTOP);
+  EXPECT_TRUE(goes_on(load)) << "without any opsplitd that acts";
+  const Outcome ps = opsplit({"ps"});
+  EXPECT_EQ(ps.status, 0) << ps.err;
+  EXPECT_EQ(pids(), before);
+  EXPECT_TRUE(eventually([&] {
+    const auto alive = our_processes();
+    return std::find(alive.begin(), alive.end(), opsplitd_) == alive.end();
+  }));
+  EXPECT_TRUE(goes_on(load));
+  expect_nothing_lost(load);
   down();
 }
 
@@ -139,6 +166,27 @@ TEST_F(OpsplitdDeath, WhatEverybodysDeathLeavesIsRemoved) {
   }
   EXPECT_TRUE(ps()["deployments"].empty());
   EXPECT_TRUE(eventually([&] { return leftovers().empty(); })) << "opsplitd has nothing to do";
+}
+
+TEST_F(OpsplitdDeath, CleanRefusesWhileSomethingLivesAndRemovesWhatDoesNot) {
+  up({digits_model});
+  remember_opsplitd();
+  EXPECT_THAT(error_line(opsplit({"clean"})), HasSubstr("opsplitd runs"));
+  kill_opsplitd();
+  EXPECT_THAT(error_line(opsplit({"clean"})), HasSubstr("`opsplit down` ends what runs"));
+  EXPECT_TRUE(all_ready());
+  const std::uint64_t broker = ps()["broker"];
+  for (const pid_t pid : our_processes())
+    if (pid != static_cast<pid_t>(broker)) ::kill(pid, SIGKILL);
+  EXPECT_TRUE(eventually([] { return our_processes().size() == 1; }));
+  EXPECT_THAT(error_line(opsplit({"clean"})), HasSubstr("a broker is alive"));
+  ::kill(static_cast<pid_t>(broker), SIGKILL);
+  EXPECT_TRUE(eventually([] { return our_processes().empty(); }));
+  Outcome clean;
+  EXPECT_TRUE(eventually([&] { return (clean = opsplit({"clean"})).status == 0; })) << clean.err;
+  EXPECT_THAT(clean.out, HasSubstr("removed /dev/shm/opsplit.digits.1.board"));
+  EXPECT_TRUE(leftovers().empty());
+  EXPECT_EQ(opsplit({"clean"}).out, "");
 }
 
 TEST_F(OpsplitdDeath, WhatIsTemporaryOrStartsEndsWithIt) {

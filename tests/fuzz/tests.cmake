@@ -1,0 +1,22 @@
+# Fuzz targets: a function that takes any bytes, for whoever they come from. With OPSPLIT_FUZZ (preset fuzz, clang)
+# programs of libFuzzer; otherwise they run what was kept in fuzz/corpus/TARGET: seeds, and every input that was found.
+option(OPSPLIT_FUZZ "Fuzz targets are for libFuzzer (clang)" OFF)
+
+function(fuzz_target name)
+  set(program fuzz_${name})
+  add_executable(${program} fuzz/${name}_fuzz.cpp)
+  target_link_libraries(${program} PRIVATE ${ARGN})
+  if(OPSPLIT_FUZZ)
+    target_link_options(${program} PRIVATE -fsanitize=fuzzer)
+    return()
+  endif()
+  target_sources(${program} PRIVATE fuzz/replay.cpp)
+  add_test(NAME fuzz.${name} COMMAND ${program} ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus/${name})
+  set_tests_properties(fuzz.${name} PROPERTIES LABELS unit TIMEOUT 300)
+endfunction()
+
+fuzz_target(board opsplit_ipc GTest::gtest)
+fuzz_target(message opsplit_daemon)
+fuzz_target(model opsplit_graph)
+fuzz_target(deployment opsplit_daemon)
+fuzz_target(npy opsplit_daemon)
