@@ -30,7 +30,7 @@ done
 
 cd "$root"
 debian_version >/dev/null
-install_packages "${build_packages[@]}" clang-19 libclang-rt-19-dev
+install_packages "${build_packages[@]}" clang-19 libclang-rt-19-dev libomp-19-dev
 
 say "Building into build/fuzz"
 cmake --preset fuzz --log-level=WARNING

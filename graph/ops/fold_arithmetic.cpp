@@ -189,6 +189,22 @@ Result<Constants> fold_arithmetic(const Site& site, const Types& outputs) {
   });
 }
 
+template <class From>
+static Result<Constants> cast_from(const Site& site, const Constant& input, const Types& outputs) {
+  return dispatch(outputs[0].dtype, [&](auto* to_type) -> Result<Constants> {
+    using To = std::remove_pointer_t<decltype(to_type)>;
+    if constexpr (std::is_void_v<To>) {
+      return not_evaluated(site, float16);
+    } else {
+      OPSPLIT_TRY(auto made, Constant::allocate(outputs[0]));
+      const auto elements = input.as<From>();
+      std::transform(elements.begin(), elements.end(), reinterpret_cast<To*>(made.second),
+                     convert<To, From>);
+      return Constants{made.first};
+    }
+  });
+}
+
 Result<Constants> fold_cast(const Site& site, const Types& outputs) {
   const Constant& input = *site.constant(0);
   if (input.type.dtype == outputs[0].dtype) return fold_view(site, outputs);
@@ -196,18 +212,10 @@ Result<Constants> fold_cast(const Site& site, const Types& outputs) {
   return dispatch(input.type.dtype == bool8 ? uint8 : input.type.dtype,
                   [&](auto* from_type) -> Result<Constants> {
                     using From = std::remove_pointer_t<decltype(from_type)>;
-                    return dispatch(outputs[0].dtype, [&](auto* to_type) -> Result<Constants> {
-                      using To = std::remove_pointer_t<decltype(to_type)>;
-                      if constexpr (std::is_void_v<From> || std::is_void_v<To>) {
-                        return not_evaluated(site, float16);
-                      } else {
-                        OPSPLIT_TRY(auto made, Constant::allocate(outputs[0]));
-                        const auto elements = input.as<From>();
-                        std::transform(elements.begin(), elements.end(),
-                                       reinterpret_cast<To*>(made.second), convert<To, From>);
-                        return Constants{made.first};
-                      }
-                    });
+                    if constexpr (std::is_void_v<From>)
+                      return not_evaluated(site, float16);
+                    else
+                      return cast_from<From>(site, input, outputs);
                   });
 }
 
