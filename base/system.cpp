@@ -12,7 +12,9 @@
 #include <cerrno>
 #include <charconv>
 #include <ctime>
+#include <filesystem>
 #include <limits>
+#include <sstream>
 #include <utility>
 
 namespace opsplit {
@@ -154,11 +156,22 @@ Result<ProcessUsage> usage_of(const ProcessIdentity& process) {
                       kilobytes(*status, "RssShmem:")};
 }
 
-Result<std::uint64_t> waited_for_cpu_ns(pid_t pid) {
-  OPSPLIT_TRY(const std::string text, read_file(fmt::format("/proc/{}/schedstat", pid)));
-  std::uint64_t ran = 0, waited = 0;
-  if (std::istringstream(text) >> ran >> waited) return waited;
-  return fail(ErrorCode::system, "/proc/{}/schedstat: '{}'", pid, text);
+Result<CpuTime> cpu_time_of(pid_t pid) {
+  CpuTime time;
+  std::error_code error;
+  auto thread = std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid), error);
+  for (; !error && thread != std::filesystem::directory_iterator(); thread.increment(error)) {
+    const auto schedstat = read_file(thread->path() / "schedstat");
+    const auto stat = read_file(thread->path() / "stat");
+    std::uint64_t ran = 0, waited = 0;
+    if (!schedstat || !stat || !(std::istringstream(*schedstat) >> ran >> waited))
+      continue;  // it has ended meanwhile
+    time.ran_ns += ran;
+    time.waited_ns += waited;
+    time.ready = time.ready || stat->find(") R ") != std::string::npos;
+  }
+  if (error) return fail_errno(error.value(), "/proc/{}/task", pid);
+  return time;
 }
 
 ProcessIdentity own_identity() {

@@ -76,8 +76,13 @@ struct ProcessUsage {
 // Of exactly this process; a zombie still has its time. Error not_found: it is gone.
 Result<ProcessUsage> usage_of(const ProcessIdentity& process);
 
-// How long the process's main thread has been ready to run while others ran: /proc/PID/schedstat.
-Result<std::uint64_t> waited_for_cpu_ns(pid_t pid);
+// What a process's threads have had of the CPUs so far, all of them together.
+struct CpuTime {
+  std::uint64_t ran_ns = 0;
+  std::uint64_t waited_ns = 0;  // ready to run while others ran; without a wait that still lasts
+  bool ready = false;           // a thread runs just now, or could
+};
+Result<CpuTime> cpu_time_of(pid_t pid);
 
 // Who holds the lock of a file, as the holder itself wrote into it.
 struct LockHolder {

@@ -28,11 +28,21 @@ std::map<ipc::LaunchNumber, ipc::Claim> claims_of(const ipc::Board& board) {
   return claims;
 }
 
+// Of the time that has passed, what it could use: all but what it waited for a CPU. A wait that lasts
+// is not in the kernel's figures yet, so that of one that is ready only what it ran counts.
+std::uint64_t own_ns(std::uint64_t passed_ns, const CpuTime& before, const CpuTime& now) {
+  const auto grown = [passed_ns](std::uint64_t from, std::uint64_t to) {
+    return std::min(passed_ns, to - std::min(to, from));
+  };
+  return now.ready ? grown(before.ran_ns, now.ran_ns)
+                   : passed_ns - grown(before.waited_ns, now.waited_ns);
+}
+
 }  // namespace
 
 std::map<ipc::LaunchNumber, std::uint64_t> Progress::look(
     const ipc::Handover& handover, std::span<const Worker> workers, std::uint64_t now_ns,
-    const std::function<std::uint64_t(ipc::LaunchNumber)>& waited) {
+    const std::function<CpuTime(ipc::LaunchNumber)>& cpu_time) {
   const auto claims = claims_of(handover.board());
   const std::uint64_t passed_ns =
       std::min(now_ns - std::exchange(looked_ns_, now_ns), longest_between_looks_ns);
@@ -42,15 +52,17 @@ std::map<ipc::LaunchNumber, std::uint64_t> Progress::look(
     const auto found = claims.find(launch);
     const auto claim = found == claims.end() ? std::nullopt : std::optional(found->second);
     if (!claim && !handover.has_runnable(op)) continue;
+    // There may be work at each look, and it a different one each time.
+    const std::uint64_t tasks_done = handover.board().participant(launch).tasks_done.load();
     const auto before = at_.find(launch);
-    if (before == at_.end() || before->second.claim != claim) {
-      at[launch] = {claim, 0, std::nullopt};
+    if (before == at_.end() || before->second.claim != claim ||
+        before->second.tasks_done != tasks_done) {
+      at[launch] = {claim, tasks_done, 0, std::nullopt};
       continue;
     }
     At& still = at[launch] = before->second;
-    const std::uint64_t waited_ns = waited(launch);
-    const std::uint64_t before_ns = std::exchange(still.waited_ns, waited_ns).value_or(waited_ns);
-    still.spent_ns += passed_ns - std::min(passed_ns, waited_ns - std::min(waited_ns, before_ns));
+    const CpuTime time = cpu_time(launch);
+    still.spent_ns += own_ns(passed_ns, std::exchange(still.cpu_time, time).value_or(time), time);
     spent[launch] = still.spent_ns;
   }
   at_ = std::move(at);

@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 
+#include "base/system.hpp"
 #include "daemon/deployment.hpp"
 #include "ipc/handover.hpp"
 #include "ipc/histogram.hpp"
@@ -22,18 +23,19 @@ class Progress {
     std::uint32_t op;
   };
   // For each that has not moved from one look to the next, although it has work: the nanoseconds since
-  // that was seen first. Those do not count in which its process was ready to run and the machine busy
-  // with others (`waited` says how many in its life so far), nor a long time between two looks: we were
-  // stopped then, as everybody may have been.
+  // that was seen first. Those do not count in which a thread of its process was ready to run and the
+  // machine busy with others, nor a long time between two looks: we were stopped then, as everybody may
+  // have been.
   std::map<ipc::LaunchNumber, std::uint64_t> look(
       const ipc::Handover& handover, std::span<const Worker> workers, std::uint64_t now_ns,
-      const std::function<std::uint64_t(ipc::LaunchNumber)>& waited);
+      const std::function<CpuTime(ipc::LaunchNumber)>& cpu_time);
 
  private:
   struct At {
     std::optional<ipc::Claim> claim;  // none: it leaves work alone
+    std::uint64_t tasks_done = 0;
     std::uint64_t spent_ns = 0;
-    std::optional<std::uint64_t> waited_ns;  // at the last look, from the second one on
+    std::optional<CpuTime> cpu_time;  // at the last look, from the second one on
   };
   std::map<ipc::LaunchNumber, At> at_;
   std::uint64_t looked_ns_ = 0;

@@ -519,17 +519,17 @@ void RunningDeployment::replace_with_standby(std::uint32_t op) {
 }
 
 void RunningDeployment::kill_those_that_hang() {
-  const auto waited = [this](LaunchNumber launch) -> std::uint64_t {
+  const auto cpu_time = [this](LaunchNumber launch) -> CpuTime {
     for (const RunningInstance& instance : instances_)
       if (instance.running && instance.launch == launch)
-        return waited_for_cpu_ns(instance.process.identity.pid).value_or(0);
-    return 0;
+        return cpu_time_of(instance.process.identity.pid).value_or(CpuTime{});
+    return {};
   };
   std::vector<Progress::Worker> workers;
   for (const RunningInstance& instance : instances_)
     if (instance.life.state() == Instance::State::ready)
       workers.push_back({instance.launch, instance.op});
-  const auto spent_ns = progress_.look(*handover_, workers, context_.futex.now_ns(), waited);
+  const auto spent_ns = progress_.look(*handover_, workers, context_.futex.now_ns(), cpu_time);
   for (RunningInstance& instance : instances_) {
     const auto found = spent_ns.find(instance.launch);
     if (found == spent_ns.end()) continue;

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstring>
 #include <ctime>
@@ -116,6 +117,41 @@ TEST(ProcessUsage, CountsTimePrivateAndSharedMemory) {
   EXPECT_LE(after->memory_bytes, before->memory_bytes + bytes + bytes / 2);
   EXPECT_GE(after->shared_bytes, before->shared_bytes + bytes / 2);
   EXPECT_GE(after->cpu_ns, 20'000'000u);
+}
+
+TEST(CpuTime, IsThatOfAllThreads) {
+  const auto before = cpu_time_of(own_identity().pid);
+  ASSERT_TRUE(before);
+  EXPECT_TRUE(before->ready) << "it runs while it asks";
+  std::atomic<bool> counted{false};
+  std::jthread other([&] {
+    while (thread_cpu_ns() < 30'000'000) {
+    }
+    counted = true;
+    counted.notify_one();
+    counted.wait(true);  // what it ran goes with it
+  });
+  counted.wait(false);
+  const auto after = cpu_time_of(own_identity().pid);
+  counted = false;
+  counted.notify_one();
+  ASSERT_TRUE(after);
+  EXPECT_GE(after->ran_ns, before->ran_ns + 30'000'000);
+  EXPECT_GE(after->waited_ns, before->waited_ns);
+}
+
+TEST(CpuTime, OfAProcessThatSleepsStandsStill) {
+  CpuTime time{.ready = true};
+  pid_t pid = 0;
+  {
+    const Child child;
+    pid = child.pid;
+    for (const Deadline give_up = in_milliseconds(10'000); time.ready && Clock::now() < give_up;)
+      time = cpu_time_of(pid).value();
+    EXPECT_FALSE(time.ready);
+    EXPECT_EQ(cpu_time_of(pid).value().ran_ns, time.ran_ns);
+  }
+  EXPECT_FALSE(cpu_time_of(pid)) << "it is gone";
 }
 
 TEST(ProcessUsage, IsOfExactlyThisProcess) {

@@ -27,13 +27,13 @@ class ProgressTest : public testing::Test {
     const std::array workers{Progress::Worker{op, 0}, Progress::Worker{idle, 1}};
     return progress.look(deployment.handover, workers, now_ns, [this](ipc::LaunchNumber launch) {
       EXPECT_EQ(launch, op) << "nobody waits for the other";
-      return waited_ns;
+      return time;
     });
   }
 
   ipc::TestDeployment deployment;
   Progress progress;
-  std::uint64_t waited_ns = 0;
+  CpuTime time;
 };
 
 TEST_F(ProgressTest, AClaimThatStaysIsCountedFromTheFirstLook) {
@@ -70,13 +70,37 @@ TEST_F(ProgressTest, AnotherTaskIsProgress) {
 TEST_F(ProgressTest, TimeInWhichItWasReadyToRunDoesNotCount) {
   submit();
   ASSERT_TRUE(deployment.handover.sweep(0, op));
-  waited_ns = 70;
+  time.waited_ns = 70;
   EXPECT_THAT(look(1'000), IsEmpty());
   EXPECT_THAT(look(1'500), ElementsAre(Pair(op, 500)));
-  waited_ns += 900;
+  time.waited_ns += 900;
   EXPECT_THAT(look(2'500), ElementsAre(Pair(op, 600)));
-  waited_ns = 0;  // its counter cannot be read any more
+  time = {};  // its counters cannot be read any more
   EXPECT_THAT(look(2'600), ElementsAre(Pair(op, 700)));
+}
+
+TEST_F(ProgressTest, OfOneThatIsReadyToRunOnlyWhatItRanCounts) {
+  submit();
+  ASSERT_TRUE(deployment.handover.sweep(0, op));
+  time = {.ran_ns = 50, .waited_ns = 0, .ready = true};
+  EXPECT_THAT(look(1'000), IsEmpty());
+  EXPECT_THAT(look(1'500), ElementsAre(Pair(op, 0)));
+  EXPECT_THAT(look(9'000), ElementsAre(Pair(op, 0))) << "it waits for a CPU";
+  time.ran_ns += 300;
+  EXPECT_THAT(look(9'500), ElementsAre(Pair(op, 300)));
+  time.ran_ns += 5'000;  // of several threads
+  EXPECT_THAT(look(9'600), ElementsAre(Pair(op, 400)));
+}
+
+TEST_F(ProgressTest, WhoeverLeavesWorkAloneNowAndThenButDoesSomeMovesOn) {
+  submit();
+  submit();
+  EXPECT_THAT(look(1'000), IsEmpty());
+  const auto task = deployment.handover.sweep(0, op);
+  ASSERT_TRUE(task && deployment.handover.commit(*task, op, ipc::TaskState::done));
+  ++deployment.board.participant(op).tasks_done;
+  EXPECT_THAT(look(2'000), IsEmpty()) << "not since the first look";
+  EXPECT_THAT(look(2'100), ElementsAre(Pair(op, 100)));
 }
 
 TEST_F(ProgressTest, NeitherDoesALongTimeWithoutALook) {
