@@ -73,6 +73,12 @@ std::string to_string(const CpuSet& cpus) {
   return fmt::format("{}", fmt::join(ranges, ","));
 }
 
+CpuSet without(const CpuSet& cpus, const CpuSet& others) {
+  CpuSet result;
+  std::ranges::set_difference(cpus, others, std::back_inserter(result));
+  return result;
+}
+
 AffinityMask::AffinityMask(const CpuSet& cpus) {
   auto* set = reinterpret_cast<cpu_set_t*>(bits_.data());
   for (const int cpu : cpus)

@@ -21,6 +21,7 @@ inline constexpr int max_cpus = 8192;  // the most that a Linux kernel can be bu
 // The kernel's list format: "0,2-3". An error says what is wrong with the text.
 Result<CpuSet> parse_cpus(std::string_view text);
 std::string to_string(const CpuSet& cpus);
+CpuSet without(const CpuSet& cpus, const CpuSet& others);
 
 // A set as the kernel takes it.
 class AffinityMask {

@@ -174,6 +174,16 @@ Result<CpuTime> cpu_time_of(pid_t pid) {
   return time;
 }
 
+// A wait that lasts is not in the kernel's figures yet, so that of one that is ready only what it ran
+// counts.
+std::uint64_t usable_ns(std::uint64_t passed_ns, const CpuTime& before, const CpuTime& now) {
+  const auto grown = [passed_ns](std::uint64_t from, std::uint64_t to) {
+    return std::min(passed_ns, to - std::min(to, from));
+  };
+  return now.ready ? grown(before.ran_ns, now.ran_ns)
+                   : passed_ns - grown(before.waited_ns, now.waited_ns);
+}
+
 ProcessIdentity own_identity() {
   return identify(::getpid()).value_or(ProcessIdentity{::getpid(), 0, boot_id()});
 }

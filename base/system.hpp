@@ -83,6 +83,8 @@ struct CpuTime {
   bool ready = false;           // a thread runs just now, or could
 };
 Result<CpuTime> cpu_time_of(pid_t pid);
+// Of the time that has passed, what the process could use: all but what it waited for a CPU.
+std::uint64_t usable_ns(std::uint64_t passed_ns, const CpuTime& before, const CpuTime& now);
 
 // Who holds the lock of a file, as the holder itself wrote into it.
 struct LockHolder {

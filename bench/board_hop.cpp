@@ -208,7 +208,7 @@ void BoardHop::register_participant(ipc::LaunchNumber launch, pid_t pid) {
 BoardHop::~BoardHop() {
   if (crew_) {
     crew_->control().quit.store(1);
-    handover_.end_epoch();
+    handover_.enter(ipc::EpochState::over);
     handover_.hint_everything();  // wakes whoever sleeps
     crew_.reset();
   }

@@ -19,6 +19,8 @@ constexpr auto poll_period = 2ms;    // until it listens: before it fills its po
 constexpr auto pause_after_refusal = 20ms;
 constexpr auto call_timeout = 2s;
 constexpr auto stop_grace = 2s;
+constexpr auto time_between_questions = 250ms;  // whether it is alive
+constexpr std::uint64_t patience_ns = 1'000'000'000;
 
 }  // namespace
 
@@ -97,10 +99,40 @@ void BrokerProcess::hear_whether_ready() {
     timer_.at(Clock::now() + pause_after_refusal, [this] { ask_whether_ready(); });
     return;
   }
+  is_alive();
+  if (const auto started = std::exchange(started_, nullptr)) started({});
+}
+
+void BrokerProcess::is_alive() {
   answers_.reset();
   asked_.reset();
-  timer_.cancel();
-  if (const auto started = std::exchange(started_, nullptr)) started({});
+  timer_.at(Clock::now() + time_between_questions, [this] { ask_whether_alive(); });
+}
+
+void BrokerProcess::ask_whether_alive() {
+  auto socket = ipc::MessageSocket::connect(paths_.socket, Clock::now());
+  if (socket && socket->queue({{"op", "ping"}}) && socket->flush()) {
+    asked_ = std::move(*socket);
+    answers_ = Watch(io_, asked_->fd(), Watch::readable, [this] { is_alive(); });
+  }
+  wait_for_sign_of_life(patience_ns);
+}
+
+void BrokerProcess::wait_for_sign_of_life(std::uint64_t left_ns) {
+  cpu_time_ = cpu_time_of(pid()).value_or(CpuTime{});
+  asked_at_ = Clock::now();
+  timer_.at(asked_at_ + std::chrono::nanoseconds(left_ns), [this, left_ns] {
+    // We may have been stopped as well, and its answer be there.
+    if (const auto answer = asked_ ? asked_->try_receive() : std::nullopt; answer && *answer)
+      return is_alive();
+    const auto passed =
+        static_cast<std::uint64_t>(std::chrono::nanoseconds(Clock::now() - asked_at_).count());
+    const std::uint64_t usable =
+        usable_ns(std::min(passed, left_ns), cpu_time_, cpu_time_of(pid()).value_or(cpu_time_));
+    if (usable < left_ns) return wait_for_sign_of_life(left_ns - usable);
+    spdlog::error("the broker (pid {}) gives no sign of life: killed", pid());
+    launcher_.signal(process_, SIGKILL);
+  });
 }
 
 void BrokerProcess::start_took_too_long() {
@@ -122,7 +154,10 @@ Result<> BrokerProcess::take_over(const std::set<ipc::ArenaId>& published) {
     OPSPLIT_TRY(const json answer, socket.call({{"op", "ping"}}, deadline));
     return accept(socket.peer(), answer);
   }();
-  if (accepted) return {};
+  if (accepted) {
+    ask_whether_alive();
+    return {};
+  }
   published_.clear();
   // Whoever it is, it is the only one that there can be.
   if (const auto holder = lock_holder(ipc::broker_lock_path); holder && *holder)
@@ -239,6 +274,8 @@ void BrokerProcess::stop(std::function<void()> stopped) {
     return;
   }
   stopped_ = std::move(stopped);
+  answers_.reset();
+  asked_.reset();
   timer_.at(Clock::now() + stop_grace, [this] { launcher_.signal(process_, SIGKILL); });
   launcher_.signal(process_, SIGTERM);
 }

@@ -1,6 +1,9 @@
 // The broker as opsplitd sees it: the process that owns the arenas' memory, and what is asked of it.
 // Runs on the event loop's thread.
 //
+// It is asked a few times a second whether it is alive: one that had a second's time to answer and did
+// not is killed.
+//
 // It is a child of opsplitd, or one that somebody else starts, and starts again when it ends: the
 // engine, in a container. Such a one has its pools from its own command line. One that served an
 // earlier opsplitd is taken over with the deployments that it serves; else it is killed, since whoever
@@ -64,6 +67,9 @@ class BrokerProcess {
   void ask_whether_ready();
   void hear_whether_ready();
   void start_took_too_long();
+  void ask_whether_alive();
+  void wait_for_sign_of_life(std::uint64_t patience_ns);
+  void is_alive();
   Result<> accept(const ipc::PeerCredentials& peer, const nlohmann::json& answer);
   void supervise(Process process);
   void died();
@@ -78,6 +84,8 @@ class BrokerProcess {
   Process process_;
   std::set<ipc::ArenaId> published_;
   bool running_ = false;
+  CpuTime cpu_time_;  // when it was asked
+  Deadline asked_at_;
   Watch death_;
   Timer timer_;
   Deadline start_deadline_;

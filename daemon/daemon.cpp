@@ -10,6 +10,7 @@
 #include "daemon/paths.hpp"
 #include "daemon/saved_deployment.hpp"
 #include "daemon/stale_files.hpp"
+#include "ipc/broker.hpp"
 #include "ipc/iceoryx_runtime.hpp"
 #include "ipc/roudi_files.hpp"
 #include "ipc/weight_store.hpp"
@@ -61,8 +62,8 @@ struct Daemon::Connection {
   ipc::MessageSocket socket;
   Watch readable;
   Watch writable;  // while something is queued
-  // The client that attached over this connection.
-  std::string deployment;
+  // The client that attached over this connection, and to what: one epoch of it.
+  std::weak_ptr<RunningDeployment> deployment;
   ipc::LaunchNumber client = 0;
   // Deployments that end with this connection: temporary ones, and those that it waits for.
   std::vector<std::string> owned;
@@ -88,7 +89,8 @@ Daemon::Daemon(boost::asio::io_context& io, Launcher& launcher, ipc::Futex& fute
       listener_(std::move(listener)),
       listening_(io, listener_.fd(), Watch::readable, [this] { accept(); }),
       accept_again_(io),
-      idle_(io) {
+      idle_(io),
+      enter_again_(io) {
   finish_if_idle_for(10s);
   if (options_.up) boost::asio::post(io_, [this] { up(nobody, to_json(*options_.up)); });
 }
@@ -117,7 +119,7 @@ Result<> Daemon::take_over() {
     last_epoch_ = std::max(last_epoch_, standing.epoch);
     const auto deployment = std::make_shared<RunningDeployment>(context_, std::move(saved.planned),
                                                                 folder, /*temporary=*/false);
-    if (const auto taken = deployment->take_over(standing.epoch, standing.ready); !taken) {
+    if (const auto taken = deployment->take_over(standing); !taken) {
       spdlog::warn("{}: what an earlier opsplitd left of it is removed: {}", name,
                    taken.error().message);
       continue;
@@ -131,9 +133,17 @@ Result<> Daemon::take_over() {
   const auto broker = broker_.take_over(arenas);
   if (arenas.empty()) {  // its pools are not what the next deployment needs
     if (broker) broker_.stop([] {});
-  } else if (!broker) {
-    boost::asio::post(io_, [this, error = broker.error()] { broker_died(error.message); });
+    return {};
   }
+  const bool was_between_epochs =
+      std::any_of(deployments_.begin(), deployments_.end(),
+                  [](const auto& entry) { return entry.second->is_followed(); });
+  if (!broker)
+    boost::asio::post(io_, [this, error = broker.error()] { broker_died(error.message); });
+  else if (was_between_epochs)
+    broker_.stop([this] {
+      boost::asio::post(io_, [this] { broker_died("opsplitd died between two epochs"); });
+    });
   return {};
 }
 
@@ -180,9 +190,8 @@ void Daemon::receive(ConnectionId id) {
 void Daemon::disconnect(ConnectionId id) {
   const auto found = connections_.find(id);
   if (found == connections_.end()) return;
-  const auto deployment = deployments_.find(found->second->deployment);
-  if (found->second->client != 0 && deployment != deployments_.end())
-    deployment->second->client_disconnected(found->second->client);
+  if (const auto deployment = found->second->deployment.lock())
+    deployment->client_disconnected(found->second->client);
   const std::vector<std::string> owned = std::move(found->second->owned);
   connections_.erase(found);
   for (const std::string& name : owned)
@@ -397,7 +406,17 @@ void Daemon::started(ConnectionId id, const std::string& name, bool temporary,
 void Daemon::publish(const std::string& name, std::uint64_t epoch, std::uint64_t bytes,
                      std::function<void(Result<>)> done) {
   const auto ask = [this, name, epoch, bytes, done](const Result<>& running) {
+    const auto once_more = [this, name, epoch, bytes, done](const Result<>& larger) {
+      done(larger ? broker_.publish({name, epoch}, bytes) : larger);
+    };
     auto published = running ? broker_.publish({name, epoch}, bytes) : running;
+    if (!published && published.error().code == ErrorCode::limit_exceeded &&
+        has_room_for_next_epoch()) {
+      spdlog::info("{} needs a broker with more memory: all others go on in a new epoch", name);
+      waiting_for_broker_.push_back(once_more);
+      leave_epoch(name);
+      return;
+    }
     if (!published && published.error().code == ErrorCode::limit_exceeded)
       published.error().message += broker_.ours()
                                        ? fmt::format(
@@ -436,18 +455,35 @@ void Daemon::broker_died(const std::string& reason) {
     for (RunningDeployment* deployment : all) stop(*deployment, [] {});
     return;
   }
-  spdlog::error("{}; restarting {} deployments in a new epoch", reason, deployments_.size());
-  recovering_ = true;
-  auto left = std::make_shared<std::size_t>(deployments_.size());
-  if (*left == 0) return restart_everything();
-  for (const auto& [name, deployment] : deployments_)
-    deployment->interrupt([this, left] {
-      // Not from within the deployment's own stop().
-      if (--*left == 0) boost::asio::post(io_, [this] { restart_everything(); });
-    });
+  spdlog::error("{}; {} deployments go on in a new epoch", reason, deployments_.size());
+  leave_epoch();
 }
 
-void Daemon::restart_everything() {
+// For all deployments but one, which has not begun. What is ready goes on beside itself in the next
+// epoch; what starts begins anew there.
+void Daemon::leave_epoch(const std::string& spared) {
+  recovering_ = true;
+  auto left = std::make_shared<std::size_t>(1);
+  const auto one_less = [this, left] {
+    // Not from within a deployment's own stop().
+    if (--*left == 0) boost::asio::post(io_, [this] { enter_next_epoch(); });
+  };
+  for (auto& [name, deployment] : deployments_) {
+    if (name == spared) continue;
+    if (deployment->phase() == RunningDeployment::Phase::ready) {
+      deployment = std::make_shared<RunningDeployment>(deployment);
+      continue;
+    }
+    ++*left;
+    deployment->interrupt(one_less);
+  }
+  if (broker_.running())
+    broker_.stop(one_less);
+  else
+    one_less();
+}
+
+void Daemon::enter_next_epoch() {
   recovering_ = false;
   if (shutting_down_ || deployments_.empty()) {
     for (const auto& callback : std::exchange(waiting_for_broker_, {}))
@@ -455,14 +491,17 @@ void Daemon::restart_everything() {
     if (!std::exchange(shutting_down_, false)) return finish_if_empty();
     return shut_down();
   }
-  std::vector<std::uint64_t> pools = options_.reserve;
-  for (const auto& [name, deployment] : deployments_) pools.push_back(deployment->arena_bytes());
-  start_broker(std::move(pools), [this](const Result<>& running) {
-    if (!running && broker_life_.died(Clock::now())) {  // once more
-      recovering_ = true;
-      boost::asio::post(io_, [this] { restart_everything(); });
-      return;
-    }
+  const auto enter_again = [this] {
+    recovering_ = true;
+    boost::asio::post(io_, [this] { enter_next_epoch(); });
+  };
+  // There may be no room for it before the earlier ones have ended.
+  if (broker_.ours() && !has_room_for_next_epoch() && has_earlier_epochs()) {
+    recovering_ = true;
+    return enter_again_.at(Clock::now() + 20ms, [this] { enter_next_epoch(); });
+  }
+  start_broker(pools(), [this, enter_again](const Result<>& running) {
+    if (!running && broker_life_.died(Clock::now())) return enter_again();
     std::vector<std::string> names;
     for (const auto& [name, deployment] : deployments_)
       if (deployment->phase() == RunningDeployment::Phase::stopped) names.push_back(name);
@@ -471,7 +510,7 @@ void Daemon::restart_everything() {
       const std::uint64_t epoch = ++last_epoch_;
       const auto finish = [this, name](const Result<>& started) {
         if (started) {
-          spdlog::info("{}: running again", name);
+          spdlog::info("{}: running in the next epoch", name);
         } else {
           spdlog::error("{}: {}", name, started.error().message);
           stop(*deployments_.at(name), [] {});
@@ -489,6 +528,24 @@ void Daemon::restart_everything() {
     // All of them may have been stopped meanwhile.
     finish_if_empty();
   });
+}
+
+// What the broker needs for all deployments.
+std::vector<std::uint64_t> Daemon::pools() const {
+  std::vector<std::uint64_t> pools = options_.reserve;
+  for (const auto& [name, deployment] : deployments_) pools.push_back(deployment->arena_bytes());
+  return pools;
+}
+
+bool Daemon::has_earlier_epochs() const {
+  return std::any_of(deployments_.begin(), deployments_.end(),
+                     [](const auto& entry) { return entry.second->has_earlier_epoch(); });
+}
+
+bool Daemon::has_room_for_next_epoch() const {
+  const auto needed = ipc::broker_bytes(pools());
+  const auto free = free_bytes("/dev/shm");
+  return broker_.ours() && needed && free && *free >= *needed;
 }
 
 void Daemon::stop(RunningDeployment& deployment, std::function<void()> done) {
@@ -636,7 +693,7 @@ void Daemon::serve_waiting_clients() {
       reply(client.connection, attachment.error());
       continue;
     }
-    connection->second->deployment = client.deployment;
+    connection->second->deployment = found->second;
     connection->second->client = attachment->launch;
     reply(client.connection, ipc::to_json(*attachment));
   }
@@ -649,7 +706,7 @@ Result<> Daemon::introduce_client(Connection& connection, RunningDeployment& dep
   const auto launch = request.at("launch").get<ipc::LaunchNumber>();
   OPSPLIT_CHECK(
       deployment.introduce_client(process, request.at("epoch").get<std::uint64_t>(), launch));
-  connection.deployment = deployment.name();
+  connection.deployment = deployment.weak_from_this();
   connection.client = launch;
   return {};
 }
@@ -657,7 +714,7 @@ Result<> Daemon::introduce_client(Connection& connection, RunningDeployment& dep
 void Daemon::shut_down() {
   if (shutting_down_) return;
   shutting_down_ = true;
-  if (recovering_) return;  // restart_everything() looks at shutting_down_
+  if (recovering_) return;  // enter_next_epoch() looks at shutting_down_
   std::vector<RunningDeployment*> targets;
   for (const auto& [name, deployment] : deployments_) targets.push_back(deployment.get());
   if (targets.empty()) return finish_if_empty();

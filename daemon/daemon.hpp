@@ -110,7 +110,11 @@ class Daemon {
                std::function<void(Result<>)> done);
   void start_broker(std::vector<std::uint64_t> pools, std::function<void(Result<>)> done);
   void broker_died(const std::string& reason);
-  void restart_everything();
+  void leave_epoch(const std::string& spared = "");
+  void enter_next_epoch();
+  [[nodiscard]] bool has_room_for_next_epoch() const;
+  [[nodiscard]] bool has_earlier_epochs() const;
+  [[nodiscard]] std::vector<std::uint64_t> pools() const;
   void remove(const std::string& name);
   void stop(RunningDeployment& deployment, std::function<void()> done);
   void serve_waiting_clients();
@@ -124,7 +128,7 @@ class Daemon {
   BrokerProcess broker_;
   std::vector<std::function<void(Result<>)>> waiting_for_broker_;  // while it starts
   Instance broker_life_{{.max_deaths = 10}};
-  bool recovering_ = false;  // from the broker's death
+  bool recovering_ = false;  // from the broker's end, planned or not
   bool shutting_down_ = false;
   bool failed_ = false;
   std::uint64_t last_epoch_ = 0;
@@ -139,6 +143,7 @@ class Daemon {
   Watch listening_;
   Timer accept_again_;
   Timer idle_;
+  Timer enter_again_;
   boost::asio::thread_pool planner_{1};
 };
 

@@ -194,7 +194,7 @@ Result<Planned> prepare_in(ipc::WeightStore& store, Deployment deployment,
   }
   if (stored->weights_file.parent_path() != store.path())
     planned.weights_file = std::move(stored->weights_file);
-  planned.weights_held = std::move(stored->weights_held);
+  planned.weights_held = std::make_shared<FileDescriptor>(std::move(stored->weights_held));
   OPSPLIT_CHECK(graph::write_parts(planned.graph, planned.plan, store.path()));
   OPSPLIT_CHECK(write_plan(planned.plan, store.path()));
   return planned;

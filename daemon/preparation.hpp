@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
@@ -32,7 +33,8 @@ struct Planned {
   // Where the operators find weights; empty: in the deployment's folder.
   std::filesystem::path cache;         // as kernels want them
   std::filesystem::path weights_file;  // as they are
-  FileDescriptor weights_held;         // in the cache, as long as operators may be restarted
+  // Keeps it, as long as operators may be restarted.
+  std::shared_ptr<FileDescriptor> weights_held;
 };
 
 Result<Planned> plan_deployment(Deployment deployment);

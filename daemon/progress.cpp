@@ -28,16 +28,6 @@ std::map<ipc::LaunchNumber, ipc::Claim> claims_of(const ipc::Board& board) {
   return claims;
 }
 
-// Of the time that has passed, what it could use: all but what it waited for a CPU. A wait that lasts
-// is not in the kernel's figures yet, so that of one that is ready only what it ran counts.
-std::uint64_t own_ns(std::uint64_t passed_ns, const CpuTime& before, const CpuTime& now) {
-  const auto grown = [passed_ns](std::uint64_t from, std::uint64_t to) {
-    return std::min(passed_ns, to - std::min(to, from));
-  };
-  return now.ready ? grown(before.ran_ns, now.ran_ns)
-                   : passed_ns - grown(before.waited_ns, now.waited_ns);
-}
-
 }  // namespace
 
 std::map<ipc::LaunchNumber, std::uint64_t> Progress::look(
@@ -62,7 +52,8 @@ std::map<ipc::LaunchNumber, std::uint64_t> Progress::look(
     }
     At& still = at[launch] = before->second;
     const CpuTime time = cpu_time(launch);
-    still.spent_ns += own_ns(passed_ns, std::exchange(still.cpu_time, time).value_or(time), time);
+    still.spent_ns +=
+        usable_ns(passed_ns, std::exchange(still.cpu_time, time).value_or(time), time);
     spent[launch] = still.spent_ns;
   }
   at_ = std::move(at);

@@ -5,9 +5,9 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <nlohmann/json.hpp>
 
-#include "daemon/saved_deployment.hpp"
 #include "ipc/weight_store.hpp"
 
 namespace opsplit::daemon {
@@ -23,64 +23,12 @@ constexpr auto tick_period = 50ms;
 constexpr std::uintmax_t log_limit_bytes = 4 << 20;  // per instance; then it begins anew
 constexpr std::uint64_t requests_to_measure = 100;   // before the operators' costs are believed
 
-CpuSet without(const CpuSet& cpus, const CpuSet& others) {
-  CpuSet result;
-  std::set_difference(cpus.begin(), cpus.end(), others.begin(), others.end(),
-                      std::back_inserter(result));
-  return result;
-}
-
-// NAME_p50_ns and NAME_p99_ns, null where nothing was recorded; NAME_histogram.
-void add_durations(json& status, const std::string& name, const ipc::Histogram& histogram,
-                   RunningDeployment::Detail detail) {
-  const auto quantile = [&](double q) {
-    const auto ns = histogram.quantile_ns(q);
-    return ns ? json(*ns) : json();
-  };
-  status[name + "_p50_ns"] = quantile(0.5);
-  status[name + "_p99_ns"] = quantile(0.99);
-  if (detail == RunningDeployment::Detail::quantiles) return;
-  json& sparse = status[name + "_histogram"] = json::array();
-  for (std::size_t bucket = 0; bucket < histogram.counts.size(); ++bucket) {
-    if (histogram.counts[bucket] == 0) continue;
-    sparse.push_back(bucket);
-    sparse.push_back(histogram.counts[bucket]);
-  }
-}
-
 Result<ipc::BoardLayout> board_layout(const Planned& planned) {
   return ipc::BoardLayout::of(planned.plan, static_cast<std::uint32_t>(planned.deployment.depth),
                               ipc::default_participants);
 }
 
 }  // namespace
-
-struct RunningDeployment::RunningInstance {
-  RunningInstance(boost::asio::io_context& io, std::uint32_t operator_index,
-                  std::uint32_t seat_index)
-      : op(operator_index), seat(seat_index), life(RestartPolicy{}), timer(io) {}
-
-  std::uint32_t op;
-  std::uint32_t seat;  // at its operator's doorbell, and its index among the instances
-  Instance life;
-  Process process;
-  bool attaches = false;             // somebody else starts it
-  bool running = false;              // `process` has not been reaped
-  mutable std::uint64_t cpu_ns = 0;  // of `process`, when we looked last
-  LaunchNumber launch = 0;
-  CpuSet withheld;  // of the CPUs assigned to it: the kernel did not give them
-  std::filesystem::path log;
-  std::string last_end;  // how it ended last
-  Watch death;
-  Timer timer;  // to restart it, or to kill it
-};
-
-struct RunningDeployment::AttachedClient {
-  ProcessIdentity identity;
-  FileDescriptor pidfd;
-  Watch death;
-  bool connected = true;
-};
 
 RunningDeployment::RunningDeployment(Context& context, Planned planned, std::string folder,
                                      bool temporary)
@@ -92,6 +40,24 @@ RunningDeployment::RunningDeployment(Context& context, Planned planned, std::str
   planned_.graph = {};
 }
 
+RunningDeployment::RunningDeployment(std::shared_ptr<RunningDeployment> earlier)
+    : context_(earlier->context_),
+      planned_(earlier->planned_),
+      folder_(std::exchange(earlier->folder_, "")),
+      temporary_(earlier->temporary_),
+      phase_(Phase::stopped),
+      was_ready_(true),
+      costs_measured_(earlier->costs_measured_),
+      earlier_(std::move(earlier)),
+      tick_(context_.io) {
+  earlier_->retire([this] {
+    // Not from within its own end.
+    boost::asio::post(context_.io, [weak = weak_from_this()] {
+      if (const auto self = weak.lock()) self->earlier_has_ended();
+    });
+  });
+}
+
 RunningDeployment::~RunningDeployment() {
   for (RunningInstance& instance : instances_) {
     if (!instance.running) continue;
@@ -99,6 +65,7 @@ RunningDeployment::~RunningDeployment() {
     context_.launcher.reap(instance.process);
   }
   end_epoch();
+  if (folder_.empty()) return;  // the next epoch has it, and the logs
   std::error_code ignored;
   std::filesystem::remove_all(folder_, ignored);
   std::filesystem::remove_all(context_.log_folder / name(), ignored);
@@ -166,23 +133,32 @@ Result<> RunningDeployment::make_instances() {
   return {};
 }
 
-Result<> RunningDeployment::take_over(std::uint64_t epoch, bool was_ready) {
+bool RunningDeployment::is_followed() const {
+  return handover_ && handover_->epoch_state() == ipc::EpochState::retiring;
+}
+
+Result<> RunningDeployment::take_over(const Standing& standing) {
+  const std::uint64_t epoch = standing.epoch;
   OPSPLIT_TRY(const ipc::BoardLayout layout, board_layout(planned_));
   OPSPLIT_TRY(ipc::Board board, ipc::Board::open(ipc::board_name(name(), epoch), layout, epoch));
-  const bool over = board.header().over.load() != 0;
   OPSPLIT_CHECK(supervise_board(std::move(board), epoch));
   OPSPLIT_CHECK(make_instances());
   for (LaunchNumber record = 0; record < layout.participants; ++record)
     if (const auto launch = board_->participant(record).launch.load(); launch != own_launch_)
       take_over_participant(static_cast<LaunchNumber>(launch));
-  if (over) return fail(ErrorCode::not_found, "it was about to end");
-  if (!was_ready) return fail(ErrorCode::not_found, "it was still starting");
-  if (std::none_of(instances_.begin(), instances_.end(),
+  if (handover_->epoch_state() >= ipc::EpochState::over)
+    return fail(ErrorCode::not_found, "it was about to end");
+  if (!standing.ready && !standing.restarting)
+    return fail(ErrorCode::not_found, "it was still starting");
+  if (!standing.restarting && !is_followed() &&
+      std::none_of(instances_.begin(), instances_.end(),
                    [](const RunningInstance& instance) { return instance.running; }))
     return fail(ErrorCode::not_found, "none of its operators is alive");
   phase_ = Phase::ready;
+  was_ready_ = true;
   for (RunningInstance& instance : instances_)
-    if (!instance.running && !instance.attaches) restart_at_or_give_up(instance, Clock::now());
+    if (!instance.running && !instance.attaches && !is_followed())
+      restart_at_or_give_up(instance, Clock::now());
   tick();
   return {};
 }
@@ -230,8 +206,9 @@ void RunningDeployment::take_over_participant(LaunchNumber launch) {
 // Without it a successor stops the deployment, and says so.
 void RunningDeployment::keep_for_successor() const {
   if (temporary_) return;
-  const auto saved =
-      save(folder_, planned_, {epoch_, phase_ == Phase::ready, context_.socket.parent_path()});
+  const auto saved = save(folder_, planned_,
+                          {epoch_, phase_ == Phase::ready, was_ready_ && phase_ != Phase::ready,
+                           context_.socket.parent_path()});
   if (!saved) spdlog::warn("{}: not kept for another opsplitd: {}", name(), saved.error().message);
 }
 
@@ -291,7 +268,7 @@ Result<> RunningDeployment::launch(RunningInstance& instance) {
   command.cpus = cores.cpus;
   command.log = instance.log;
   if (!planned_.weights_file.empty() && planned_.weights_held)
-    OPSPLIT_CHECK(ipc::restore_packed(planned_.weights_held, planned_.weights_file));
+    OPSPLIT_CHECK(ipc::restore_packed(*planned_.weights_held, planned_.weights_file));
   OPSPLIT_TRY(instance.launch, new_launch_number());
   OPSPLIT_TRY(instance.process, context_.launcher.launch(command));
   const auto given = context_.launcher.cpus(instance.process);
@@ -487,6 +464,7 @@ Result<> RunningDeployment::operator_ready(pid_t pid) {
                i.life.state() == Instance::State::standby;
       })) {
     phase_ = Phase::ready;
+    was_ready_ = true;
     keep_for_successor();
     if (const auto started = std::exchange(started_, nullptr)) started({});
   }
@@ -569,8 +547,9 @@ void RunningDeployment::on_death(RunningInstance& instance) {
   spdlog::warn("{} ({} claims given back, {} requests failed by it)", reason, given_back.tasks,
                given_back.poisoned);
   replace_with_standby(instance.op);
+  if (phase_ == Phase::retiring) return go_on_retiring();
   if (instance.attaches) return;  // whoever started it does so again
-  if (phase_ == Phase::starting) {
+  if (phase_ == Phase::starting && !was_ready_) {
     fail_start({ErrorCode::operator_failed, reason});
     return;
   }
@@ -581,6 +560,9 @@ void RunningDeployment::restart_at_or_give_up(RunningInstance& instance,
                                               std::optional<Deadline> restart_at) {
   if (!restart_at) {
     spdlog::error("{}: died too often, given up", describe(instance));
+    if (phase_ == Phase::starting)
+      fail_start({ErrorCode::operator_failed, fmt::format("{} died too often, last with {}",
+                                                          describe(instance), instance.last_end)});
     return;
   }
   instance.timer.at(*restart_at, [this, &instance] {
@@ -600,7 +582,9 @@ void RunningDeployment::fail_start(Error error) {
 
 void RunningDeployment::stop(std::function<void()> stopped) {
   const auto started = std::exchange(started_, nullptr);
+  ending_ = true;
   if (phase_ == Phase::planned) phase_ = Phase::stopped;
+  if (earlier_) earlier_->stop(nullptr);  // the one that waits for its end is there
   interrupt(std::move(stopped));
   if (started)
     started(fail(ErrorCode::unavailable, "deployment '{}' was stopped while it started", name()));
@@ -612,24 +596,75 @@ void RunningDeployment::interrupt(std::function<void()> stopped) {
     if (before) before();
     if (stopped) stopped();
   };
-  if (phase_ == Phase::starting || phase_ == Phase::ready) {
+  if (phase_ == Phase::starting || phase_ == Phase::ready || phase_ == Phase::retiring) {
     phase_ = Phase::stopping;
-    if (handover_) handover_->end_epoch();
-    for (RunningInstance& instance : instances_) {
-      instance.timer.cancel();
-      instance.life.told_to_stop();
-      if (!instance.running) continue;
-      context_.launcher.signal(instance.process, SIGTERM);
-      instance.timer.at(Clock::now() + stop_grace, [this, &instance] {
-        spdlog::warn("{}: did not end within {} s: killed", describe(instance), stop_grace.count());
-        context_.launcher.signal(instance.process, SIGKILL);
-      });
-    }
+    if (handover_) handover_->enter(ipc::EpochState::over);
+    end_instances();
   }
   finish_stop_if_done();
 }
 
+void RunningDeployment::end_instances() {
+  for (RunningInstance& instance : instances_) {
+    instance.timer.cancel();
+    instance.life.told_to_stop();
+    if (!instance.running) continue;
+    context_.launcher.signal(instance.process, SIGTERM);
+    instance.timer.at(Clock::now() + stop_grace, [this, &instance] {
+      spdlog::warn("{}: did not end within {} s: killed", describe(instance), stop_grace.count());
+      context_.launcher.signal(instance.process, SIGKILL);
+    });
+  }
+}
+
+void RunningDeployment::retire(std::function<void()> stopped) {
+  phase_ = Phase::retiring;
+  ending_ = true;
+  stopped_ = std::move(stopped);
+  end_of_retirement_ = Clock::now() + ipc::longest_retirement;
+  handover_->enter(ipc::EpochState::retiring);
+  for (RunningInstance& instance : instances_) {
+    if (instance.life.state() == Instance::State::backing_off) instance.timer.cancel();
+    // It could not get the arena any more.
+    if (instance.life.state() == Instance::State::starting)
+      context_.launcher.signal(instance.process, SIGKILL);
+  }
+}
+
+void RunningDeployment::go_on_retiring() {
+  const std::uint32_t left = handover_->slots_in_use();
+  const auto can_go_on = [this](std::uint32_t op) {
+    return std::any_of(instances_.begin(), instances_.end(), [op](const RunningInstance& i) {
+      return i.op == op && i.running && i.life.state() == Instance::State::ready;
+    });
+  };
+  std::uint32_t op = 0;
+  while (op < planned_.plan.operators.size() && can_go_on(op)) ++op;
+  const bool stuck = op < planned_.plan.operators.size();
+  if (left != 0 && !stuck && Clock::now() < end_of_retirement_) return;
+  if (left == 0)
+    handover_->enter(ipc::EpochState::drained);
+  else
+    spdlog::warn("{}: epoch {} ends with {} requests under way: {}", name(), epoch_, left,
+                 stuck ? fmt::format("operator '{}' has died", planned_.plan.operators[op].name)
+                       : "they take too long");
+  interrupt(nullptr);
+}
+
+void RunningDeployment::earlier_has_ended() {
+  for (const RunningInstance& instance : earlier_->instances_) {
+    Past& past = past_[{instance.op, instance.seat}];
+    past.add(earlier_->used_so_far(instance));
+    past.restarts += instance.life.restarts();
+  }
+  past_clients_.add(earlier_->clients_so_far());
+  past_requests_ += earlier_->requests_done();
+  earlier_.reset();
+  if (phase_ == Phase::stopping || (ending_ && phase_ == Phase::stopped)) finish_stop_if_done();
+}
+
 void RunningDeployment::finish_stop_if_done() {
+  if (ending_ && earlier_) return;
   if (std::any_of(instances_.begin(), instances_.end(),
                   [](const RunningInstance& instance) { return instance.running; }))
     return;
@@ -641,9 +676,9 @@ void RunningDeployment::finish_stop_if_done() {
 
 void RunningDeployment::end_epoch() {
   tick_.cancel();
-  if (handover_) handover_->end_epoch();
+  if (handover_) handover_->enter(ipc::EpochState::over);
   if (board_) {
-    past_requests_ = requests_done();
+    past_requests_ = own_requests_done();
     for (const auto& [launch, client] : clients_)
       past_clients_.add(ipc::Counters::copy_of(*board_, launch));
   }
@@ -723,6 +758,8 @@ void RunningDeployment::tick() {
   }
   kill_those_that_hang();
   refuse_requests_of_failed_operators();
+  if (phase_ == Phase::retiring) go_on_retiring();
+  if (phase_ != Phase::starting && phase_ != Phase::ready && phase_ != Phase::retiring) return;
   divide_cores_by_measured_cost();
   tick_.at(Clock::now() + tick_period, [this] { tick(); });
 }
@@ -769,132 +806,6 @@ void RunningDeployment::refuse_requests_of_failed_operators() {
       handover_->commit(*claim, own_launch_, ipc::TaskState::failed);
     }
   }
-}
-
-// Whether it runs as its cores want it to: with their threads and their way to wait.
-bool RunningDeployment::follows_cores(const RunningInstance& instance) const {
-  const ipc::Participant& record = board_->participant(instance.launch);
-  return record.cores_followed.load() == record.cores_version.load();
-}
-
-// What is not as it was assigned, in words; empty if all is. The kernel leaves CPUs out without an
-// error, and anybody with the right to do so can change an affinity.
-std::string RunningDeployment::degraded(const RunningInstance& instance) const {
-  if (!instance.running || !board_ || !follows_cores(instance)) return "";
-  const CoreAssignment& assigned = planned_.cores[instance.op];
-  std::string text;
-  if (const auto real = context_.launcher.cpus(instance.process); real && *real != assigned.cpus) {
-    const CpuSet missing = without(assigned.cpus, *real);
-    if (without(missing, instance.withheld).empty() && without(*real, assigned.cpus).empty())
-      text = fmt::format("runs on {} only: its cpuset forbids {}", to_string(*real),
-                         to_string(missing));
-    else
-      text = fmt::format("runs on {} instead of {}: somebody has changed its affinity or cpuset",
-                         to_string(*real), to_string(assigned.cpus));
-  }
-  const auto threads = board_->participant(instance.launch).threads.load();
-  if (threads != 0 && threads != static_cast<std::uint32_t>(assigned.threads))
-    text += fmt::format("{}computes with {} threads instead of {}: its log says why",
-                        text.empty() ? "" : "; ", threads, assigned.threads);
-  return text;
-}
-
-// What a process that has just died leaves; before it is reaped, and its record released.
-void RunningDeployment::remember(const RunningInstance& instance) {
-  Past& past = past_[{instance.op, instance.seat}];
-  past.counters.add(ipc::Counters::copy_of(*board_, instance.launch));
-  // Somebody else's child may be gone already: then what we saw last counts.
-  if (const auto usage = usage_of(instance.process.identity)) instance.cpu_ns = usage->cpu_ns;
-  past.cpu_ns += std::exchange(instance.cpu_ns, 0);
-}
-
-// By all processes of its operator and seat; of the one that runs, without CPU time.
-RunningDeployment::Past RunningDeployment::used_so_far(const RunningInstance& instance) const {
-  const auto found = past_.find({instance.op, instance.seat});
-  Past sum = found == past_.end() ? Past{} : found->second;
-  if (board_ && instance.running)
-    sum.counters.add(ipc::Counters::copy_of(*board_, instance.launch));
-  return sum;
-}
-
-// Slots that were given back, whatever their requests came to: a generation each.
-std::uint64_t RunningDeployment::requests_done() const {
-  std::uint64_t done = past_requests_;
-  for (std::uint32_t slot = 0; board_ && slot < board_->layout().depth; ++slot) {
-    const auto word = ipc::SlotWord::unpack(board_->slot(slot).word.load());
-    done += std::max(word.generation, 1u) - 1;  // the first is 1
-  }
-  return done;
-}
-
-json RunningDeployment::status(Detail detail) const {
-  static constexpr std::array phases{"planned", "starting", "ready", "stopping", "stopped"};
-  ipc::Counters clients = past_clients_;
-  for (const auto& [launch, client] : clients_)
-    clients.add(ipc::Counters::copy_of(*board_, launch));
-  json result = {{"name", name()},
-                 {"model", planned_.plan.model},
-                 {"split", planned_.plan.split},
-                 {"phase", phases[static_cast<std::size_t>(phase_)]},
-                 {"epoch", epoch_},
-                 {"depth", planned_.deployment.depth},
-                 {"in_use", handover_ ? handover_->slots_in_use() : 0},
-                 {"requests_done", requests_done()},
-                 {"requests_answered", clients.tasks_done},
-                 {"request_ns", clients.busy_ns},
-                 {"clients", clients_.size()},
-                 {"arena_bytes", planned_.arena_bytes},
-                 {"instances", json::array()}};
-  add_durations(result, "request", clients.run, detail);
-  for (const RunningInstance& instance : instances_)
-    result["instances"].push_back(status(instance, detail));
-  return result;
-}
-
-json RunningDeployment::status(const RunningInstance& instance, Detail detail) const {
-  const PlannedOperator& op = planned_.plan.operators[instance.op];
-  const CoreAssignment& cores = planned_.cores[instance.op];
-  Past sum = used_so_far(instance);
-  ProcessUsage usage;
-  std::uint32_t in_flight = 0;
-  if (board_ && instance.running) {
-    usage = usage_of(instance.process.identity).value_or(usage);
-    instance.cpu_ns = std::max(instance.cpu_ns, usage.cpu_ns);
-    sum.cpu_ns += instance.cpu_ns;
-    for (std::uint32_t slot = 0; slot < board_->layout().depth; ++slot)
-      for (const std::int32_t task : op.tasks) {
-        const auto word =
-            ipc::TaskWord::unpack(board_->task(slot, static_cast<std::uint32_t>(task)).word.load());
-        in_flight += word.state == ipc::TaskState::claimed && word.holder == instance.launch;
-      }
-  }
-  json result = {{"operator", op.name},
-                 {"instance", instance.seat},
-                 {"tasks", op.tasks.size()},
-                 {"pid", instance.running ? instance.process.identity.pid : 0},
-                 {"state", to_string(instance.life.state())},
-                 {"cores", to_string(cores.cpus)},
-                 {"threads", cores.threads},
-                 {"restarts", sum.restarts + instance.life.restarts()},
-                 {"last_end", instance.last_end},
-                 {"log", instance.attaches ? "" : instance.log.string()},
-                 {"in_flight", in_flight},
-                 {"tasks_done", sum.counters.tasks_done},
-                 {"busy_ns", sum.counters.busy_ns},
-                 {"wait_ns", sum.counters.wait_ns},
-                 {"bytes_copied", sum.counters.bytes_copied},
-                 {"cpu_ns", sum.cpu_ns},
-                 {"memory_bytes", usage.memory_bytes},
-                 {"shared_bytes", usage.shared_bytes}};
-  if (board_ && instance.running) {
-    if (const auto threads = board_->participant(instance.launch).threads.load(); threads != 0)
-      result["threads"] = std::min<std::uint32_t>(threads, max_cpus);
-    result["changing"] = !follows_cores(instance);
-    result["degraded"] = degraded(instance);
-  }
-  add_durations(result, "run", sum.counters.run, detail);
-  add_durations(result, "wait", sum.counters.wait, detail);
-  return result;
 }
 
 }  // namespace opsplit::daemon

@@ -1,14 +1,21 @@
-// A deployment that runs: its board, its instances and its clients, through one epoch after another.
+// A deployment that runs: its board, its instances and its clients, in one epoch.
 //
 //   planned --start()--> starting --every instance ready--> ready --stop()--> stopping --> stopped
-//      |                    |                                                   ^             |
-//      |                    +--an instance dies or fails, or stop()-------------+             |
+//      |                    |                                 |                 ^ ^           |
+//      |                    |                                 +---> retiring ---+ |           |
+//      |                    +--an instance dies or fails, or stop()---------------+           |
 //      +--stop()--> stopped <-- last process gone                          start(next epoch) -+
 //
 //   take_over() leads from planned to ready: an earlier opsplitd made it, and has died since.
 //
-// A death in `starting` ends the start: what cannot load will not load better the next time. In
-// `ready` the instance is restarted (daemon/instance.hpp) after its claims were given back.
+// When the broker of its epoch has ended, the deployment goes on as another object, which begins with
+// `stopped`, takes over folder and figures, and starts in the next epoch beside this one. This one is
+// `retiring`: it takes no new requests, and stops when those under way have been answered, or cannot be
+// any more, or have taken too long (ipc::longest_retirement). What is lost then, clients send again.
+//
+// A death in the first `starting` ends the start: what cannot load will not load better the next time.
+// Later, and in `ready`, the instance is restarted (daemon/instance.hpp) after its claims were given
+// back. In `retiring` only a standby takes its place.
 //
 // Runs on the event loop's thread; all callbacks come from there.
 #pragma once
@@ -31,6 +38,7 @@
 #include "daemon/launcher.hpp"
 #include "daemon/preparation.hpp"
 #include "daemon/progress.hpp"
+#include "daemon/saved_deployment.hpp"
 #include "ipc/board.hpp"
 #include "ipc/counters.hpp"
 #include "ipc/futex.hpp"
@@ -49,27 +57,30 @@ struct Context {
   std::filesystem::path log_folder;
 };
 
-class RunningDeployment {
+class RunningDeployment : public std::enable_shared_from_this<RunningDeployment> {
  public:
-  enum class Phase { planned, starting, ready, stopping, stopped };
+  enum class Phase { planned, starting, ready, retiring, stopping, stopped };
 
   // What has been planned and written into the folder of its first epoch. The graph is let go. One
   // that is temporary ends with this opsplitd, however that ends; others outlive it.
   RunningDeployment(Context& context, Planned planned, std::string folder, bool temporary);
+  // The next epoch of one that is ready, which retires.
+  explicit RunningDeployment(std::shared_ptr<RunningDeployment> earlier);
   ~RunningDeployment();  // kills what still runs, and removes board and folder
 
   // Begins an epoch, whose arena the broker publishes soon, or has published; the folder moves to
   // its name. Only when planned or stopped. `started` is called once: when every instance is ready,
   // or with the reason why not (it is stopped then).
   void start(std::uint64_t epoch, std::function<void(Result<>)> started);
-  // Goes on with what an earlier opsplitd started and has kept (daemon/saved_deployment.hpp): watches
-  // those that live, starts those anew that do not. Only when planned. Error: it was not ready, or
-  // nothing of it lives; what lives ends with this object.
-  Result<> take_over(std::uint64_t epoch, bool was_ready);
+  // Goes on with what an earlier opsplitd started and has kept: watches those that live, starts those
+  // anew that do not. Only when planned. Error: it was not ready, or nothing of it lives; what lives
+  // ends with this object.
+  Result<> take_over(const Standing& standing);
   // Whoever waits for the start is told why it failed; it is stopped then. Only when starting.
   void fail_start(Error error);
-  // Ends the epoch: clients learn it, operators are told to end, and after a grace period killed.
-  // `stopped` is called once no process is left. Whoever waits for a start is told that it failed.
+  // Ends the epoch, and an earlier one that retires: clients learn it, operators are told to end, and
+  // after a grace period killed. `stopped` is called once no process is left. Whoever waits for a start
+  // is told that it failed.
   void stop(std::function<void()> stopped);
   // The same, but another start() follows: whoever waits for this one waits for that. One that is
   // only planned stays so.
@@ -99,6 +110,10 @@ class RunningDeployment {
   // Operators with instances that nobody has attached as.
   [[nodiscard]] std::vector<std::string> awaited() const;
   [[nodiscard]] Phase phase() const { return phase_; }
+  // Whether an earlier epoch of it is still there.
+  [[nodiscard]] bool has_earlier_epoch() const { return earlier_ != nullptr; }
+  // Whether clients have been told that a next epoch takes their requests.
+  [[nodiscard]] bool is_followed() const;
   [[nodiscard]] const std::string& name() const { return planned_.deployment.name; }
   [[nodiscard]] std::uint64_t epoch() const { return epoch_; }
   [[nodiscard]] std::uint64_t arena_bytes() const { return planned_.arena_bytes; }
@@ -108,8 +123,32 @@ class RunningDeployment {
   [[nodiscard]] nlohmann::json status(Detail detail = Detail::quantiles) const;
 
  private:
-  struct RunningInstance;
-  struct AttachedClient;
+  struct RunningInstance {
+    RunningInstance(boost::asio::io_context& io, std::uint32_t operator_index,
+                    std::uint32_t seat_index)
+        : op(operator_index), seat(seat_index), life(RestartPolicy{}), timer(io) {}
+
+    std::uint32_t op;
+    std::uint32_t seat;  // at its operator's doorbell, and its index among the instances
+    Instance life;
+    Process process;
+    bool attaches = false;             // somebody else starts it
+    bool running = false;              // `process` has not been reaped
+    mutable std::uint64_t cpu_ns = 0;  // of `process`, when we looked last
+    ipc::LaunchNumber launch = 0;
+    CpuSet withheld;  // of the CPUs assigned to it: the kernel did not give them
+    std::filesystem::path log;
+    std::string last_end;  // how it ended last
+    Watch death;
+    Timer timer;  // to restart it, or to kill it
+  };
+
+  struct AttachedClient {
+    ProcessIdentity identity;
+    FileDescriptor pidfd;
+    Watch death;
+    bool connected = true;
+  };
 
   Result<> begin_epoch(std::uint64_t epoch);
   Result<> supervise_board(ipc::Board board, std::uint64_t epoch);
@@ -135,6 +174,10 @@ class RunningDeployment {
   void on_death(RunningInstance& instance);
   void restart_at_or_give_up(RunningInstance& instance, std::optional<Deadline> restart_at);
   void on_client_death(ipc::LaunchNumber launch);
+  void retire(std::function<void()> stopped);
+  void go_on_retiring();
+  void end_instances();
+  void earlier_has_ended();
   void finish_stop_if_done();
   void tick();
   void refuse_requests_of_failed_operators();
@@ -147,6 +190,7 @@ class RunningDeployment {
   void end_epoch();
   void remember(const RunningInstance& instance);
   [[nodiscard]] std::uint64_t requests_done() const;
+  [[nodiscard]] std::uint64_t own_requests_done() const;
   [[nodiscard]] nlohmann::json status(const RunningInstance& instance, Detail detail) const;
 
   // What the processes of one operator and seat have used and counted.
@@ -154,15 +198,22 @@ class RunningDeployment {
     ipc::Counters counters;
     std::uint64_t cpu_ns = 0;
     int restarts = 0;  // in earlier epochs
+
+    void add(const Past& other);
   };
   [[nodiscard]] Past used_so_far(const RunningInstance& instance) const;
+  [[nodiscard]] ipc::Counters clients_so_far() const;
 
   Context& context_;
   Planned planned_;
   std::string folder_;
   bool temporary_;
   Phase phase_ = Phase::planned;
+  bool was_ready_ = false;  // in this epoch or an earlier one
+  bool ending_ = false;     // no start() follows
   bool costs_measured_ = false;
+  std::shared_ptr<RunningDeployment> earlier_;  // that retires
+  Deadline end_of_retirement_{};
   std::uint64_t epoch_ = 0;
   std::unique_ptr<ipc::Board> board_;
   std::unique_ptr<ipc::Handover> handover_;

@@ -83,6 +83,7 @@ Result<SavedDeployment> from_json(const json& j, const std::string& folder) {
   SavedDeployment saved;
   j.at("epoch").get_to(saved.standing.epoch);
   j.at("ready").get_to(saved.standing.ready);
+  j.at("restarting").get_to(saved.standing.restarting);
   saved.standing.opsplitd = j.at("opsplitd").get<std::string>();
   Planned& planned = saved.planned;
   OPSPLIT_TRY(planned.deployment, deployment_from_json(j.at("deployment")));
@@ -92,7 +93,8 @@ Result<SavedDeployment> from_json(const json& j, const std::string& folder) {
   planned.cache = j.at("cache").get<std::string>();
   planned.weights_file = j.at("weights_file").get<std::string>();
   // Without them what runs goes on all the same; only a restart would miss them.
-  if (auto held = ipc::hold_packed(planned.weights_file)) planned.weights_held = std::move(*held);
+  if (auto held = ipc::hold_packed(planned.weights_file))
+    planned.weights_held = std::make_shared<FileDescriptor>(std::move(*held));
 
   std::ifstream stream(folder + "/plan.json");
   OPSPLIT_TRY(planned.plan,
@@ -113,6 +115,7 @@ Result<> save(const std::string& folder, const Planned& planned, const Standing&
   const json saved = {{"version", OPSPLIT_VERSION},
                       {"epoch", standing.epoch},
                       {"ready", standing.ready},
+                      {"restarting", standing.restarting},
                       {"opsplitd", standing.opsplitd.string()},
                       {"deployment", to_json(planned.deployment)},
                       {"cores", to_json(planned.cores)},

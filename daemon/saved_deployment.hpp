@@ -16,7 +16,8 @@ namespace opsplit::daemon {
 // How far it has come.
 struct Standing {
   std::uint64_t epoch = 0;
-  bool ready = false;              // else it is starting
+  bool ready = false;              // else it is starting,
+  bool restarting = false;         // though not for the first time
   std::filesystem::path opsplitd;  // folder of the opsplitd that its processes know
 };
 

@@ -9,6 +9,7 @@ namespace opsplit::graph {
 // Largest first, each at the lowest offset that is free. Two tensors share bytes only if every task
 // that uses the one, under any name, is a strict ancestor of the task that writes the other: then
 // nothing that may still have to run (again) reads what was written over.
+// Nothing ever shares the bytes of an input: a client may have to send them again.
 // Error: the slot would be larger than 63 bits can count.
 Result<> assign_places(Plan& plan);
 

@@ -12,12 +12,12 @@ namespace opsplit::ipc {
 namespace {
 
 // The pages that lie wholly inside `bytes`: the segment's mapping is shared with other chunks.
-void keep_from_children(std::span<std::byte> bytes) {
+void advise(std::span<std::byte> bytes, int advice) {
   const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
   const auto begin = (address + page - 1) & ~(page - 1);
   const auto end = (address + bytes.size()) & ~(page - 1);
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTFORK);
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, advice);
 }
 
 }  // namespace
@@ -40,6 +40,8 @@ Arena::Arena(Arena&&) noexcept = default;
 Arena& Arena::operator=(Arena&&) noexcept = default;
 Arena::~Arena() = default;
 
+void Arena::discard() { advise(bytes_, MADV_REMOVE); }
+
 Result<Arena> Arena::attach(std::string_view runtime_name, const ArenaId& id, std::uint64_t bytes,
                             Deadline deadline) {
   OPSPLIT_CHECK(check_deployment_name(id.deployment));
@@ -48,7 +50,7 @@ Result<Arena> Arena::attach(std::string_view runtime_name, const ArenaId& id, st
   if (payload.size() < bytes)
     return fail(ErrorCode::refused, "arena of {} (epoch {}): {} bytes, this plan needs {}",
                 id.deployment, id.epoch, payload.size(), bytes);
-  keep_from_children(payload);
+  advise(payload, MADV_DONTFORK);
   return Arena(std::move(chunk), payload.first(bytes));
 }
 

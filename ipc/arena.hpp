@@ -44,6 +44,8 @@ class Arena {
   ~Arena();  // gives the chunk back to the broker
 
   [[nodiscard]] std::span<std::byte> bytes() const { return bytes_; }
+  // Gives its memory back to the kernel, for everybody: zeros are read from now on.
+  void discard();
 
  private:
   Arena(std::unique_ptr<TakenChunk> chunk, std::span<std::byte> bytes);

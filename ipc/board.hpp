@@ -101,9 +101,17 @@ struct SlotWord {
   }
 };
 
+enum class EpochState : std::uint32_t {
+  running,
+  retiring,  // the next epoch takes the new requests: no slot is taken here, and what is under way is
+             // answered
+  over,      // nothing more will be answered
+  drained,  // over, and nothing was under way any more: nobody will read the arena
+};
+
 struct alignas(64) BoardHeader {
   static constexpr std::uint64_t expected_magic = 0x31647261'6f625350;  // "PSboard1"
-  static constexpr std::uint32_t expected_version = 4;
+  static constexpr std::uint32_t expected_version = 5;
 
   std::uint64_t magic;
   std::uint32_t version;
@@ -116,7 +124,7 @@ struct alignas(64) BoardHeader {
   alignas(64) std::atomic<std::uint64_t> next_ticket;
   alignas(64) std::atomic<std::uint32_t> slots_freed;  // futex: bumped when a slot becomes free
   std::atomic<std::uint32_t> slot_waiters;             // clients that sleep on slots_freed
-  alignas(64) std::atomic<std::uint32_t> over;  // 1: this epoch has ended, nothing will be answered
+  alignas(64) std::atomic<std::uint32_t> epoch_state;  // an EpochState; only ever grows
 };
 static_assert(sizeof(BoardHeader) == 256);
 

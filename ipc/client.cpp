@@ -1,6 +1,8 @@
 #include "ipc/client.hpp"
 
 #include <algorithm>
+#include <mutex>
+#include <thread>
 #include <utility>
 
 #include "ipc/message_socket.hpp"
@@ -32,9 +34,33 @@ void sleep_once(Futex& futex, std::atomic<std::uint32_t>& word, std::atomic<std:
 
 }  // namespace
 
+// To a deployment, through its epochs. Thread safe; what a client and its requests share.
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  explicit Connection(Client::Options options)
+      : options_(std::move(options)), futex_(std::make_shared<SystemFutex>()) {}
+
+  // In the epoch that takes new requests.
+  Result<std::shared_ptr<Session>> session();
+  Result<Request> begin(std::uint64_t deadline_ns);
+  [[nodiscard]] std::uint64_t deadline() const {
+    return deadline_after(futex_->now_ns(), options_.timeout);
+  }
+
+ private:
+  Result<std::shared_ptr<Session>> attach();
+  void introduce_ourselves();
+
+  Client::Options options_;
+  std::shared_ptr<Futex> futex_;
+  std::mutex mutex_;  // guards what follows
+  std::shared_ptr<Session> session_;
+  std::uint64_t looked_ns_ = 0;  // when we last looked whether opsplitd is there
+};
+
 Request::Request(std::shared_ptr<Session> session, SlotHold hold,
-                 std::shared_ptr<std::atomic<std::uint32_t>> in_flight)
-    : session_(std::move(session)), hold_(hold), in_flight_(std::move(in_flight)) {}
+                 std::shared_ptr<Connection> connection)
+    : session_(std::move(session)), hold_(hold), connection_(std::move(connection)) {}
 
 Request::Request(Request&& other) noexcept = default;
 
@@ -43,7 +69,8 @@ Request& Request::operator=(Request&& other) noexcept {
     give_back();
     session_ = std::move(other.session_);
     hold_ = other.hold_;
-    in_flight_ = std::move(other.in_flight_);
+    connection_ = std::move(other.connection_);
+    sent_again_ = other.sent_again_;
     counted_ = other.counted_;
   }
   return *this;
@@ -53,7 +80,7 @@ Request::~Request() { give_back(); }
 
 void Request::give_back() {
   if (!session_) return;
-  in_flight_->fetch_sub(1);  // first: whom the close wakes may take the slot at once
+  session_->in_flight().fetch_sub(1);  // first: whom the close wakes may take the slot at once
   session_->handover().close(hold_, session_->attachment().launch);
   session_.reset();
 }
@@ -65,14 +92,35 @@ std::span<std::byte> Request::input(std::size_t index) {
 }
 
 Result<> Request::submit() {
+  if (send()) return {};
+  return send_again(
+      {ErrorCode::epoch_lost, fmt::format("deployment '{}' was stopped before the request was sent",
+                                          session_->attachment().deployment)},
+      connection_->deadline());
+}
+
+bool Request::send() {
   for (const std::int32_t tensor : session_->plan().inputs)
     session_->places().write_header(hold_.slot, hold_.generation, tensor);
   Presence presence = this->presence();  // whom it wakes may take the CPU at once
   presence.appear();
-  if (!session_->handover().submit(hold_, session_->attachment().launch))
-    return fail(ErrorCode::epoch_lost, "deployment '{}' was stopped before the request was sent",
-                session_->attachment().deployment);
-  return {};
+  return session_->handover().submit(hold_, session_->attachment().launch);
+}
+
+// In the next epoch. Nothing but the client ever writes to the place of an input.
+Result<> Request::send_again(Error reason, std::uint64_t deadline_ns) {
+  if (sent_again_) return tl::unexpected(std::move(reason));
+  auto next = connection_->begin(deadline_ns);
+  if (!next) {
+    reason.message += fmt::format(", and cannot be sent again: {}", next.error().message);
+    return tl::unexpected(std::move(reason));
+  }
+  for (std::size_t index = 0; index < session_->plan().inputs.size(); ++index)
+    std::ranges::copy(input(index), next->input(index).begin());
+  *this = std::move(*next);
+  sent_again_ = true;
+  if (send()) return {};
+  return tl::unexpected(std::move(reason));
 }
 
 // Of threads that wait for a slot each; launch numbers begin at the other end.
@@ -83,26 +131,36 @@ Presence Request::presence() const {
 bool Request::ready() const { return session_->handover().finished(hold_); }
 
 Result<> Request::wait(nanoseconds timeout) {
+  const std::uint64_t deadline = deadline_after(session_->futex().now_ns(), timeout);
+  auto answered = wait_until(deadline);
+  if (!answered && answered.error().code == ErrorCode::epoch_lost && !sent_again_) {
+    OPSPLIT_CHECK(send_again(std::move(answered.error()), deadline));
+    answered = wait_until(deadline);
+  }
+  if (!answered && answered.error().code == ErrorCode::timed_out)
+    return fail(ErrorCode::timed_out, "deployment '{}': no answer within {} ms",
+                session_->attachment().deployment, timeout.count() / 1'000'000);
+  return answered;
+}
+
+Result<> Request::wait_until(std::uint64_t deadline) {
   Handover& handover = session_->handover();
   Futex& futex = session_->futex();
   const std::string& deployment = session_->attachment().deployment;
   Participant& self = session_->board().participant(session_->attachment().launch);
   const std::uint64_t start = futex.now_ns();
-  const std::uint64_t deadline = deadline_after(start, timeout);
   std::uint64_t look_at = start + look_again_ns;  // whether opsplitd is there
   Bed& bed = session_->board().slot(hold_.slot).bed;
   const auto ended = [&] { return ready() || session_->over(); };
   Presence presence = this->presence();
   stay_awake(presence, session_->staying_awake(), futex, start,
-             std::min(awake_ns, deadline - start), ended);
+             std::min(awake_ns, deadline - std::min(deadline, start)), ended);
   while (!ready()) {
     if (session_->over())
       return fail(ErrorCode::epoch_lost,
                   "deployment '{}' was stopped or restarted under the request", deployment);
     const std::uint64_t now = futex.now_ns();
-    if (now >= deadline)
-      return fail(ErrorCode::timed_out, "deployment '{}': no answer within {} ms", deployment,
-                  timeout.count() / 1'000'000);
+    if (now >= deadline) return fail(ErrorCode::timed_out, "no answer");
     if (now >= look_at) {
       look_at = now + look_again_ns;
       if (session_->ended() && !ready())
@@ -154,16 +212,90 @@ std::uint64_t Request::bytes_copied() const {
   return sum;
 }
 
-Client::Client(Options options)
-    : options_(std::move(options)),
-      futex_(std::make_shared<SystemFutex>()),
-      in_flight_(std::make_shared<std::atomic<std::uint32_t>>(0)) {}
+Result<std::shared_ptr<Session>> Connection::session() {
+  const std::lock_guard lock(mutex_);
+  if (session_ && !session_->retiring()) {
+    const std::uint64_t now = futex_->now_ns();
+    if (now - looked_ns_ < look_again_ns) return session_;
+    looked_ns_ = now;
+    if (session_->supervised()) return session_;
+    if (session_->attachment().outlives) {
+      introduce_ourselves();
+      return session_;
+    }
+  }
+  // One that retires promises a next one, though the opsplitd that starts it may be a successor's.
+  const std::uint64_t deadline = this->deadline();
+  const auto promised = [&] { return session_ && session_->retiring() && !session_->over(); };
+  auto attached = attach();
+  while (!attached && attached.error().code == ErrorCode::unavailable && promised() &&
+         futex_->now_ns() < deadline) {
+    std::this_thread::sleep_for(nanoseconds(look_again_ns));
+    attached = attach();
+  }
+  if (attached) session_ = *attached;
+  return attached;
+}
+
+// To the opsplitd that has taken over, if there is one by now: so it learns when we leave. Its reply
+// changes nothing, and is not waited for.
+void Connection::introduce_ourselves() {
+  auto socket = MessageSocket::connect(options_.socket, Clock::now());
+  if (socket &&
+      socket->queue({{"op", "introduce_client"},
+                     {"version", OPSPLIT_VERSION},
+                     {"deployment", options_.deployment},
+                     {"epoch", session_->attachment().epoch},
+                     {"launch", session_->attachment().launch}}) &&
+      socket->flush())
+    session_->keep(std::make_unique<MessageSocket>(std::move(*socket)));
+}
+
+Result<std::shared_ptr<Session>> Connection::attach() {
+  const auto deadline =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(options_.timeout);
+  OPSPLIT_TRY(MessageSocket socket, MessageSocket::connect(options_.socket, deadline));
+  OPSPLIT_TRY(const nlohmann::json reply, socket.call({{"op", "attach_client"},
+                                                       {"version", OPSPLIT_VERSION},
+                                                       {"deployment", options_.deployment}},
+                                                      deadline));
+  OPSPLIT_TRY(const Attachment attachment, attachment_from_json(reply));
+  OPSPLIT_TRY(auto session, Session::open(attachment, futex_, deadline));
+  session->keep(std::make_unique<MessageSocket>(std::move(socket)));
+  return session;
+}
+
+Result<Request> Connection::begin(std::uint64_t deadline) {
+  while (true) {
+    OPSPLIT_TRY(const auto session, this->session());
+    const Attachment& attachment = session->attachment();
+    std::optional<SlotHold> hold;
+    const auto take = [&] {
+      if (session->in_flight().fetch_add(1) < attachment.slots_per_client)
+        hold = session->handover().take_slot(attachment.launch);
+      if (!hold) session->in_flight().fetch_sub(1);
+      return hold.has_value();
+    };
+    if (take()) return Request(session, *hold, shared_from_this());
+    if (futex_->now_ns() >= deadline)
+      return fail(ErrorCode::unavailable,
+                  "deployment '{}': all {} slots are taken ({} by this client, which may have {})",
+                  attachment.deployment, attachment.depth, session->in_flight().load(),
+                  attachment.slots_per_client);
+    BoardHeader& header = session->board().header();
+    sleep_once(*futex_, header.slots_freed, header.slot_waiters, deadline,
+               [&] { return take() || session->retiring(); });
+    if (hold) return Request(session, *hold, shared_from_this());
+  }
+}
+
+Client::Client(std::shared_ptr<Connection> connection) : connection_(std::move(connection)) {}
 
 Client::~Client() = default;
 
 Result<std::unique_ptr<Client>> Client::connect(Options options) {
-  std::unique_ptr<Client> client(new Client(std::move(options)));
-  OPSPLIT_TRY(const auto session, client->session());
+  std::unique_ptr<Client> client(new Client(std::make_shared<Connection>(std::move(options))));
+  OPSPLIT_TRY(const auto session, client->connection_->session());
   const auto specs = [&](const std::vector<std::int32_t>& tensors) {
     std::vector<TensorSpec> result;
     for (const std::int32_t tensor : tensors) {
@@ -177,74 +309,8 @@ Result<std::unique_ptr<Client>> Client::connect(Options options) {
   return client;
 }
 
-Result<std::shared_ptr<Session>> Client::session() {
-  const std::lock_guard lock(mutex_);
-  if (session_ && !session_->over()) {
-    const std::uint64_t now = futex_->now_ns();
-    if (now - looked_ns_ < look_again_ns) return session_;
-    looked_ns_ = now;
-    if (session_->supervised()) return session_;
-    if (session_->attachment().outlives) {
-      introduce_ourselves();
-      return session_;
-    }
-  }
-  session_.reset();
-  return attach();
-}
-
-// To the opsplitd that has taken over, if there is one by now: so it learns when we leave. Its reply
-// changes nothing, and is not waited for.
-void Client::introduce_ourselves() {
-  auto socket = MessageSocket::connect(options_.socket, Clock::now());
-  if (socket &&
-      socket->queue({{"op", "introduce_client"},
-                     {"version", OPSPLIT_VERSION},
-                     {"deployment", options_.deployment},
-                     {"epoch", session_->attachment().epoch},
-                     {"launch", session_->attachment().launch}}) &&
-      socket->flush())
-    session_->keep(std::make_unique<MessageSocket>(std::move(*socket)));
-}
-
-Result<std::shared_ptr<Session>> Client::attach() {
-  const auto deadline =
-      Clock::now() + std::chrono::duration_cast<Clock::duration>(options_.timeout);
-  OPSPLIT_TRY(MessageSocket socket, MessageSocket::connect(options_.socket, deadline));
-  OPSPLIT_TRY(const nlohmann::json reply, socket.call({{"op", "attach_client"},
-                                                       {"version", OPSPLIT_VERSION},
-                                                       {"deployment", options_.deployment}},
-                                                      deadline));
-  OPSPLIT_TRY(const Attachment attachment, attachment_from_json(reply));
-  OPSPLIT_TRY(auto session, Session::open(attachment, futex_, deadline));
-  session->keep(std::make_unique<MessageSocket>(std::move(socket)));
-  session_ = std::move(session);
-  return session_;
-}
-
 Result<Request> Client::begin(nanoseconds wait_for_slot) {
-  const std::uint64_t deadline = deadline_after(futex_->now_ns(), wait_for_slot);
-  while (true) {
-    OPSPLIT_TRY(const auto session, this->session());
-    const Attachment& attachment = session->attachment();
-    std::optional<SlotHold> hold;
-    const auto take = [&] {
-      if (in_flight_->fetch_add(1) < attachment.slots_per_client)
-        hold = session->handover().take_slot(attachment.launch);
-      if (!hold) in_flight_->fetch_sub(1);
-      return hold.has_value();
-    };
-    if (take()) return Request(session, *hold, in_flight_);
-    if (futex_->now_ns() >= deadline)
-      return fail(ErrorCode::unavailable,
-                  "deployment '{}': all {} slots are taken ({} by this client, which may have {})",
-                  attachment.deployment, attachment.depth, in_flight_->load(),
-                  attachment.slots_per_client);
-    BoardHeader& header = session->board().header();
-    sleep_once(*futex_, header.slots_freed, header.slot_waiters, deadline,
-               [&] { return take() || session->over(); });
-    if (hold) return Request(session, *hold, in_flight_);
-  }
+  return connection_->begin(deadline_after(SystemFutex().now_ns(), wait_for_slot));
 }
 
 }  // namespace opsplit::ipc

@@ -9,14 +9,14 @@
 //
 // Many requests may be in flight, from several threads; each gets its own answer. Requests go on
 // while no opsplitd runs, and the next one learns of the client. A client outlives epochs: when the
-// broker died, requests under way end in `epoch_lost`, and the next begin() attaches to the next epoch.
+// broker dies, requests under way are answered where they are, and the next begin() attaches to the next
+// epoch. What cannot be answered any more in its epoch is sent again in the next one, once; then it ends
+// in `epoch_lost`.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -33,9 +33,12 @@ struct TensorSpec {
   TensorType type;
 };
 
-// One inference. Holds a slot from begin() until it is destroyed; what input() and output() return
-// points into the slot and is valid that long. Move-only; not thread safe in itself, but different
-// requests may be used on different threads. Destroying one that has not been answered cancels it.
+class Connection;
+
+// One inference. Holds a slot from begin() until it is destroyed; what output() returns points into the
+// slot and is valid that long, what input() returns until submit(). Move-only; not thread safe in
+// itself, but different requests may be used on different threads, also after the client's end.
+// Destroying one that has not been answered cancels it.
 class Request {
  public:
   Request(Request&& other) noexcept;
@@ -60,16 +63,19 @@ class Request {
   [[nodiscard]] SlotHold hold() const { return hold_; }
 
  private:
-  friend class Client;
-  Request(std::shared_ptr<Session> session, SlotHold hold,
-          std::shared_ptr<std::atomic<std::uint32_t>> in_flight);
+  friend class Connection;
+  Request(std::shared_ptr<Session> session, SlotHold hold, std::shared_ptr<Connection> connection);
+  bool send();
+  Result<> send_again(Error reason, std::uint64_t deadline_ns);
+  Result<> wait_until(std::uint64_t deadline_ns);
   [[nodiscard]] Presence presence() const;
   void give_back();
   void count();
 
   std::shared_ptr<Session> session_;  // null: moved from
   SlotHold hold_;
-  std::shared_ptr<std::atomic<std::uint32_t>> in_flight_;
+  std::shared_ptr<Connection> connection_;
+  bool sent_again_ = false;
   bool counted_ = false;  // as answered
 };
 
@@ -92,19 +98,11 @@ class Client {
   Result<Request> begin(std::chrono::nanoseconds wait_for_slot);
 
  private:
-  explicit Client(Options options);
-  Result<std::shared_ptr<Session>> session();
-  Result<std::shared_ptr<Session>> attach();
-  void introduce_ourselves();
+  explicit Client(std::shared_ptr<Connection> connection);
 
-  Options options_;
-  std::shared_ptr<Futex> futex_;
+  std::shared_ptr<Connection> connection_;
   std::vector<TensorSpec> inputs_;
   std::vector<TensorSpec> outputs_;
-  std::shared_ptr<std::atomic<std::uint32_t>> in_flight_;
-  std::mutex mutex_;  // guards what follows
-  std::shared_ptr<Session> session_;
-  std::uint64_t looked_ns_ = 0;  // when we last looked whether opsplitd is there
 };
 
 }  // namespace opsplit::ipc

@@ -319,8 +319,8 @@ bool Handover::advance_closing(std::uint32_t slot) {
   if (!swept) return false;
   const SlotWord free{generation + 1, SlotState::free, 0};
   if (swap(record.word, closing, free)) {
-    // end_epoch() sets `over` and then retires what is free: one of the two sees the other.
-    if (board_.header().over.load() != 0)
+    // enter() sets the state and then retires what is free: one of the two sees the other.
+    if (epoch_state() != EpochState::running)
       swap(record.word, free, SlotWord{generation + 1, SlotState::retired, 0});
     board_.header().slots_freed.fetch_add(1);
     if (board_.header().slot_waiters.load() != 0)
@@ -380,8 +380,14 @@ void Handover::hint_everything() {
     ring_all(board_.doorbell(op), futex_);
 }
 
-void Handover::end_epoch() {
-  board_.header().over.store(1);
+EpochState Handover::epoch_state() const {
+  // Whatever else may stand there.
+  return static_cast<EpochState>(std::min(board_.header().epoch_state.load(),
+                                          static_cast<std::uint32_t>(EpochState::drained)));
+}
+
+void Handover::enter(EpochState state) {
+  if (state > epoch_state()) board_.header().epoch_state.store(static_cast<std::uint32_t>(state));
   for (std::uint32_t slot = 0; slot < board_.layout().depth; ++slot) {
     SlotRecord& record = board_.slot(slot);
     SlotWord word = load(record);

@@ -15,7 +15,7 @@
 //        |                               |
 //   free(g+1) <-- last task swept -- closing(g)
 //
-//   retired: the epoch is over; never taken again.
+//   retired: the epoch retires or is over; never taken again.
 //
 // A task in that slot:
 //
@@ -129,8 +129,10 @@ class Handover {
   GivenBack give_back(LaunchNumber dead, std::string_view last_words);
   // Sets the hints of everything that can run, and wakes every sleeper.
   void hint_everything();
-  // Ends the epoch: free slots are retired, clients find `over`.
-  void end_epoch();
+  // The epoch is in this state from now on, unless it is further already: free slots are retired, and
+  // whoever waits looks.
+  void enter(EpochState state);
+  [[nodiscard]] EpochState epoch_state() const;
   // Slots in running or filling or closing.
   [[nodiscard]] std::uint32_t slots_in_use() const;
 

@@ -96,11 +96,18 @@ Session::Session(Attachment attachment, Plan plan, Board board, Arena arena,
       handover_(board_, plan_, *futex_),
       places_(board_, plan_, arena_.bytes()) {}
 
-Session::~Session() = default;
+// The segment of an epoch's broker lives on as long as anybody has mapped it, idle clients too.
+Session::~Session() {
+  if (handover_.epoch_state() == EpochState::drained) arena_.discard();
+}
 
-void Session::keep(std::unique_ptr<MessageSocket> control) { control_ = std::move(control); }
+void Session::keep(std::unique_ptr<MessageSocket> control) {
+  const std::lock_guard lock(mutex_);
+  control_ = std::move(control);
+}
 
 bool Session::supervised() const {
+  const std::lock_guard lock(mutex_);
   if (!control_) return true;
   pollfd end{control_->fd(), POLLRDHUP, 0};
   return ::poll(&end, 1, 0) == 0;

@@ -3,8 +3,11 @@
 // of it.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
@@ -55,6 +58,9 @@ Result<AssignedCores> assigned_cores_from_json(const nlohmann::json& json);
 nlohmann::json to_json(const Attachment& attachment);
 Result<Attachment> attachment_from_json(const nlohmann::json& json);
 
+// What is under way in an epoch that retires is answered within this time, or in the next one.
+inline constexpr auto longest_retirement = std::chrono::seconds(30);
+
 std::string board_name(std::string_view deployment, std::uint64_t epoch);
 std::string folder_path(std::string_view deployment, std::uint64_t epoch);
 
@@ -73,14 +79,17 @@ class Session {
                                                std::shared_ptr<Futex> futex, Deadline deadline);
   ~Session();
 
-  // Keeps the connection to opsplitd as long as the session, and so tells it that we are here. Not
-  // thread safe against supervised().
+  // Keeps the connection to opsplitd as long as the session, and so tells it that we are here.
   void keep(std::unique_ptr<MessageSocket> control);
   // Whether opsplitd is still at the other end. A system call.
   [[nodiscard]] bool supervised() const;
-  // Whether anybody may still answer: nobody does once the epoch is over, or opsplitd has ended and
-  // the deployment with it. Thread safe where the connection is not replaced: unless `outlives`.
-  [[nodiscard]] bool ended() const { return over() || (!attachment_.outlives && !supervised()); }
+  // Whether nobody answers any more: the epoch is over; or opsplitd has ended, and what does not outlive
+  // it. A successor supervises the newest epoch only.
+  [[nodiscard]] bool ended() const {
+    return over() || ((!attachment_.outlives || retiring()) && !supervised());
+  }
+  // Whether opsplitd has ended, and the deployment does not outlive it.
+  [[nodiscard]] bool abandoned() const { return !attachment_.outlives && !supervised(); }
 
   [[nodiscard]] const Attachment& attachment() const { return attachment_; }
   [[nodiscard]] const Plan& plan() const { return plan_; }
@@ -90,7 +99,10 @@ class Session {
   [[nodiscard]] Futex& futex() const { return *futex_; }
   // Of those that wait for answers.
   [[nodiscard]] Backoff& staying_awake() { return staying_awake_; }
-  [[nodiscard]] bool over() const { return board_.header().over.load() != 0; }
+  // Of a client's requests.
+  [[nodiscard]] std::atomic<std::uint32_t>& in_flight() { return in_flight_; }
+  [[nodiscard]] bool retiring() const { return handover_.epoch_state() != EpochState::running; }
+  [[nodiscard]] bool over() const { return handover_.epoch_state() >= EpochState::over; }
 
  private:
   Session(Attachment attachment, Plan plan, Board board, Arena arena, std::shared_ptr<Futex> futex);
@@ -103,6 +115,8 @@ class Session {
   Handover handover_;
   Places places_;
   Backoff staying_awake_;
+  std::atomic<std::uint32_t> in_flight_ = 0;
+  mutable std::mutex mutex_;  // guards what follows
   std::unique_ptr<MessageSocket> control_;
 };
 

@@ -62,7 +62,7 @@ TEST_F(BoardTest, AFreshOneIsFreeAndWaiting) {
     for (std::uint32_t task = 0; task < 3; ++task)
       EXPECT_EQ(TaskWord::unpack(board.task(slot, task).word.load()).state, TaskState::waiting);
   }
-  EXPECT_EQ(board.header().over, 0u);
+  EXPECT_EQ(board.header().epoch_state, 0u);
 }
 
 TEST_F(BoardTest, WhatOneMappingWritesAnotherReads) {
@@ -75,11 +75,11 @@ TEST_F(BoardTest, WhatOneMappingWritesAnotherReads) {
 
 TEST_F(BoardTest, OneThatExistsIsNotReplaced) {
   const Board board = Board::create(name, layout_of(plan), epoch).value();
-  board.header().over = 1;
+  board.header().epoch_state = 1;
   const auto second = Board::create(name, layout_of(plan), epoch);
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, ErrorCode::already_exists);
-  EXPECT_EQ(Board::open(name, layout_of(plan), epoch)->header().over, 1u);
+  EXPECT_EQ(Board::open(name, layout_of(plan), epoch)->header().epoch_state, 1u);
 }
 
 TEST_F(BoardTest, OfAnotherPlanDepthEpochOrVersionIsRefused) {

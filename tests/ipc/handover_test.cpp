@@ -182,14 +182,27 @@ TEST_F(HandoverTest, HintsThatNobodyShouldHaveSetDoNoHarm) {
   EXPECT_FALSE(d.handover.has_hints(0));
 }
 
-TEST_F(HandoverTest, TheEndOfAnEpochRetiresItsSlots) {
+TEST_F(HandoverTest, AnEpochThatRetiresTakesNoNewRequestsAndAnswersThoseUnderWay) {
   const SlotHold hold = submitted();
-  d.handover.end_epoch();
+  const auto filling = d.handover.take_slot(client);
+  ASSERT_TRUE(filling);
+  d.handover.enter(EpochState::retiring);
+  EXPECT_TRUE(d.handover.submit(*filling, client)) << "it holds its slot";
+  d.handover.close(*filling, client);
   EXPECT_FALSE(d.handover.take_slot(client));
   EXPECT_EQ(run_all(first), 3) << "what runs finishes where it is";
   EXPECT_TRUE(d.handover.close(hold, client));
   EXPECT_EQ(d.slot(hold.slot).state, SlotState::retired);
   EXPECT_EQ(d.handover.slots_in_use(), 0u);
+}
+
+TEST_F(HandoverTest, AnEpochNeverGoesBack) {
+  EXPECT_EQ(d.handover.epoch_state(), EpochState::running);
+  d.handover.enter(EpochState::drained);
+  d.handover.enter(EpochState::over);
+  EXPECT_EQ(d.handover.epoch_state(), EpochState::drained);
+  d.board.header().epoch_state.store(77);
+  EXPECT_EQ(d.handover.epoch_state(), EpochState::drained) << "whatever stands there";
 }
 
 }  // namespace

@@ -2,12 +2,13 @@
 #include <gmock/gmock.h>
 #include <sys/mount.h>
 
+#include <csignal>
 #include <fstream>
 #include <sstream>
 
 #include "tests/graph/model_builder.hpp"
 #include "tests/private_namespace.hpp"
-#include "tests/system/harness.hpp"
+#include "tests/system/load.hpp"
 
 namespace opsplit::test {
 namespace {
@@ -125,6 +126,31 @@ TEST_P(SmallShm, IsRefusedWithTheBytesNeededAndFound) {
                 testing::ContainsRegex("/dev/shm is too small.*[0-9]+ bytes.*[0-9]+"));
     EXPECT_THAT(leftovers(), testing::IsEmpty());
   }
+}
+
+class TightShm : public SystemTest {};
+
+TEST_F(TightShm, RefusesADeploymentThatWouldNeedANextEpochBesideThisOne) {
+  const SmallSharedMemory small("100m");
+  if (!small.mounted()) GTEST_SKIP() << "no private /dev/shm on this system";
+  up({digits_model, "--name", "one", "--reserve", "4096"});
+  const std::uint64_t epoch = deployment("one")["epoch"];
+  const auto file = folder() / "deep.yaml";
+  write_file(file, std::string("model: ") + digits_model + "\nname: deep\ndepth: 64\n");
+  const std::string refused = error_line(opsplit({"up", file}));
+  EXPECT_THAT(refused, HasSubstr("bytes are missing"));
+  EXPECT_THAT(refused, HasSubstr("--reserve"));
+  EXPECT_EQ(deployment("one")["epoch"], epoch);
+  EXPECT_EQ(ps()["deployments"].size(), 1u);
+
+  // A broker that has died needs a successor all the same: once the earlier epoch has ended.
+  ::kill(ps()["broker"].get<pid_t>(), SIGKILL);
+  EXPECT_TRUE(eventually([&] {
+    const json one = deployment("one");
+    return one["phase"] == "ready" && one["epoch"] > epoch;
+  })) << ps().dump(2);
+  find_answers("one", 20, folder() / "one");
+  down();
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, SmallShm, testing::Values("512k", "8m"));

@@ -141,27 +141,28 @@ TEST_F(Cli, RunIsUpInferAndDownInOne) {
   }
 }
 
-TEST_F(Cli, TwoDeploymentsAtOnceAndAThirdThatDoesNotFit) {
+TEST_F(Cli, SeveralDeploymentsAtOnce) {
   up({digits_model, "--name", "one", "--reserve", "1MB"});
   up({digits_model, "--name", "two", "--split", "stages:2"});
   find_answers("one", 20, folder() / "one");
   find_answers("two", 20, folder() / "two");
-
-  const std::string refused = error_line(opsplit({"up", digits_model, "--name", "three"}));
-  EXPECT_THAT(refused, testing::ContainsRegex("[0-9]+ bytes"));
-  EXPECT_THAT(refused, HasSubstr("bytes are missing"));
-  EXPECT_THAT(refused, HasSubstr("--reserve"));
-  EXPECT_EQ(ps()["deployments"].size(), 2u);
 
   const std::string taken = error_line(opsplit({"up", digits_model, "--name", "two"}));
   EXPECT_THAT(taken, HasSubstr("a deployment 'two' runs already"));
   EXPECT_THAT(taken, HasSubstr("--name"));
 
   // What one gives back, another one gets.
+  const std::uint64_t epoch = deployment("one")["epoch"];
   EXPECT_EQ(opsplit({"down", "two"}).status, 0);
   up({digits_model, "--name", "three"});
   find_answers("three", 20, folder() / "three");
+  EXPECT_EQ(deployment("one")["epoch"], epoch);
+
+  // And for one that does not fit there is another epoch.
+  up({digits_model, "--name", "four"});
+  find_answers("four", 20, folder() / "four");
   find_answers("one", 20, folder() / "one");
+  EXPECT_GT(deployment("one")["epoch"], epoch);
   down();
 }
 
