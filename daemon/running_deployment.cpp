@@ -642,9 +642,8 @@ void RunningDeployment::go_on_retiring() {
   while (op < planned_.plan.operators.size() && can_go_on(op)) ++op;
   const bool stuck = op < planned_.plan.operators.size();
   if (left != 0 && !stuck && Clock::now() < end_of_retirement_) return;
-  if (left == 0)
-    handover_->enter(ipc::EpochState::drained);
-  else
+  handover_->enter(left == 0 ? ipc::EpochState::drained : ipc::EpochState::left);
+  if (left != 0)
     spdlog::warn("{}: epoch {} ends with {} requests under way: {}", name(), epoch_, left,
                  stuck ? fmt::format("operator '{}' has died", planned_.plan.operators[op].name)
                        : "they take too long");

@@ -105,8 +105,9 @@ enum class EpochState : std::uint32_t {
   running,
   retiring,  // the next epoch takes the new requests: no slot is taken here, and what is under way is
              // answered
-  over,      // nothing more will be answered
-  drained,  // over, and nothing was under way any more: nobody will read the arena
+  over,      // nothing more will be answered, here or elsewhere
+  left,      // nothing more will be answered here, but in the next epoch
+  drained,  // the same, and nothing was under way any more: nobody will read the arena
 };
 
 struct alignas(64) BoardHeader {

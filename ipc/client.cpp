@@ -70,7 +70,6 @@ Request& Request::operator=(Request&& other) noexcept {
     session_ = std::move(other.session_);
     hold_ = other.hold_;
     connection_ = std::move(other.connection_);
-    sent_again_ = other.sent_again_;
     counted_ = other.counted_;
   }
   return *this;
@@ -109,7 +108,6 @@ bool Request::send() {
 
 // In the next epoch. Nothing but the client ever writes to the place of an input.
 Result<> Request::send_again(Error reason, std::uint64_t deadline_ns) {
-  if (sent_again_) return tl::unexpected(std::move(reason));
   auto next = connection_->begin(deadline_ns);
   if (!next) {
     reason.message += fmt::format(", and cannot be sent again: {}", next.error().message);
@@ -118,9 +116,8 @@ Result<> Request::send_again(Error reason, std::uint64_t deadline_ns) {
   for (std::size_t index = 0; index < session_->plan().inputs.size(); ++index)
     std::ranges::copy(input(index), next->input(index).begin());
   *this = std::move(*next);
-  sent_again_ = true;
-  if (send()) return {};
-  return tl::unexpected(std::move(reason));
+  (void)send();  // whoever waits finds out if this one is over, too
+  return {};
 }
 
 // Of threads that wait for a slot each; launch numbers begin at the other end.
@@ -133,7 +130,7 @@ bool Request::ready() const { return session_->handover().finished(hold_); }
 Result<> Request::wait(nanoseconds timeout) {
   const std::uint64_t deadline = deadline_after(session_->futex().now_ns(), timeout);
   auto answered = wait_until(deadline);
-  if (!answered && answered.error().code == ErrorCode::epoch_lost && !sent_again_) {
+  while (!answered && answered.error().code == ErrorCode::epoch_lost) {
     OPSPLIT_CHECK(send_again(std::move(answered.error()), deadline));
     answered = wait_until(deadline);
   }
@@ -224,9 +221,9 @@ Result<std::shared_ptr<Session>> Connection::session() {
       return session_;
     }
   }
-  // One that retires promises a next one, though the opsplitd that starts it may be a successor's.
+  // The opsplitd that starts the next one may have to be started first.
   const std::uint64_t deadline = this->deadline();
-  const auto promised = [&] { return session_ && session_->retiring() && !session_->over(); };
+  const auto promised = [&] { return session_ && session_->is_followed(); };
   auto attached = attach();
   while (!attached && attached.error().code == ErrorCode::unavailable && promised() &&
          futex_->now_ns() < deadline) {

@@ -10,8 +10,8 @@
 // Many requests may be in flight, from several threads; each gets its own answer. Requests go on
 // while no opsplitd runs, and the next one learns of the client. A client outlives epochs: when the
 // broker dies, requests under way are answered where they are, and the next begin() attaches to the next
-// epoch. What cannot be answered any more in its epoch is sent again in the next one, once; then it ends
-// in `epoch_lost`.
+// epoch. What cannot be answered any more in its epoch is sent again in the next one; without a next one
+// it ends in `epoch_lost`.
 #pragma once
 
 #include <chrono>
@@ -75,7 +75,6 @@ class Request {
   std::shared_ptr<Session> session_;  // null: moved from
   SlotHold hold_;
   std::shared_ptr<Connection> connection_;
-  bool sent_again_ = false;
   bool counted_ = false;  // as answered
 };
 

@@ -102,6 +102,10 @@ class Session {
   // Of a client's requests.
   [[nodiscard]] std::atomic<std::uint32_t>& in_flight() { return in_flight_; }
   [[nodiscard]] bool retiring() const { return handover_.epoch_state() != EpochState::running; }
+  // Whether there is a next epoch, or will be.
+  [[nodiscard]] bool is_followed() const {
+    return retiring() && handover_.epoch_state() != EpochState::over;
+  }
   [[nodiscard]] bool over() const { return handover_.epoch_state() >= EpochState::over; }
 
  private:
