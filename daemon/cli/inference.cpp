@@ -64,8 +64,8 @@ Result<std::vector<HostTensor>> match_inputs(const ipc::Client& client,
   return ordered;
 }
 
-std::vector<HostTensor> random_inputs(const ipc::Client& client) {
-  std::mt19937 random(1);
+std::vector<HostTensor> random_inputs(const ipc::Client& client, std::uint32_t seed) {
+  std::mt19937 random(seed);
   std::vector<HostTensor> inputs;
   inputs.reserve(client.inputs().size());
   for (const ipc::TensorSpec& spec : client.inputs())

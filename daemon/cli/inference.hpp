@@ -22,7 +22,7 @@ Result<std::vector<HostTensor>> match_inputs(const ipc::Client& client,
                                              std::map<std::string, HostTensor> inputs);
 
 // Some tensors that the deployment takes, in the order of the client's inputs; the same every time.
-std::vector<HostTensor> random_inputs(const ipc::Client& client);
+std::vector<HostTensor> random_inputs(const ipc::Client& client, std::uint32_t seed = 1);
 
 inline constexpr std::chrono::seconds answer_timeout(300);
 

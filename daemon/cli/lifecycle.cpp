@@ -379,7 +379,8 @@ void add_completion(CLI::App& app, Invocation& invocation) {
   command->callback([&app, &invocation] {
     invocation.run = [&app]() -> Result<> {
       std::string names;
-      for (const auto* known : app.get_subcommands({})) names += known->get_name() + " ";
+      for (const auto* known : app.get_subcommands({}))
+        if (!known->get_group().empty()) names += known->get_name() + " ";  // not the hidden ones
       fmt::print(
           "_opsplit() {{\n"
           "  local word=${{COMP_WORDS[COMP_CWORD]}}\n"

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <iostream>
 
+#include "daemon/cli/chaos_client.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/paths.hpp"
 
@@ -49,6 +50,7 @@ int main(int argc, char** argv) {
       "  opsplit top                                   their load, live\n"
       "  opsplit infer model --input x=x.npy --output-dir out\n"
       "  opsplit trace model -o trace.json             follow requests through the operators\n"
+      "  opsplit chaos model --for 60s                 kill its processes under load, and count\n"
       "  opsplit down                                  stop everything\n");
   cli::Invocation invocation;
   invocation.folder = default_folder();
@@ -68,6 +70,8 @@ int main(int argc, char** argv) {
   cli::add_run(app, invocation);
   cli::add_export(app, invocation);
   cli::add_bench(app, invocation);
+  cli::add_chaos(app, invocation);
+  cli::add_chaos_client(app, invocation);
   cli::add_trace(app, invocation);
   cli::add_completion(app, invocation);
   try {

@@ -1,0 +1,124 @@
+// `opsplit chaos`: its verdict on us, and whether it can be believed.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include <csignal>
+#include <thread>
+
+#include "base/system.hpp"
+#include "tests/system/load.hpp"
+
+namespace opsplit::test {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class Chaos : public SystemTest {
+ protected:
+  [[nodiscard]] std::string file() const { return folder() / "verdict.json"; }
+  [[nodiscard]] std::vector<std::string> command(std::vector<std::string> options) const {
+    options.insert(options.begin(), {"chaos", "digits", "--json", file()});
+    return options;
+  }
+  [[nodiscard]] json verdict(const std::vector<std::string>& options) const {
+    const Outcome outcome = opsplit(command(options));
+    EXPECT_EQ(outcome.status, 0) << outcome.out << outcome.err;
+    return json::parse(opsplit::read_file(file()).value_or("{}"));
+  }
+  static void expect_nothing_lost(const json& verdict) {
+    EXPECT_GT(verdict["answers"], 100) << verdict.dump(2);
+    for (const char* what : {"lost", "doubled", "wrong", "epochs_lost", "unrecovered"})
+      EXPECT_EQ(verdict[what], 0) << what;
+    EXPECT_THAT(verdict["leaks"], IsEmpty());
+    EXPECT_EQ(verdict["requests"], verdict["answers"].get<std::uint64_t>() +
+                                       verdict["refused"].get<std::uint64_t>() +
+                                       verdict["died_with_client"].get<std::uint64_t>());
+  }
+  static int struck(const json& verdict, const std::string& kind) {
+    int count = 0;
+    for (const json& fault : verdict["faults"])
+      count += fault["kind"] == kind && fault["victim"] != "" ? 1 : 0;
+    return count;
+  }
+};
+
+TEST_F(Chaos, NothingIsLostWhateverIsKilled) {
+  up({digits_model});
+  const json result = verdict({"--for", "15s", "--every", "400ms"});
+  expect_nothing_lost(result);
+  for (const char* kind : {"operators", "daemon", "broker", "client"})
+    EXPECT_GT(struck(result, kind), 2) << kind;
+  EXPECT_GT(result["died_with_client"], 0);
+  down();
+}
+
+TEST_F(Chaos, NothingIsLostWhateverHangs) {
+  const auto file = folder() / "digits.yaml";
+  write_file(file, fmt::format("name: digits\nmodel: {}\nsplit: by-type\n"
+                               "operators:\n  conv: {{standby: 1}}\n",
+                               digits_model));
+  up({file});
+  const json result =
+      verdict({"--for", "15s", "--kill", "operators,broker", "--hang", "--seed", "5"});
+  expect_nothing_lost(result);
+  EXPECT_GT(struck(result, "operators"), 2);
+  EXPECT_GT(struck(result, "broker"), 2);
+  down();
+}
+
+TEST_F(Chaos, TheSameSeedMakesTheSameFaults) {
+  up({digits_model});
+  const std::vector<std::string> options = {"--for",  "2s", "--every", "200ms",
+                                            "--seed", "9",  "--kill",  "operators"};
+  const auto schedule = [&] {
+    json faults = verdict(options)["faults"];
+    for (json& fault : faults) fault.erase("victim");  // depends on who was alive
+    return faults;
+  };
+  const json first = schedule();
+  EXPECT_GT(first.size(), 3u);
+  down();
+  up({digits_model});  // else its instances would have died too often
+  EXPECT_EQ(schedule(), first);
+  down();
+}
+
+TEST_F(Chaos, EndsEarlyWithTheVerdictSoFar) {
+  up({digits_model});
+  Process chaos = start_opsplit(command({"--for", "10min", "--kill", "operators"}));
+  EXPECT_TRUE(eventually([] { return instance("digits", "conv")["tasks_done"] > 1000; }));
+  chaos.signal(SIGINT);
+  const Outcome outcome = chaos.wait(60s);
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("nothing lost, doubled, wrong or left"));
+  EXPECT_EQ(deployment("digits")["in_use"], 0);
+  down();
+}
+
+TEST_F(Chaos, ItsOwnDeathLeavesNothing) {
+  up({digits_model});
+  {
+    Process chaos = start_opsplit(command({"--for", "10min", "--kill", "broker"}));
+    EXPECT_TRUE(eventually([] { return instance("digits", "conv")["tasks_done"] > 1000; }));
+    chaos.signal(SIGKILL);
+    chaos.wait();
+  }
+  EXPECT_TRUE(eventually([] { return deployment("digits")["clients"] == 0; }));
+  EXPECT_TRUE(eventually([] { return deployment("digits")["in_use"] == 0; }));
+  down();
+}
+
+TEST_F(Chaos, RefusesWhatItCannotDo) {
+  EXPECT_THAT(error_line(opsplit(command({}))), HasSubstr("opsplitd does not run"));
+  up({digits_model});
+  EXPECT_THAT(error_line(opsplit({"chaos", "other"})), HasSubstr("no deployment 'other'"));
+  EXPECT_THAT(error_line(opsplit(command({"--kill", "everything"}))),
+              HasSubstr("operators, daemon, broker and client"));
+  EXPECT_THAT(error_line(opsplit(command({"--clients", "9"}))), HasSubstr("8 slots"));
+  EXPECT_EQ(opsplit(command({"--for", "soon"})).status, 2);
+  down();
+}
+
+}  // namespace
+}  // namespace opsplit::test
