@@ -89,6 +89,8 @@ void ChaosAccount::add(const RequestEvent& event) {
   });
 }
 
+void ChaosAccount::begin() { longest_silence_ns_ = last_answer_ns_ = 0; }
+
 void ChaosAccount::client_died(std::uint32_t client) {
   count_.died_with_client +=
       std::erase_if(under_way_, [&](const auto& request) { return request.first == client; });

@@ -60,6 +60,8 @@ class ChaosAccount {
   };
 
   void add(const RequestEvent& event);
+  // Silence counts from now on: the clients have started.
+  void begin();
   // No event of this process follows.
   void client_died(std::uint32_t client);
   void fault_struck(Victim victim, std::uint64_t at_ns);
@@ -73,7 +75,7 @@ class ChaosAccount {
   }
   // Faults after which there was no such answer.
   [[nodiscard]] std::uint64_t unrecovered() const { return pending_.size(); }
-  // Between two answers.
+  // Between two answers since begin().
   [[nodiscard]] double longest_silence_ms() const;
 
  private:

@@ -333,6 +333,7 @@ class Chaos {
     for (int i = 0; i < options_.clients; ++i) OPSPLIT_CHECK(clients_.start({in_flight_}));
     OPSPLIT_CHECK(hear_for(calm));
     begin_ = Clock::now();
+    account_.begin();
     const auto faults = chaos_schedule(options_.victims, options_.hang, options_.seed,
                                        options_.time, options_.every);
     for (const Fault& fault : faults) {

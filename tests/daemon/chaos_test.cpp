@@ -99,7 +99,10 @@ TEST_F(ChaosAccountTest, WhatDiesWithItsClientIsNotLost) {
 TEST_F(ChaosAccountTest, RecoveryIsTheFirstAnswerToARequestSentAfterTheFault) {
   for (std::uint64_t request = 0; request < 4; ++request)
     event(Kind::sent, 1, request, 10 * request, 10 * request);
-  event(Kind::answered, 1, 0, 0, 5);
+  event(Kind::answered, 1, 0, 0, 3);
+  account.begin();
+  for (std::uint64_t request = 4; request < 6; ++request) event(Kind::sent, 1, request, 0, 0);
+  event(Kind::answered, 1, 4, 0, 5);
   account.fault_struck(Victim::operators, 15'000'000);
   event(Kind::answered, 1, 1, 10, 40);
   EXPECT_TRUE(account.recoveries().empty()) << "that was sent before";

@@ -67,6 +67,59 @@ TEST_F(Chaos, NothingIsLostWhateverHangs) {
   down();
 }
 
+// As often as opsplitd stands it: three times in ten seconds for each instance.
+class KilledOften : public Chaos {
+ protected:
+  void kill_operators(const std::string& time, int at_least) {
+    const auto file = folder() / "often.yaml";
+    std::string text =
+        fmt::format("name: digits\nmodel: {}\nsplit: by-type\noperators:\n", digits_model);
+    for (const char* op : {"conv", "relu", "maxpool", "gemm", "softmax"})
+      text += fmt::format("  {}: {{instances: 2}}\n", op);
+    write_file(file, text);
+    up({file});
+    const json result = verdict({"--for", time, "--every", "250ms", "--kill", "operators"});
+    expect_nothing_lost(result);
+    EXPECT_GE(struck(result, "operators"), at_least);
+    down();
+  }
+};
+
+TEST_F(KilledOften, OperatorsOfSeveralInstances) { kill_operators("60s", 150); }
+
+TEST_F(Chaos, ThreeMinutesLeakNothing) {
+  up({digits_model});
+  expect_nothing_lost(verdict({"--for", "3min", "--every", "15s"}));
+  down();
+}
+
+using LongKilledOften = KilledOften;
+TEST_F(LongKilledOften, FiveThousandTimes) { kill_operators("30min", 5000); }
+
+class LongChaos : public Chaos {
+ protected:
+  // Of the same fault again and again.
+  void expect_nothing_lost_in(const std::string& time, const std::string& kind, bool hangs) {
+    up({digits_model});
+    std::vector<std::string> options = {"--for", time, "--every", "1s", "--kill", kind};
+    if (hangs) options.emplace_back("--hang");
+    const json result = verdict(options);
+    expect_nothing_lost(result);
+    EXPECT_GE(struck(result, kind), 100);
+    down();
+  }
+};
+
+TEST_F(LongChaos, AHundredBrokersDie) { expect_nothing_lost_in("6min", "broker", false); }
+TEST_F(LongChaos, TwoHundredBrokersDieOrHang) { expect_nothing_lost_in("12min", "broker", true); }
+TEST_F(LongChaos, AHundredOpsplitdsDie) { expect_nothing_lost_in("6min", "daemon", false); }
+
+TEST_F(LongChaos, AnHourWithAFaultAMinuteLeaksNothing) {
+  up({digits_model});
+  expect_nothing_lost(verdict({"--for", "1h", "--every", "1min"}));
+  down();
+}
+
 TEST_F(Chaos, TheSameSeedMakesTheSameFaults) {
   up({digits_model});
   const std::vector<std::string> options = {"--for",  "2s", "--every", "200ms",

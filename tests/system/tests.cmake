@@ -8,7 +8,10 @@ target_compile_definitions(system_tests PRIVATE
   OPSPLIT_SOURCE_DIR="${PROJECT_SOURCE_DIR}" OPSPLIT_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
 add_dependencies(system_tests opsplit opsplitd opsplit-broker opsplit-operator digits-classify)
 gtest_discover_tests(system_tests TEST_PREFIX system. DISCOVERY_MODE PRE_TEST
-  PROPERTIES LABELS system TIMEOUT 300 RESOURCE_LOCK roudi)
+  TEST_FILTER -Long* PROPERTIES LABELS system TIMEOUT 300 RESOURCE_LOCK roudi)
+gtest_discover_tests(system_tests TEST_PREFIX system. DISCOVERY_MODE PRE_TEST
+  TEST_FILTER Long* TEST_LIST system_long_tests
+  PROPERTIES LABELS long TIMEOUT 5400 RESOURCE_LOCK roudi)
 
 # The light models against ONNX Runtime, with the Python of scripts/python_env.sh; skipped without it.
 set(light_python ${PROJECT_SOURCE_DIR}/build/venv/bin/python)
