@@ -137,6 +137,34 @@ TEST_F(KillOperators, OneThatStandsStillIsKilledAndItsTaskRunAgain) {
   down();
 }
 
+// As a fault in a kernel would, its own abort(), a limit, or somebody who asks it politely.
+TEST_F(KillOperators, HoweverOneEndsItIsBackAndSaysHowItEnded) {
+  up_digits();
+  const auto answers = folder() / "answers";
+  find_answers("digits", 200, answers);
+  std::vector<Load> loads = start_loads(answers, 2, 100);
+  const std::map<int, std::string> ends = {{SIGSEGV, "signal 11"}, {SIGABRT, "signal 6"},
+                                           {SIGBUS, "signal 7"},   {SIGFPE, "signal 8"},
+                                           {SIGXCPU, "signal 24"}, {SIGTERM, "exit code 0"}};
+  const std::vector<std::string> operators = {"relu", "gemm", "maxpool"};
+  std::size_t next = 0;  // none of them often enough to be given up
+  for (const auto& [signal, end] : ends) {
+    const std::string op = operators[next++ % operators.size()];
+    const json victim = instance("digits", op);
+    ::kill(victim["pid"].get<pid_t>(), signal);
+    EXPECT_TRUE(eventually([&] {
+      const json now = instance("digits", op);
+      return now["state"] == "ready" && now["pid"] != victim["pid"];
+    })) << end;
+    EXPECT_EQ(instance("digits", op)["last_end"].get<std::string>().substr(0, end.size()), end);
+  }
+  const Report report = finish(loads);
+  EXPECT_EQ(report.wrong, 0u);
+  EXPECT_EQ(report.failed, 0u) << report.error;
+  EXPECT_EQ(deployment("digits")["in_use"], 0);
+  down();
+}
+
 TEST_F(KillOperators, AStandbyGoesOnAtOnce) {
   const auto file = folder() / "digits.yaml";
   write_file(file, fmt::format("model: {}\noperators: {{conv: {{standby: 1}}}}\n", digits_model));
