@@ -135,9 +135,9 @@ Result<> Daemon::take_over() {
     if (broker) broker_.stop([] {});
     return {};
   }
-  const bool was_between_epochs =
-      std::any_of(deployments_.begin(), deployments_.end(),
-                  [](const auto& entry) { return entry.second->is_followed(); });
+  const bool was_between_epochs = std::any_of(
+      deployments_.begin(), deployments_.end(),
+      [](const auto& entry) { return entry.second->phase() == RunningDeployment::Phase::stopped; });
   if (!broker)
     boost::asio::post(io_, [this, error = broker.error()] { broker_died(error.message); });
   else if (was_between_epochs)

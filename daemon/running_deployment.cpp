@@ -49,7 +49,9 @@ RunningDeployment::RunningDeployment(std::shared_ptr<RunningDeployment> earlier)
       was_ready_(true),
       costs_measured_(earlier->costs_measured_),
       earlier_(std::move(earlier)),
+      epoch_(earlier_->epoch_),
       tick_(context_.io) {
+  keep_for_successor();  // first: else it would find an epoch that takes no requests
   earlier_->retire([this] {
     // Not from within its own end.
     boost::asio::post(context_.io, [weak = weak_from_this()] {
@@ -59,16 +61,20 @@ RunningDeployment::RunningDeployment(std::shared_ptr<RunningDeployment> earlier)
 }
 
 RunningDeployment::~RunningDeployment() {
-  for (RunningInstance& instance : instances_) {
-    if (!instance.running) continue;
-    context_.launcher.signal(instance.process, SIGKILL);
-    context_.launcher.reap(instance.process);
-  }
+  kill_instances();
   end_epoch();
   if (folder_.empty()) return;  // the next epoch has it, and the logs
   std::error_code ignored;
   std::filesystem::remove_all(folder_, ignored);
   std::filesystem::remove_all(context_.log_folder / name(), ignored);
+}
+
+void RunningDeployment::kill_instances() {
+  for (RunningInstance& instance : instances_) {
+    if (!instance.running) continue;
+    context_.launcher.signal(instance.process, SIGKILL);
+    context_.launcher.reap(instance.process);
+  }
 }
 
 void RunningDeployment::start(std::uint64_t epoch, std::function<void(Result<>)> started) {
@@ -133,11 +139,21 @@ Result<> RunningDeployment::make_instances() {
   return {};
 }
 
-bool RunningDeployment::is_followed() const {
-  return handover_ && handover_->epoch_state() == ipc::EpochState::retiring;
+Result<> RunningDeployment::take_over(const Standing& standing) {
+  const auto taken = take_over_epoch(standing);
+  if (taken || !standing.restarting) return taken;
+  // It has left this epoch, and its opsplitd died before it was ready in the next one.
+  kill_instances();
+  instances_.clear();
+  if (handover_) handover_->enter(ipc::EpochState::left);
+  end_epoch();
+  epoch_ = standing.epoch;
+  phase_ = Phase::stopped;
+  was_ready_ = true;
+  return {};
 }
 
-Result<> RunningDeployment::take_over(const Standing& standing) {
+Result<> RunningDeployment::take_over_epoch(const Standing& standing) {
   const std::uint64_t epoch = standing.epoch;
   OPSPLIT_TRY(const ipc::BoardLayout layout, board_layout(planned_));
   OPSPLIT_TRY(ipc::Board board, ipc::Board::open(ipc::board_name(name(), epoch), layout, epoch));
@@ -146,19 +162,16 @@ Result<> RunningDeployment::take_over(const Standing& standing) {
   for (LaunchNumber record = 0; record < layout.participants; ++record)
     if (const auto launch = board_->participant(record).launch.load(); launch != own_launch_)
       take_over_participant(static_cast<LaunchNumber>(launch));
-  if (handover_->epoch_state() >= ipc::EpochState::over)
+  if (handover_->epoch_state() != ipc::EpochState::running)
     return fail(ErrorCode::not_found, "it was about to end");
-  if (!standing.ready && !standing.restarting)
-    return fail(ErrorCode::not_found, "it was still starting");
-  if (!standing.restarting && !is_followed() &&
-      std::none_of(instances_.begin(), instances_.end(),
+  if (!standing.ready) return fail(ErrorCode::not_found, "it was still starting");
+  if (std::none_of(instances_.begin(), instances_.end(),
                    [](const RunningInstance& instance) { return instance.running; }))
     return fail(ErrorCode::not_found, "none of its operators is alive");
   phase_ = Phase::ready;
   was_ready_ = true;
   for (RunningInstance& instance : instances_)
-    if (!instance.running && !instance.attaches && !is_followed())
-      restart_at_or_give_up(instance, Clock::now());
+    if (!instance.running && !instance.attaches) restart_at_or_give_up(instance, Clock::now());
   tick();
   return {};
 }
@@ -583,6 +596,7 @@ void RunningDeployment::fail_start(Error error) {
 void RunningDeployment::stop(std::function<void()> stopped) {
   const auto started = std::exchange(started_, nullptr);
   ending_ = true;
+  if (!folder_.empty()) forget(folder_);  // else the next epoch has it
   if (phase_ == Phase::planned) phase_ = Phase::stopped;
   if (earlier_) earlier_->stop(nullptr);  // the one that waits for its end is there
   interrupt(std::move(stopped));
@@ -632,7 +646,7 @@ void RunningDeployment::retire(std::function<void()> stopped) {
 }
 
 void RunningDeployment::go_on_retiring() {
-  const std::uint32_t left = handover_->slots_in_use();
+  const std::uint32_t left = handover_->requests_under_way();
   const auto can_go_on = [this](std::uint32_t op) {
     return std::any_of(instances_.begin(), instances_.end(), [op](const RunningInstance& i) {
       return i.op == op && i.running && i.life.state() == Instance::State::ready;
@@ -642,7 +656,9 @@ void RunningDeployment::go_on_retiring() {
   while (op < planned_.plan.operators.size() && can_go_on(op)) ++op;
   const bool stuck = op < planned_.plan.operators.size();
   if (left != 0 && !stuck && Clock::now() < end_of_retirement_) return;
-  handover_->enter(left == 0 ? ipc::EpochState::drained : ipc::EpochState::left);
+  // An answer may be read for as long as its client likes.
+  handover_->enter(handover_->slots_in_use() == 0 ? ipc::EpochState::drained
+                                                  : ipc::EpochState::left);
   if (left != 0)
     spdlog::warn("{}: epoch {} ends with {} requests under way: {}", name(), epoch_, left,
                  stuck ? fmt::format("operator '{}' has died", planned_.plan.operators[op].name)

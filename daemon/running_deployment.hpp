@@ -73,8 +73,8 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   // or with the reason why not (it is stopped then).
   void start(std::uint64_t epoch, std::function<void(Result<>)> started);
   // Goes on with what an earlier opsplitd started and has kept: watches those that live, starts those
-  // anew that do not. Only when planned. Error: it was not ready, or nothing of it lives; what lives
-  // ends with this object.
+  // anew that do not. Only when planned. Stopped afterwards if it was between two epochs: start() it in
+  // the next one. Error: it was not ready, or nothing of it lives; what lives ends with this object.
   Result<> take_over(const Standing& standing);
   // Whoever waits for the start is told why it failed; it is stopped then. Only when starting.
   void fail_start(Error error);
@@ -112,8 +112,6 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   [[nodiscard]] Phase phase() const { return phase_; }
   // Whether an earlier epoch of it is still there.
   [[nodiscard]] bool has_earlier_epoch() const { return earlier_ != nullptr; }
-  // Whether clients have been told that a next epoch takes their requests.
-  [[nodiscard]] bool is_followed() const;
   [[nodiscard]] const std::string& name() const { return planned_.deployment.name; }
   [[nodiscard]] std::uint64_t epoch() const { return epoch_; }
   [[nodiscard]] std::uint64_t arena_bytes() const { return planned_.arena_bytes; }
@@ -153,6 +151,7 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   Result<> begin_epoch(std::uint64_t epoch);
   Result<> supervise_board(ipc::Board board, std::uint64_t epoch);
   Result<> make_instances();
+  Result<> take_over_epoch(const Standing& standing);
   void take_over_participant(ipc::LaunchNumber launch);
   void keep_for_successor() const;
   Result<ipc::LaunchNumber> new_launch_number();
@@ -177,6 +176,7 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   void retire(std::function<void()> stopped);
   void go_on_retiring();
   void end_instances();
+  void kill_instances();
   void earlier_has_ended();
   void finish_stop_if_done();
   void tick();

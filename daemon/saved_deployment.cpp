@@ -135,6 +135,11 @@ Result<> save(const std::string& folder, const Planned& planned, const Standing&
   return {};
 }
 
+void forget(const std::string& folder) {
+  std::error_code ignored;
+  std::filesystem::remove(file_in(folder), ignored);
+}
+
 Result<SavedDeployment> read_saved(const std::string& folder) try {
   const std::string file = file_in(folder);
   OPSPLIT_TRY(const std::string text, read_file(file, std::size_t{16} << 20));

@@ -28,6 +28,8 @@ struct SavedDeployment {
 
 // Into the deployment's folder; the file there is replaced whole or not at all.
 Result<> save(const std::string& folder, const Planned& planned, const Standing& standing);
+// No opsplitd is to go on with it any more.
+void forget(const std::string& folder);
 // With the plan that lies there. Errors: nothing was saved, or by another version.
 Result<SavedDeployment> read_saved(const std::string& folder);
 // The deployments' folders in /dev/shm in which something was saved.

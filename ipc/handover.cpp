@@ -409,6 +409,18 @@ std::uint32_t Handover::slots_in_use() const {
   return in_use;
 }
 
+std::uint32_t Handover::requests_under_way() const {
+  std::uint32_t under_way = 0;
+  for (std::uint32_t slot = 0; slot < board_.layout().depth; ++slot) {
+    const SlotWord word = load(board_.slot(slot));
+    under_way += word.state == SlotState::closing ||
+                         (word.state == SlotState::running && !finished({slot, word.generation}))
+                     ? 1
+                     : 0;
+  }
+  return under_way;
+}
+
 void Handover::write_failure(const Claim& claim, std::string_view text) {
   auto& failure = board_.task(claim.slot, claim.task).failure;
   const std::size_t length = std::min(text.size(), failure.size());

@@ -196,6 +196,21 @@ TEST_F(HandoverTest, AnEpochThatRetiresTakesNoNewRequestsAndAnswersThoseUnderWay
   EXPECT_EQ(d.handover.slots_in_use(), 0u);
 }
 
+TEST_F(HandoverTest, ARequestIsUnderWayFromItsSubmissionToItsAnswer) {
+  const auto hold = d.handover.take_slot(client);
+  ASSERT_TRUE(hold);
+  EXPECT_EQ(d.handover.requests_under_way(), 0u);
+  ASSERT_TRUE(d.handover.submit(*hold, client));
+  EXPECT_EQ(d.handover.requests_under_way(), 1u);
+  run_all(first);
+  EXPECT_EQ(d.handover.requests_under_way(), 0u) << "it is answered, though not closed";
+  const SlotHold cancelled = submitted();
+  const auto claim = d.handover.sweep(0, first);
+  ASSERT_TRUE(claim);
+  EXPECT_FALSE(d.handover.close(cancelled, client));
+  EXPECT_EQ(d.handover.requests_under_way(), 1u) << "somebody works on it";
+}
+
 TEST_F(HandoverTest, AnEpochNeverGoesBack) {
   EXPECT_EQ(d.handover.epoch_state(), EpochState::running);
   d.handover.enter(EpochState::drained);
