@@ -394,13 +394,17 @@ void Daemon::started(ConnectionId id, const std::string& name, bool temporary,
   }
   const auto connection = connections_.find(id);
   if (connection != connections_.end() && !temporary) std::erase(connection->second->owned, name);
-  if (!temporary)
-    if (const auto told = broker_.outlive(); !told)
-      spdlog::warn("{}: the broker would end with us: {}", name, told.error().message);
+  let_broker_outlive_us(deployment);
   reply(id, json{{"ok", true}, {"deployment", deployment.status()}});
   serve_waiting_clients();
   if (!options_.cache.empty())
     boost::asio::post(planner_, [this] { ipc::prune_packed(options_.cache, cache_limit_bytes); });
+}
+
+void Daemon::let_broker_outlive_us(const RunningDeployment& deployment) {
+  if (deployment.temporary()) return;
+  if (const auto told = broker_.outlive(); !told)
+    spdlog::warn("{}: the broker would end with us: {}", deployment.name(), told.error().message);
 }
 
 void Daemon::publish(const std::string& name, std::uint64_t epoch, std::uint64_t bytes,
@@ -511,6 +515,7 @@ void Daemon::enter_next_epoch() {
       const auto finish = [this, name](const Result<>& started) {
         if (started) {
           spdlog::info("{}: running in the next epoch", name);
+          let_broker_outlive_us(*deployments_.at(name));
         } else {
           spdlog::error("{}: {}", name, started.error().message);
           stop(*deployments_.at(name), [] {});

@@ -109,6 +109,7 @@ class Daemon {
   void publish(const std::string& name, std::uint64_t epoch, std::uint64_t bytes,
                std::function<void(Result<>)> done);
   void start_broker(std::vector<std::uint64_t> pools, std::function<void(Result<>)> done);
+  void let_broker_outlive_us(const RunningDeployment& deployment);
   void broker_died(const std::string& reason);
   void leave_epoch(const std::string& spared = "");
   void enter_next_epoch();

@@ -113,6 +113,7 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   // Whether an earlier epoch of it is still there.
   [[nodiscard]] bool has_earlier_epoch() const { return earlier_ != nullptr; }
   [[nodiscard]] const std::string& name() const { return planned_.deployment.name; }
+  [[nodiscard]] bool temporary() const { return temporary_; }
   [[nodiscard]] std::uint64_t epoch() const { return epoch_; }
   [[nodiscard]] std::uint64_t arena_bytes() const { return planned_.arena_bytes; }
   // For `ps`: names, states, and figures that only grow while the deployment lasts, restarts and

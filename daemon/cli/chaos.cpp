@@ -269,17 +269,19 @@ class Clients {
 
 // What a deployment takes of the machine, when nothing is under way.
 struct Footprint {
-  std::int64_t processes = 0;  // operators and brokers of this user
+  std::int64_t processes = 0;  // operators and brokers of this opsplitd
   std::int64_t shared_memory = 0;
   std::int64_t daemon_memory = 0;
   std::int64_t daemon_descriptors = 0;
 
-  static Footprint of(const Snapshot& snapshot) {
+  static Footprint of(const Snapshot& snapshot, const std::filesystem::path& folder) {
     Footprint result;
     std::error_code error;
     for (const auto& process : std::filesystem::directory_iterator("/proc", error)) {
       const auto program = std::filesystem::read_symlink(process.path() / "exe", error).filename();
-      result.processes += program == "opsplit-operator" || program == "opsplit-broker" ? 1 : 0;
+      if (program != "opsplit-operator" && program != "opsplit-broker") continue;
+      const auto arguments = read_file(process.path() / "cmdline");  // with a socket in its folder
+      result.processes += arguments && arguments->find(folder.native() + '/') != std::string::npos;
     }
     struct stat info {};
     for (const auto& file : std::filesystem::recursive_directory_iterator(
@@ -305,6 +307,7 @@ class Chaos {
  public:
   Chaos(const Invocation& invocation, ChaosOptions options)
       : options_(std::move(options)),
+        folder_(invocation.folder),
         watcher_(invocation.folder, options_.deployment),
         clients_(invocation, options_.deployment) {}
 
@@ -328,7 +331,7 @@ class Chaos {
     in_flight_ = std::to_string(std::min(most_in_flight, depth / options_.clients));
     OPSPLIT_CHECK(clients_.find_answers());
     OPSPLIT_CHECK(settle());
-    const Footprint before = Footprint::of(watcher_.snapshot());
+    const Footprint before = Footprint::of(watcher_.snapshot(), folder_);
     std::jthread watching([this](const std::stop_token& stop) { watcher_.run(stop); });
     for (int i = 0; i < options_.clients; ++i) OPSPLIT_CHECK(clients_.start({in_flight_}));
     OPSPLIT_CHECK(hear_for(calm));
@@ -354,7 +357,7 @@ class Chaos {
     watching.join();
     for (const Target& stopped : std::exchange(stopped_, {})) (void)send_signal(stopped, SIGCONT);
     const auto settled = settle();
-    const Footprint after = Footprint::of(watcher_.snapshot());
+    const Footprint after = Footprint::of(watcher_.snapshot(), folder_);
     return verdict(std::chrono::duration<double>(took - begin_).count(), before, after, settled);
   }
 
@@ -485,6 +488,7 @@ class Chaos {
   }
 
   ChaosOptions options_;
+  std::filesystem::path folder_;
   Watcher watcher_;
   Clients clients_;
   ChaosAccount account_;

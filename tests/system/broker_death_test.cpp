@@ -1,4 +1,6 @@
 // The broker dies under load: no client waits for ever, and what comes back works.
+#include <fmt/format.h>
+
 #include <csignal>
 #include <thread>
 
@@ -74,7 +76,11 @@ TEST_F(BrokerDeath, TwiceInARowWhileTheFirstIsStillBeingDealtWith) {
 class NextEpoch : public SystemTest {
  protected:
   void SetUp() override {
-    up({digits_model, "--reserve", "4096"});
+    const auto file = folder() / "digits.yaml";
+    // One that a test stops is the test's to kill.
+    write_file(file,
+               fmt::format("model: {}\noperators: {{conv: {{hung_after: 60}}}}\n", digits_model));
+    up({file, "--reserve", "4096"});
     find_answers("digits", 400, answers_);
     for (std::uint32_t client = 0; client < 2; ++client)
       loads_.emplace_back(Load::Options{.answers = answers_,
@@ -131,8 +137,7 @@ TEST_F(NextEpoch, TakesWhatCannotBeAnsweredInTheEarlierOne) {
   const std::uint64_t epoch = deployment("digits")["epoch"];
   const pid_t victim = instance("digits", "conv")["pid"];
   ::kill(victim, SIGSTOP);
-  const auto stuck = [&] { return instance("digits", "conv")["in_flight"] == 1; };
-  EXPECT_TRUE(eventually(stuck));
+  EXPECT_TRUE(eventually([&] { return deployment("digits")["in_use"] == 6; })) << "all wait for it";
   ::kill(broker_pid(), SIGKILL);
   EXPECT_TRUE(eventually([&] { return ready_after(epoch); }));
   EXPECT_TRUE(has_earlier_epoch()) << "it waits for what is under way";
@@ -152,6 +157,19 @@ TEST_F(NextEpoch, IsStartedByASuccessorOfAnOpsplitdThatDiedInBetween) {
     EXPECT_TRUE(eventually([&] { return ready_after(epoch); })) << "in round " << round;
     goes_on();
   }
+  expect_nothing_lost();
+}
+
+TEST_F(NextEpoch, LivesThroughTheDeathOfItsOpsplitd) {
+  const std::uint64_t epoch = deployment("digits")["epoch"];
+  ::kill(broker_pid(), SIGKILL);
+  EXPECT_TRUE(eventually([&] { return ready_after(epoch); }));
+  const json before = ps();
+  ::kill(before["pid"].get<pid_t>(), SIGKILL);
+  EXPECT_TRUE(eventually([&] { return ready_after(epoch) && ps()["pid"] != before["pid"]; }));
+  EXPECT_EQ(broker_pid(), before["broker"]);
+  EXPECT_EQ(deployment("digits")["epoch"], before["deployments"][0]["epoch"]);
+  goes_on();
   expect_nothing_lost();
 }
 

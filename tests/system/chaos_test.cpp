@@ -22,7 +22,7 @@ class Chaos : public SystemTest {
     return options;
   }
   [[nodiscard]] json verdict(const std::vector<std::string>& options) const {
-    const Outcome outcome = opsplit(command(options));
+    const Outcome outcome = start_opsplit(command(options)).wait(2h);  // CTest has limits, too
     EXPECT_EQ(outcome.status, 0) << outcome.out << outcome.err;
     return json::parse(opsplit::read_file(file()).value_or("{}"));
   }
