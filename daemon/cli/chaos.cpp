@@ -277,9 +277,13 @@ struct Footprint {
   static Footprint of(const Snapshot& snapshot, const std::filesystem::path& folder) {
     Footprint result;
     std::error_code error;
+    // A folder of the same name in another container, whose processes we see, is not this one.
+    const auto ipc_namespace = std::filesystem::read_symlink("/proc/self/ns/ipc", error);
     for (const auto& process : std::filesystem::directory_iterator("/proc", error)) {
       const auto program = std::filesystem::read_symlink(process.path() / "exe", error).filename();
       if (program != "opsplit-operator" && program != "opsplit-broker") continue;
+      if (std::filesystem::read_symlink(process.path() / "ns/ipc", error) != ipc_namespace)
+        continue;
       const auto arguments = read_file(process.path() / "cmdline");  // with a socket in its folder
       result.processes += arguments && arguments->find(folder.native() + '/') != std::string::npos;
     }

@@ -11,6 +11,7 @@
 namespace opsplit::test {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
@@ -159,6 +160,38 @@ TEST_F(Chaos, ItsOwnDeathLeavesNothing) {
   }
   EXPECT_TRUE(eventually([] { return deployment("digits")["clients"] == 0; }));
   EXPECT_TRUE(eventually([] { return deployment("digits")["in_use"] == 0; }));
+  down();
+}
+
+// One that looks like an operator of this opsplitd.
+class Leak : public Chaos {
+ protected:
+  [[nodiscard]] json verdict_with_process(const std::vector<std::string>& prefix) const {
+    const auto program = folder() / "opsplit-operator";
+    std::filesystem::copy_file("/usr/bin/tail", program);
+    std::vector<std::string> arguments = prefix;
+    for (const std::string& argument :
+         {program.string(), std::string("-F"), (socket_path().parent_path() / "leak").string()})
+      arguments.push_back(argument);
+    Process chaos = start_opsplit(command({"--for", "2s", "--kill", "operators"}));
+    EXPECT_TRUE(eventually([] { return instance("digits", "conv")["tasks_done"] > 1000; }));
+    Process leaked(arguments);
+    chaos.wait();
+    EXPECT_FALSE(leaked.has_ended()) << leaked.err();
+    return json::parse(opsplit::read_file(file()).value_or("{}"));
+  }
+};
+
+TEST_F(Leak, IsAProcessThatIsLeft) {
+  up({digits_model});
+  EXPECT_THAT(verdict_with_process({})["leaks"],
+              ElementsAre("operators and brokers: 6 before, 7 after"));
+  down();
+}
+
+TEST_F(Leak, IsNotAProcessOfAnotherNamespace) {
+  up({digits_model});
+  EXPECT_THAT(verdict_with_process({"/usr/bin/unshare", "--ipc"})["leaks"], IsEmpty());
   down();
 }
 
