@@ -107,6 +107,7 @@ Daemon::~Daemon() { planner_.join(); }
 
 Result<> Daemon::take_over() {
   std::set<ipc::ArenaId> arenas;
+  std::set<std::filesystem::path> in_use;
   for (const std::string& folder : saved_folders()) {
     OPSPLIT_TRY(SavedDeployment saved, read_saved(folder));
     const Standing& standing = saved.standing;
@@ -126,8 +127,13 @@ Result<> Daemon::take_over() {
     }
     spdlog::info("{}: taken over from an earlier opsplitd", name);
     arenas.insert({name, standing.epoch});
+    in_use.insert(
+        {folder, std::filesystem::path("/dev/shm") / ipc::board_name(name, standing.epoch)});
     deployments_[name] = deployment;
   }
+  // Of an earlier epoch, say, that was about to end: whoever has it mapped sees that nobody supervises it.
+  for (const auto& file : stale_files())
+    if (!in_use.contains(file)) OPSPLIT_CHECK(remove_stale(file));
   const auto lock = lock_holder(ipc::broker_lock_path);
   if (arenas.empty() && !(lock && *lock)) return {};
   const auto broker = broker_.take_over(arenas);
@@ -501,6 +507,7 @@ void Daemon::enter_next_epoch() {
   };
   // There may be no room for it before the earlier ones have ended.
   if (broker_.ours() && !has_room_for_next_epoch() && has_earlier_epochs()) {
+    for (const auto& [name, deployment] : deployments_) deployment->make_room();
     recovering_ = true;
     return enter_again_.at(Clock::now() + 20ms, [this] { enter_next_epoch(); });
   }

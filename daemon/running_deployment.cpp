@@ -479,6 +479,7 @@ Result<> RunningDeployment::operator_ready(pid_t pid) {
     phase_ = Phase::ready;
     was_ready_ = true;
     keep_for_successor();
+    if (earlier_) earlier_->take_no_more_requests();
     if (const auto started = std::exchange(started_, nullptr)) started({});
   }
   return {};
@@ -635,14 +636,25 @@ void RunningDeployment::retire(std::function<void()> stopped) {
   phase_ = Phase::retiring;
   ending_ = true;
   stopped_ = std::move(stopped);
-  end_of_retirement_ = Clock::now() + ipc::longest_retirement;
-  handover_->enter(ipc::EpochState::retiring);
+  handover_->enter(ipc::EpochState::followed);
   for (RunningInstance& instance : instances_) {
+    // Whoever starts it will start it for the next epoch, when it has left this one.
+    if (instance.attaches) take_no_more_requests();
     if (instance.life.state() == Instance::State::backing_off) instance.timer.cancel();
     // It could not get the arena any more.
     if (instance.life.state() == Instance::State::starting)
       context_.launcher.signal(instance.process, SIGKILL);
   }
+}
+
+void RunningDeployment::take_no_more_requests() {
+  if (phase_ != Phase::retiring || handover_->epoch_state() != ipc::EpochState::followed) return;
+  end_of_retirement_ = Clock::now() + ipc::longest_retirement;
+  handover_->enter(ipc::EpochState::retiring);
+}
+
+void RunningDeployment::make_room() {
+  if (earlier_) earlier_->take_no_more_requests();
 }
 
 void RunningDeployment::go_on_retiring() {
@@ -655,6 +667,7 @@ void RunningDeployment::go_on_retiring() {
   std::uint32_t op = 0;
   while (op < planned_.plan.operators.size() && can_go_on(op)) ++op;
   const bool stuck = op < planned_.plan.operators.size();
+  if (!stuck && handover_->epoch_state() == ipc::EpochState::followed) return;
   if (left != 0 && !stuck && Clock::now() < end_of_retirement_) return;
   // An answer may be read for as long as its client likes.
   handover_->enter(handover_->slots_in_use() == 0 ? ipc::EpochState::drained

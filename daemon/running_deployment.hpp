@@ -10,8 +10,9 @@
 //
 // When the broker of its epoch has ended, the deployment goes on as another object, which begins with
 // `stopped`, takes over folder and figures, and starts in the next epoch beside this one. This one is
-// `retiring`: it takes no new requests, and stops when those under way have been answered, or cannot be
-// any more, or have taken too long (ipc::longest_retirement). What is lost then, clients send again.
+// `retiring`: it answers until that one is ready; then it takes no new requests, and stops when those
+// under way have been answered, or have taken too long (ipc::longest_retirement). It stops at once when
+// an operator has died for good. What is lost then, clients send again.
 //
 // A death in the first `starting` ends the start: what cannot load will not load better the next time.
 // Later, and in `ready`, the instance is restarted (daemon/instance.hpp) after its claims were given
@@ -112,6 +113,8 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   [[nodiscard]] Phase phase() const { return phase_; }
   // Whether an earlier epoch of it is still there.
   [[nodiscard]] bool has_earlier_epoch() const { return earlier_ != nullptr; }
+  // The earlier one ends as soon as it can, though this one is not ready: its memory is needed.
+  void make_room();
   [[nodiscard]] const std::string& name() const { return planned_.deployment.name; }
   [[nodiscard]] bool temporary() const { return temporary_; }
   [[nodiscard]] std::uint64_t epoch() const { return epoch_; }
@@ -175,6 +178,7 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   void restart_at_or_give_up(RunningInstance& instance, std::optional<Deadline> restart_at);
   void on_client_death(ipc::LaunchNumber launch);
   void retire(std::function<void()> stopped);
+  void take_no_more_requests();
   void go_on_retiring();
   void end_instances();
   void kill_instances();

@@ -50,13 +50,15 @@ std::vector<pid_t> users_of(const std::vector<std::filesystem::path>& files) {
   return users;
 }
 
+Result<> remove_stale(const std::filesystem::path& file) {
+  std::error_code error;
+  std::filesystem::remove_all(file, error);
+  if (error) return fail_errno(error.value(), "left over and not to be removed: {}", file.string());
+  return {};
+}
+
 Result<> remove_stale_files() {
-  for (const auto& path : stale_files()) {
-    std::error_code error;
-    std::filesystem::remove_all(path, error);
-    if (error)
-      return fail_errno(error.value(), "left over and not to be removed: {}", path.string());
-  }
+  for (const auto& file : stale_files()) OPSPLIT_CHECK(remove_stale(file));
   return {};
 }
 

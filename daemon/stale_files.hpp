@@ -17,7 +17,8 @@ std::vector<std::filesystem::path> stale_files();
 // is called: by device and inode.
 std::vector<pid_t> users_of(const std::vector<std::filesystem::path>& files);
 
-// Removes them. Whoever does so is the only opsplitd here (daemon/paths.hpp).
+// Removes one of them, or all. Whoever does so is the only opsplitd here (daemon/paths.hpp).
+Result<> remove_stale(const std::filesystem::path& file);
 Result<> remove_stale_files();
 
 // Removes what a killed broker left. Error refused: a broker is alive (its pid is named), or a foreign

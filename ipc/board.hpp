@@ -103,6 +103,7 @@ struct SlotWord {
 
 enum class EpochState : std::uint32_t {
   running,
+  followed,  // the same; but the next epoch is being made, and takes its place
   retiring,  // the next epoch takes the new requests: no slot is taken here, and what is under way is
              // answered
   over,      // nothing more will be answered, here or elsewhere
@@ -112,7 +113,7 @@ enum class EpochState : std::uint32_t {
 
 struct alignas(64) BoardHeader {
   static constexpr std::uint64_t expected_magic = 0x31647261'6f625350;  // "PSboard1"
-  static constexpr std::uint32_t expected_version = 5;
+  static constexpr std::uint32_t expected_version = 6;
 
   std::uint64_t magic;
   std::uint32_t version;

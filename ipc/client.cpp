@@ -41,7 +41,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
       : options_(std::move(options)), futex_(std::make_shared<SystemFutex>()) {}
 
   // In the epoch that takes new requests.
-  Result<std::shared_ptr<Session>> session();
+  Result<std::shared_ptr<Session>> session(std::uint64_t deadline);
   Result<Request> begin(std::uint64_t deadline_ns);
   [[nodiscard]] std::uint64_t deadline() const {
     return deadline_after(futex_->now_ns(), options_.timeout);
@@ -209,24 +209,26 @@ std::uint64_t Request::bytes_copied() const {
   return sum;
 }
 
-Result<std::shared_ptr<Session>> Connection::session() {
+Result<std::shared_ptr<Session>> Connection::session(std::uint64_t deadline) {
   const std::lock_guard lock(mutex_);
   if (session_ && !session_->retiring()) {
     const std::uint64_t now = futex_->now_ns();
     if (now - looked_ns_ < look_again_ns) return session_;
     looked_ns_ = now;
     if (session_->supervised()) return session_;
-    if (session_->attachment().outlives) {
+    if (session_->attachment().outlives && !session_->is_followed()) {
       introduce_ourselves();
       return session_;
     }
   }
   // The opsplitd that starts the next one may have to be started first.
-  const std::uint64_t deadline = this->deadline();
   const auto promised = [&] { return session_ && session_->is_followed(); };
   auto attached = attach();
-  while (!attached && attached.error().code == ErrorCode::unavailable && promised() &&
-         futex_->now_ns() < deadline) {
+  const auto may_come = [&] {
+    return attached.error().code == ErrorCode::unavailable ||
+           attached.error().code == ErrorCode::timed_out;  // it hangs, until its successor ends it
+  };
+  while (!attached && may_come() && promised() && futex_->now_ns() < deadline) {
     std::this_thread::sleep_for(nanoseconds(look_again_ns));
     attached = attach();
   }
@@ -264,7 +266,7 @@ Result<std::shared_ptr<Session>> Connection::attach() {
 
 Result<Request> Connection::begin(std::uint64_t deadline) {
   while (true) {
-    OPSPLIT_TRY(const auto session, this->session());
+    OPSPLIT_TRY(const auto session, this->session(std::max(deadline, this->deadline())));
     const Attachment& attachment = session->attachment();
     std::optional<SlotHold> hold;
     const auto take = [&] {
@@ -292,7 +294,7 @@ Client::~Client() = default;
 
 Result<std::unique_ptr<Client>> Client::connect(Options options) {
   std::unique_ptr<Client> client(new Client(std::make_shared<Connection>(std::move(options))));
-  OPSPLIT_TRY(const auto session, client->connection_->session());
+  OPSPLIT_TRY(const auto session, client->connection_->session(client->connection_->deadline()));
   const auto specs = [&](const std::vector<std::int32_t>& tensors) {
     std::vector<TensorSpec> result;
     for (const std::int32_t tensor : tensors) {

@@ -320,7 +320,7 @@ bool Handover::advance_closing(std::uint32_t slot) {
   const SlotWord free{generation + 1, SlotState::free, 0};
   if (swap(record.word, closing, free)) {
     // enter() sets the state and then retires what is free: one of the two sees the other.
-    if (epoch_state() != EpochState::running)
+    if (epoch_state() >= EpochState::retiring)
       swap(record.word, free, SlotWord{generation + 1, SlotState::retired, 0});
     board_.header().slots_freed.fetch_add(1);
     if (board_.header().slot_waiters.load() != 0)
@@ -388,6 +388,7 @@ EpochState Handover::epoch_state() const {
 
 void Handover::enter(EpochState state) {
   if (state > epoch_state()) board_.header().epoch_state.store(static_cast<std::uint32_t>(state));
+  if (epoch_state() < EpochState::retiring) return;
   for (std::uint32_t slot = 0; slot < board_.layout().depth; ++slot) {
     SlotRecord& record = board_.slot(slot);
     SlotWord word = load(record);

@@ -129,8 +129,8 @@ class Handover {
   GivenBack give_back(LaunchNumber dead, std::string_view last_words);
   // Sets the hints of everything that can run, and wakes every sleeper.
   void hint_everything();
-  // The epoch is in this state from now on, unless it is further already: free slots are retired, and
-  // whoever waits looks.
+  // The epoch is in this state from now on, unless it is further already. If no more slots are taken
+  // then, free ones are retired, and whoever waits looks.
   void enter(EpochState state);
   [[nodiscard]] EpochState epoch_state() const;
   // Slots in running or filling or closing.

@@ -113,6 +113,17 @@ bool Session::supervised() const {
   return ::poll(&end, 1, 0) == 0;
 }
 
+bool Session::supervisor_lives() const {
+  for (LaunchNumber launch = 0; launch < board_.layout().participants; ++launch) {
+    const Participant& record = board_.participant(launch);
+    if (record.launch.load() == 0 || record.op.load() != no_operator_supervisor) continue;
+    const auto pidfd = open_pidfd(
+        {static_cast<pid_t>(record.pid.load()), record.start_time.load(), record.boot_id.load()});
+    if (pidfd && !has_ended(*pidfd)) return true;
+  }
+  return false;
+}
+
 Result<Plan> read_plan(const Attachment& attachment) {
   const std::string plan_file = attachment.folder + "/plan.json";
   std::ifstream stream(plan_file);

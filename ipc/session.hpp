@@ -83,10 +83,13 @@ class Session {
   void keep(std::unique_ptr<MessageSocket> control);
   // Whether opsplitd is still at the other end. A system call.
   [[nodiscard]] bool supervised() const;
+  // Whether a process that is on the board as supervisor lives: also where the connection was to its
+  // predecessor. Some system calls.
+  [[nodiscard]] bool supervisor_lives() const;
   // Whether nobody answers any more: the epoch is over; or opsplitd has ended, and what does not outlive
   // it. A successor supervises the newest epoch only.
   [[nodiscard]] bool ended() const {
-    return over() || ((!attachment_.outlives || retiring()) && !supervised());
+    return over() || ((!attachment_.outlives || is_followed()) && !supervised());
   }
   // Whether opsplitd has ended, and the deployment does not outlive it.
   [[nodiscard]] bool abandoned() const { return !attachment_.outlives && !supervised(); }
@@ -101,10 +104,12 @@ class Session {
   [[nodiscard]] Backoff& staying_awake() { return staying_awake_; }
   // Of a client's requests.
   [[nodiscard]] std::atomic<std::uint32_t>& in_flight() { return in_flight_; }
-  [[nodiscard]] bool retiring() const { return handover_.epoch_state() != EpochState::running; }
+  // Whether it takes no new requests.
+  [[nodiscard]] bool retiring() const { return handover_.epoch_state() >= EpochState::retiring; }
   // Whether there is a next epoch, or will be.
   [[nodiscard]] bool is_followed() const {
-    return retiring() && handover_.epoch_state() != EpochState::over;
+    const EpochState state = handover_.epoch_state();
+    return state != EpochState::running && state != EpochState::over;
   }
   [[nodiscard]] bool over() const { return handover_.epoch_state() >= EpochState::over; }
 

@@ -173,16 +173,14 @@ Result<> run_host(const HostOptions& options, const OperatorKind& kind,
   CoresFollower cores(session->board().participant(attachment.launch),
                       {opsplitd, options.socket, request_of("cores", options)}, attachment.cores,
                       placement, compile);
-  std::optional<Deadline> end_of_retirement;  // also if the opsplitd that would end us has died
   while (!stop.load(std::memory_order_relaxed) && !session->over()) {
     if (const auto waiting = cores.follow(op)) worker.set_options(*waiting);
     const auto claim = worker.next();
     if (!claim) {
       if (session->abandoned())
         return fail(ErrorCode::unavailable, "opsplitd has ended");  // and is not our parent
-      if (session->retiring() && !end_of_retirement)
-        end_of_retirement = Clock::now() + ipc::longest_retirement;
-      if (end_of_retirement && Clock::now() > *end_of_retirement) return {};
+      // A successor of the opsplitd that would have ended us begins with the next epoch.
+      if (session->is_followed() && !session->supervisor_lives()) return {};
       continue;
     }
     RunContext context;

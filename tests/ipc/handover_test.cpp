@@ -182,6 +182,14 @@ TEST_F(HandoverTest, HintsThatNobodyShouldHaveSetDoNoHarm) {
   EXPECT_FALSE(d.handover.has_hints(0));
 }
 
+TEST_F(HandoverTest, AnEpochThatIsFollowedGoesOn) {
+  d.handover.enter(EpochState::followed);
+  const SlotHold hold = submitted();
+  EXPECT_EQ(run_all(first), 3);
+  EXPECT_TRUE(d.handover.close(hold, client));
+  EXPECT_EQ(d.slot(hold.slot).state, SlotState::free);
+}
+
 TEST_F(HandoverTest, AnEpochThatRetiresTakesNoNewRequestsAndAnswersThoseUnderWay) {
   const SlotHold hold = submitted();
   const auto filling = d.handover.take_slot(client);

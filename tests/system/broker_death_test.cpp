@@ -133,6 +133,33 @@ TEST_F(NextEpoch, FollowsABrokerThatHangs) {
   expect_nothing_lost();
 }
 
+TEST_F(NextEpoch, IsEnteredWhenItIsReady) {
+  pid_t stopped = 0;
+  std::uint64_t epoch = 0;
+  while (stopped == 0) {  // until one of its operators was stopped in time
+    epoch = deployment("digits")["epoch"];
+    ::kill(broker_pid(), SIGKILL);
+    json conv;
+    ASSERT_TRUE(eventually([&] {
+      conv = instance("digits", "conv");
+      return deployment("digits")["epoch"] > epoch && conv.is_object() && conv.value("pid", 0) != 0;
+    }));
+    ::kill(conv["pid"].get<pid_t>(), SIGSTOP);
+    // Twice: it may have said that it is ready, and opsplitd not have read it.
+    const auto starts = [] { return instance("digits", "conv")["state"] == "starting"; };
+    if (starts() && starts())
+      stopped = conv["pid"];
+    else
+      ::kill(conv["pid"].get<pid_t>(), SIGCONT);
+  }
+  goes_on();
+  EXPECT_EQ(deployment("digits")["phase"], "starting") << "the earlier one answers";
+  ::kill(stopped, SIGCONT);
+  EXPECT_TRUE(eventually([&] { return ready_after(epoch); }));
+  goes_on();
+  expect_nothing_lost();
+}
+
 TEST_F(NextEpoch, TakesWhatCannotBeAnsweredInTheEarlierOne) {
   const std::uint64_t epoch = deployment("digits")["epoch"];
   const pid_t victim = instance("digits", "conv")["pid"];
