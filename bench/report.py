@@ -402,7 +402,50 @@ def report_hop(rows, stem):
     )
 
 
+def report_chaos(rows, stem):
+    def verdict(row):
+        units = {"under_way_p99": " x", "under_way_max": " x", "ratio": " x"}
+        for figure, target in row["targets"].items():
+            name = figure.removesuffix("_ms").replace("_", " ")
+            text = f"{name} {row[figure]:g} <= {target:g}{units.get(figure, ' ms')}"
+            yield f"{text}: {met(row[figure] <= target)}"
+
+    def figures(row, *names):
+        return " / ".join(f"{row[name]:g}" for name in names) if names[0] in row else ""
+
+    yield table(
+        [
+            "struck",
+            "faults",
+            "requests",
+            "lost, doubled, wrong",
+            "recovery ms, p50 / p99 / max",
+            "taken over ms, max",
+            "longest silence ms",
+            "before ms, p99 / max",
+            "under way ms, p99 / max",
+            "targets",
+        ],
+        [
+            [
+                row["run"],
+                row.get("faults", ""),
+                f"{row['requests']:,}" if "requests" in row else "",
+                figures(row, "lost", "doubled", "wrong"),
+                figures(row, "recovery_p50_ms", "recovery_p99_ms", "recovery_max_ms"),
+                figures(row, "adopted_max_ms"),
+                figures(row, "silence_ms"),
+                figures(row, "before_p99_ms", "before_max_ms"),
+                figures(row, "under_way_p99_ms", "under_way_max_ms"),
+                "<br>".join(verdict(row)),
+            ]
+            for row in rows
+        ],
+    )
+
+
 REPORTS = {
+    "chaos": report_chaos,
     "models": report_models,
     "split": report_split,
     "pipeline": report_pipeline,

@@ -14,6 +14,8 @@ constexpr std::chrono::nanoseconds shortest_interval = std::chrono::milliseconds
 // [0, 1). The distributions of <random> differ between libraries.
 double unit(std::mt19937_64& random) { return static_cast<double>(random() >> 11) * 0x1p-53; }
 
+double milliseconds(std::uint64_t ns) { return static_cast<double>(ns) / 1e6; }
+
 }  // namespace
 
 std::string_view to_string(Victim victim) {
@@ -78,13 +80,21 @@ void ChaosAccount::add(const RequestEvent& event) {
       break;
   }
   if (event.kind != Kind::answered) return;
+  const double latency_ms = milliseconds(event.at_ns - event.sent_ns);
+  const auto struck = faults_.upper_bound(event.sent_ns);
+  if (struck != faults_.end() && struck->first < event.at_ns)
+    latencies_.under_way[struck->second].push_back(latency_ms);
+  else if (faults_.empty() || event.at_ns < faults_.begin()->first)
+    latencies_.before.push_back(latency_ms);
+  else
+    latencies_.others.push_back(latency_ms);
   if (last_answer_ns_ != 0 && event.at_ns > last_answer_ns_)
     longest_silence_ns_ = std::max(longest_silence_ns_, event.at_ns - last_answer_ns_);
   last_answer_ns_ = std::max(last_answer_ns_, event.at_ns);
   std::erase_if(pending_, [&](const auto& fault) {
     const auto& [victim, struck_ns] = fault;
     if (event.sent_ns < struck_ns) return false;
-    recoveries_[victim].push_back(static_cast<double>(event.at_ns - struck_ns) / 1e6);
+    recoveries_[victim].push_back(milliseconds(event.at_ns - struck_ns));
     return true;
   });
 }
@@ -98,6 +108,7 @@ void ChaosAccount::client_died(std::uint32_t client) {
 
 void ChaosAccount::fault_struck(Victim victim, std::uint64_t at_ns) {
   pending_.emplace_back(victim, at_ns);
+  faults_.emplace(at_ns, victim);
 }
 
 void ChaosAccount::close() {
@@ -105,8 +116,6 @@ void ChaosAccount::close() {
   under_way_.clear();
 }
 
-double ChaosAccount::longest_silence_ms() const {
-  return static_cast<double>(longest_silence_ns_) / 1e6;
-}
+double ChaosAccount::longest_silence_ms() const { return milliseconds(longest_silence_ns_); }
 
 }  // namespace opsplit::daemon

@@ -77,12 +77,22 @@ class ChaosAccount {
   [[nodiscard]] std::uint64_t unrecovered() const { return pending_.size(); }
   // Between two answers since begin().
   [[nodiscard]] double longest_silence_ms() const;
+  // Milliseconds from sending to answer, each answered request in one of them.
+  struct Latencies {
+    std::vector<double> before;  // answered before the first fault
+    std::map<Victim, std::vector<double>>
+        under_way;  // when a fault struck; the first one, of several
+    std::vector<double> others;
+  };
+  [[nodiscard]] const Latencies& latencies() const { return latencies_; }
 
  private:
   Count count_;
   std::set<std::pair<std::uint32_t, std::uint64_t>> under_way_;  // client, request
   std::deque<std::pair<Victim, std::uint64_t>> pending_;
   std::map<Victim, std::vector<double>> recoveries_;
+  std::map<std::uint64_t, Victim> faults_;  // by the time when they struck
+  Latencies latencies_;
   std::uint64_t last_answer_ns_ = 0;
   std::uint64_t longest_silence_ns_ = 0;
 };

@@ -7,6 +7,7 @@
 #   split       stages:4 against fused; by-type and per-node against the same in one process [--models M] [--rounds N]
 #   pipeline    throughput of stages on divided cores against ONNX Runtime's best [--models A,B] [--rounds N]
 #   start       from nothing to ready against loading in ONNX Runtime; an operator's restart [--rounds N]
+#   chaos       what deaths and hangs cost: recovery, latency of requests under way [--seconds N]
 #   hop         a hop against its floors and raw iceoryx [options of the program]
 #   overhead    what a hop adds to the digits model [options of the program]
 #   transports  a hop against REST, gRPC, queues, sockets, files [options of the program]
@@ -20,7 +21,7 @@ targets=(contender opsplitd)
 case "$name" in
   models) packages+=(python3-torch python3-torchvision python3-onnx libopenblas0-pthread) ;;
   split | pipeline) ;;
-  start) packages+=(util-linux) targets=(opsplit opsplitd) ;;
+  start | chaos) packages+=(util-linux) targets=(opsplit opsplitd) ;;
   hop | overhead) targets=("$name" opsplitd) ;;
   transports) packages+=("${bench_packages[@]}") targets=(transports opsplitd) ;;
   -h | --help)
@@ -43,7 +44,7 @@ NINJA_STATUS='[%f/%t, %es] ' cmake --build --preset release --parallel "$jobs" -
 
 python=build/venv/bin/python
 case "$name" in
-  models | split | pipeline | start)
+  models | split | pipeline | start | chaos)
     say "Making the models"
     "$python" -B tests/tools/light_models.py --out build/release/light
     ;;
@@ -67,7 +68,7 @@ fi
 
 # With processes, /tmp and /dev/shm of its own, that end with it, and a cache that is not the user's.
 private=()
-if [ "$name" = start ]; then
+if [ "$name" = start ] || [ "$name" = chaos ]; then
   private=(unshare --pid --fork --kill-child --mount-proc --mount --ipc)
   [ "$(id -u)" -eq 0 ] || private+=(--map-current-user --keep-caps)
   cache=$(getent passwd "$(id -u)" | cut -d: -f6)/.cache/opsplit

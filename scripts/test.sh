@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds everything and runs the tests, on a fresh Debian 12 or 13: installs what it needs, then
 #   1. preset release: all tests,
-#   2. preset asan: the ipc and graph tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+#   2. preset asan: the ipc and graph tests under AddressSanitizer and UndefinedBehaviorSanitizer,
+#   3. preset tsan: the ipc and daemon tests under ThreadSanitizer.
 # Goes on to the end whatever fails. The last line is `N passed, N failed` (`, N skipped`); the exit code says the same.
 #
 # usage: scripts/test.sh [--long]     --long: the tests labelled `long` too
@@ -26,6 +27,7 @@ results=$root/build/test-results
 rm -rf "$results"
 mkdir -p "$results"
 junit=()  # one file for each ctest run
+ctest=(ctest)
 failed=() # what failed before a test could run
 
 # The last thing that happens, on whatever way: the line of the counts.
@@ -64,7 +66,7 @@ run_tests() {
   say "Tests of preset $preset"
   junit+=("$results/$preset.xml")
   # A failure is found in the file; without a file there is one.
-  ctest --test-dir "build/$preset" --parallel "$(nproc)" --output-on-failure --no-tests=error \
+  "${ctest[@]}" --test-dir "build/$preset" --parallel "$(nproc)" --output-on-failure --no-tests=error \
     "$@" --output-junit "$results/$preset.xml" || true
 }
 
@@ -80,4 +82,10 @@ if build release 1200; then
 fi
 if build asan 1600 ipc_tests graph_tests; then
   run_tests asan -R '^(ipc|graph)[.]' "${without_long[@]}"
+fi
+if build tsan 1600 ipc_tests daemon_tests; then
+  # GCC 12's does not find its way about where too much of an address is random.
+  if setarch -R true 2>/dev/null; then ctest=(setarch -R ctest); fi
+  export TSAN_OPTIONS=suppressions=$root/tests/thread_sanitizer.txt
+  run_tests tsan -R '^(ipc|daemon)[.]' "${without_long[@]}"
 fi

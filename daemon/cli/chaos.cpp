@@ -40,7 +40,7 @@ using std::chrono::nanoseconds;
 
 constexpr int most_in_flight = 3;  // of each client
 constexpr auto time_between_looks = 50ms;
-constexpr auto calm = 1s;             // under load, before the first fault
+constexpr auto calm = 3s;             // under load, before the first fault
 constexpr auto end_of_clients = 90s;  // longer than they wait for an answer
 constexpr auto settling = 60s;        // until everything is as it was
 // opsplitd gives up what dies five times in ten seconds, a broker ten times: that is not to be tested.
@@ -68,6 +68,7 @@ struct ChaosOptions {
 struct Target {
   std::string name;
   ProcessIdentity identity;
+  std::string state = {};  // an operator's, as opsplitd said
 };
 
 Result<> send_signal(const Target& target, int signal) {
@@ -118,8 +119,10 @@ class Watcher {
       if (instance.value("log", "").empty()) continue;
       if (auto found = target(
               fmt::format("{}.{}", instance.value("operator", ""), instance.value("instance", 0)),
-              instance.value("pid", 0), "opsplit-operator"))
+              instance.value("pid", 0), "opsplit-operator")) {
+        found->state = state;
         seen.operators.push_back(std::move(*found));
+      }
     }
     const std::lock_guard lock(mutex_);
     snapshot_ = std::move(seen);
@@ -305,6 +308,7 @@ struct Footprint {
 struct Struck {
   Fault fault;
   std::string victim;  // empty: there was none, or it had died too often lately
+  std::string state;
 };
 
 class Chaos {
@@ -350,8 +354,10 @@ class Chaos {
     }
     OPSPLIT_CHECK(hear_for(begin_ + options_.time - Clock::now()));
     const Deadline took = Clock::now();
-    // A last answer for the last fault.
-    OPSPLIT_CHECK(hear_for(calm));
+    // Answers after the last faults, too.
+    const Deadline recovered_by = Clock::now() + settling;
+    do OPSPLIT_CHECK(hear_for(1s));
+    while (account_.unrecovered() != 0 && Clock::now() < recovered_by && !interrupted);
     for (const Target& client : clients_.targets()) (void)send_signal(client, SIGTERM);
     const Deadline give_up = Clock::now() + end_of_clients;
     while (clients_.size() != 0 && Clock::now() < give_up)
@@ -396,12 +402,13 @@ class Chaos {
       std::erase_if(deaths, [&](Deadline death) { return death < time - window; });
       return deaths.size() >= deaths_in_window && fault.victim != Victim::client;
     });
-    struck_.push_back({fault, ""});
+    struck_.push_back({fault, "", ""});
     if (candidates.empty()) return;
     const Target& victim = candidates[fault.pick % candidates.size()];
     const std::uint64_t at_ns = futex_.now_ns();
     if (!send_signal(victim, fault.hangs ? SIGSTOP : SIGKILL)) return;  // it has just ended
     struck_.back().victim = victim.name;
+    struck_.back().state = victim.state;
     deaths_[victim.name].push_back(time);
     if (fault.hangs) stopped_.push_back(victim);
     account_.fault_struck(fault.victim, at_ns);
@@ -460,6 +467,7 @@ class Chaos {
                    {"longest_silence_ms", account_.longest_silence_ms()},
                    {"faults", json::array()},
                    {"recovery", json::object()},
+                   {"latency", {{"under_way", json::object()}}},
                    {"leaks", json::array()}};
     for (const Struck& struck : struck_)
       result["faults"].push_back(
@@ -467,7 +475,8 @@ class Chaos {
            {"kind", to_string(struck.fault.victim)},
            {"signal", struck.fault.hangs ? "SIGSTOP" : "SIGKILL"},
            {"pick", struck.fault.pick},
-           {"victim", struck.victim}});
+           {"victim", struck.victim},
+           {"state", struck.state}});
     const auto quantiles = [](const std::vector<double>& ms) {
       return json{{"count", ms.size()},
                   {"p50_ms", quantile(ms, 0.5)},
@@ -476,6 +485,11 @@ class Chaos {
     };
     for (const auto& [victim, ms] : account_.recoveries())
       result["recovery"][std::string(to_string(victim))] = quantiles(ms);
+    const auto& latencies = account_.latencies();
+    result["latency"]["before"] = quantiles(latencies.before);
+    for (const auto& [victim, ms] : latencies.under_way)
+      result["latency"]["under_way"][std::string(to_string(victim))] = quantiles(ms);
+    result["latency"]["others"] = quantiles(latencies.others);
     if (!adopted_ms_.empty()) result["adopted"] = quantiles(adopted_ms_);
     const auto compare = [&](const char* what, std::int64_t was, std::int64_t is,
                              std::int64_t spare) {
@@ -518,6 +532,13 @@ void print_verdict(const json& verdict) {
   };
   for (const auto& [name, times] : verdict["recovery"].items()) add(name, times);
   if (verdict.contains("adopted")) add("daemon: taken over", verdict["adopted"]);
+  fmt::print("{}\n", render_table(rows));
+  rows = {{"requests answered", "count", "latency ms p50", "p99", "max"}};
+  const json& latency = verdict["latency"];
+  add("before the first fault", latency["before"]);
+  for (const auto& [name, times] : latency["under_way"].items())
+    add("under way at a fault: " + name, times);
+  add("all others", latency["others"]);
   fmt::print("{}\n", render_table(rows));
   rows = {{"requests", "answers", "refused", "epoch lost", "died with client", "lost", "doubled",
            "wrong"},

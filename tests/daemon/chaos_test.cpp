@@ -114,5 +114,21 @@ TEST_F(ChaosAccountTest, RecoveryIsTheFirstAnswerToARequestSentAfterTheFault) {
   EXPECT_EQ(account.longest_silence_ms(), 35.0);
 }
 
+TEST_F(ChaosAccountTest, LatencyIsToldApartByTheFaultThatStruckMeanwhile) {
+  for (std::uint64_t request = 0; request < 5; ++request) event(Kind::sent, 1, request, 0, 0);
+  event(Kind::answered, 1, 0, 0, 3);
+  account.fault_struck(Victim::broker, 20'000'000);
+  account.fault_struck(Victim::operators, 30'000'000);
+  event(Kind::answered, 1, 1, 10, 15);  // heard of later
+  event(Kind::answered, 1, 2, 18, 40);  // through both
+  event(Kind::answered, 1, 3, 25, 31);
+  event(Kind::answered, 1, 4, 31, 33);
+  const auto& latencies = account.latencies();
+  EXPECT_THAT(latencies.before, ElementsAre(3.0, 5.0));
+  EXPECT_THAT(latencies.under_way.at(Victim::broker), ElementsAre(22.0));
+  EXPECT_THAT(latencies.under_way.at(Victim::operators), ElementsAre(6.0));
+  EXPECT_THAT(latencies.others, ElementsAre(2.0));
+}
+
 }  // namespace
 }  // namespace opsplit::daemon

@@ -18,6 +18,7 @@ from engine import (DIGITS, ROOT, Compose, affinity, build_images, check_hardeni
                     first_image, nothing_left, run, skip_without_engine)
 
 OPERATORS = ["conv", "relu", "maxpool", "gemm", "softmax"]
+TOO_LITTLE_MEMORY = 10 << 20  # for an operator
 SERVICES = ["anchor", "broker", "opsplitd", *OPERATORS, "client"]
 
 # As compose.ipc.yaml, with room for a second deployment in the same opsplitd.
@@ -97,6 +98,24 @@ def operator_killed(compose):
         "conv is back", lambda: compose.instance("conv")["state"] == "ready" and
         compose.instance("conv")["pid"] != before, explain=compose.logs)
     print(f"conv was killed, and ready again after {took:.1f} s (goal: 3 s)")
+    classifies_again(compose)
+
+
+def operator_runs_out_of_memory(compose):
+    """The kernel ends conv while it loads, again and again; with enough it is back, and nobody else has ended."""
+    def restart_with(limit):
+        compose("stop", "conv")
+        run("docker", "update", f"--memory={limit}", f"--memory-swap={limit}", conv)
+        run("docker", "start", conv)
+
+    conv = compose.container("conv")
+    limit = compose.inspect("conv")["HostConfig"]["Memory"]
+    others = {op: compose.instance(op)["pid"] for op in OPERATORS if op != "conv"}
+    restart_with(TOO_LITTLE_MEMORY)
+    eventually("the kernel has ended conv", lambda: compose.inspect("conv")["State"]["OOMKilled"], explain=compose.logs)
+    restart_with(limit)
+    eventually("conv is back", lambda: compose.instance("conv")["state"] == "ready", explain=compose.logs)
+    expect(others == {op: compose.instance(op)["pid"] for op in others}, "others have ended, too")
     classifies_again(compose)
 
 
@@ -204,6 +223,7 @@ def main():
             answers_are_those_of_processes(compose)
             hop_between_containers(compose)
             set_moves_a_container(compose)
+            operator_runs_out_of_memory(compose)
             opsplitd_killed(compose)
             broker_killed(compose, times=10)
         finally:

@@ -5,13 +5,17 @@ add_executable(system_tests ${sources} private_namespace.cpp graph/model_builder
 target_link_libraries(system_tests PRIVATE
   opsplit_daemon opsplit_graph opsplit_ipc onnx_proto GTest::gmock GTest::gtest)
 target_compile_definitions(system_tests PRIVATE
-  OPSPLIT_SOURCE_DIR="${PROJECT_SOURCE_DIR}" OPSPLIT_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+  OPSPLIT_SOURCE_DIR="${PROJECT_SOURCE_DIR}" OPSPLIT_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}"
+  OPSPLIT_LIGHT_DIR="${PROJECT_BINARY_DIR}/light")
 add_dependencies(system_tests opsplit opsplitd opsplit-broker opsplit-operator digits-classify)
 gtest_discover_tests(system_tests TEST_PREFIX system. DISCOVERY_MODE PRE_TEST
-  TEST_FILTER -Long* PROPERTIES LABELS system TIMEOUT 300 RESOURCE_LOCK roudi)
+  TEST_FILTER -Long*:Light* PROPERTIES LABELS system TIMEOUT 300 RESOURCE_LOCK roudi)
 gtest_discover_tests(system_tests TEST_PREFIX system. DISCOVERY_MODE PRE_TEST
   TEST_FILTER Long* TEST_LIST system_long_tests
   PROPERTIES LABELS long TIMEOUT 5400 RESOURCE_LOCK roudi)
+gtest_discover_tests(system_tests TEST_PREFIX system. DISCOVERY_MODE PRE_TEST
+  TEST_FILTER Light* TEST_LIST system_light_tests
+  PROPERTIES LABELS system TIMEOUT 300 RESOURCE_LOCK roudi FIXTURES_REQUIRED light_models_small)
 
 # The light models against ONNX Runtime, with the Python of scripts/python_env.sh; skipped without it.
 set(light_python ${PROJECT_SOURCE_DIR}/build/venv/bin/python)
