@@ -25,7 +25,7 @@ class Chaos : public SystemTest {
   [[nodiscard]] json verdict(const std::vector<std::string>& options) const {
     const Outcome outcome = start_opsplit(command(options)).wait(2h);  // CTest has limits, too
     EXPECT_EQ(outcome.status, 0) << outcome.out << outcome.err;
-    return json::parse(opsplit::read_file(file()).value_or("{}"));
+    return json::parse(opsplit::read_file(file(), 64 << 20).value_or("{}"));
   }
   static void expect_nothing_lost(const json& verdict) {
     EXPECT_GT(verdict["answers"], 100) << verdict.dump(2);
@@ -201,7 +201,7 @@ class Leak : public Chaos {
     Process leaked(arguments);
     chaos.wait();
     EXPECT_FALSE(leaked.has_ended()) << leaked.err();
-    return json::parse(opsplit::read_file(file()).value_or("{}"));
+    return json::parse(opsplit::read_file(file(), 64 << 20).value_or("{}"));
   }
 };
 
