@@ -20,7 +20,7 @@ enum class ErrorCode {
   limit_exceeded,   // does not fit into a limit that the message names
   unavailable,      // not running, or busy beyond the caller's deadline
   operator_failed,  // a request ended in `failed`; the message names the operator
-  epoch_lost,       // the broker died while the request was under way
+  epoch_lost,       // the epoch ended under the request, and there is no next one
   timed_out,        // the caller's deadline passed
   system,           // a system call failed; the message holds errno's text
 };

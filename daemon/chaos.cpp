@@ -106,6 +106,11 @@ void ChaosAccount::client_died(std::uint32_t client) {
       std::erase_if(under_way_, [&](const auto& request) { return request.first == client; });
 }
 
+void ChaosAccount::client_failed(std::uint32_t client) {
+  count_.lost += std::max<std::uint64_t>(
+      1, std::erase_if(under_way_, [&](const auto& request) { return request.first == client; }));
+}
+
 void ChaosAccount::fault_struck(Victim victim, std::uint64_t at_ns) {
   pending_.emplace_back(victim, at_ns);
   faults_.emplace(at_ns, victim);

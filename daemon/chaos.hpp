@@ -41,7 +41,7 @@ struct RequestEvent {
     answered,    // with the right bytes
     wrong,       // with others
     refused,     // its operator died twice over it, or too often
-    epoch_lost,  // twice
+    epoch_lost,  // and not to be sent again
     lost         // no answer in time, or another error
   };
   Kind kind;
@@ -62,8 +62,10 @@ class ChaosAccount {
   void add(const RequestEvent& event);
   // Silence counts from now on: the clients have started.
   void begin();
-  // No event of this process follows.
+  // No event of this process follows: it was killed, or had no more to do.
   void client_died(std::uint32_t client);
+  // It ended by itself: its requests are lost, or one that it would have sent.
+  void client_failed(std::uint32_t client);
   void fault_struck(Victim victim, std::uint64_t at_ns);
   // No event follows at all: what has no outcome is lost.
   void close();

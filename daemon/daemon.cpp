@@ -21,6 +21,8 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 
+constexpr auto longest_wait_for_room = 60s;
+
 // A member of a request, as a string; empty if it is absent.
 Result<std::string> text(const json& request, const char* key) {
   const auto found = request.find(key);
@@ -473,6 +475,7 @@ void Daemon::broker_died(const std::string& reason) {
 // epoch; what starts begins anew there.
 void Daemon::leave_epoch(const std::string& spared) {
   recovering_ = true;
+  room_by_ = Clock::now() + longest_wait_for_room;
   auto left = std::make_shared<std::size_t>(1);
   const auto one_less = [this, left] {
     // Not from within a deployment's own stop().
@@ -501,21 +504,27 @@ void Daemon::enter_next_epoch() {
     if (!std::exchange(shutting_down_, false)) return finish_if_empty();
     return shut_down();
   }
-  const auto enter_again = [this] {
-    recovering_ = true;
-    boost::asio::post(io_, [this] { enter_next_epoch(); });
-  };
   // There may be no room for it before the earlier ones have ended.
   if (broker_.ours() && !has_room_for_next_epoch() && has_earlier_epochs()) {
     for (const auto& [name, deployment] : deployments_) deployment->make_room();
     recovering_ = true;
     return enter_again_.at(Clock::now() + 20ms, [this] { enter_next_epoch(); });
   }
-  start_broker(pools(), [this, enter_again](const Result<>& running) {
-    if (!running && broker_life_.died(Clock::now())) return enter_again();
+  start_broker(pools(), [this](const Result<>& running) {
+    if (!running) {
+      // Clients may still hold all that there is room for: answers of the earlier epoch, say.
+      const bool wait_for_room =
+          broker_.ours() && Clock::now() < room_by_ && !has_room_for_next_epoch();
+      const auto again = wait_for_room ? Clock::now() + 100ms : broker_life_.died(Clock::now());
+      if (again) {
+        recovering_ = true;
+        return enter_again_.at(*again, [this] { enter_next_epoch(); });
+      }
+    }
     std::vector<std::string> names;
     for (const auto& [name, deployment] : deployments_)
-      if (deployment->phase() == RunningDeployment::Phase::stopped) names.push_back(name);
+      if (deployment->phase() == RunningDeployment::Phase::stopped && !deployment->ending())
+        names.push_back(name);
     for (const std::string& name : names) {
       RunningDeployment& deployment = *deployments_.at(name);
       const std::uint64_t epoch = ++last_epoch_;
@@ -531,6 +540,11 @@ void Daemon::enter_next_epoch() {
       };
       const Result<> published =
           running ? broker_.publish({name, epoch}, deployment.arena_bytes()) : running;
+      // It has died since, or is killed: that is heard of soon, and leads here again.
+      if (running && !published &&
+          (published.error().code == ErrorCode::unavailable ||
+           published.error().code == ErrorCode::timed_out))
+        return;
       if (!published) {
         finish(published);
         continue;

@@ -130,6 +130,7 @@ class Daemon {
   std::vector<std::function<void(Result<>)>> waiting_for_broker_;  // while it starts
   Instance broker_life_{{.max_deaths = 10}};
   bool recovering_ = false;  // from the broker's end, planned or not
+  Deadline room_by_{};       // for the next epoch, where clients still hold the earlier one
   bool shutting_down_ = false;
   bool failed_ = false;
   std::uint64_t last_epoch_ = 0;

@@ -139,7 +139,26 @@ Result<> RunningDeployment::make_instances() {
   return {};
 }
 
+// Those that a predecessor was about to leave. Healthy operators end by themselves, when they see that
+// nobody supervises them; one that hangs never does.
+void RunningDeployment::kill_operators_of_earlier_epochs(std::uint64_t epoch) const {
+  const auto layout = board_layout(planned_);
+  for (std::uint64_t earlier = 1; layout && earlier < epoch; ++earlier) {
+    const auto board = ipc::Board::open(ipc::board_name(name(), earlier), *layout, earlier);
+    if (!board) continue;
+    for (LaunchNumber launch = 0; launch < layout->participants; ++launch) {
+      const ipc::Participant& record = board->participant(launch);
+      if (record.launch.load() == 0 || record.op.load() >= layout->operators) continue;
+      const ProcessIdentity identity{static_cast<pid_t>(record.pid.load()),
+                                     record.start_time.load(), record.boot_id.load()};
+      auto pidfd = open_pidfd(identity);
+      if (pidfd) context_.launcher.signal({identity, std::move(*pidfd)}, SIGKILL);
+    }
+  }
+}
+
 Result<> RunningDeployment::take_over(const Standing& standing) {
+  kill_operators_of_earlier_epochs(standing.epoch);
   const auto taken = take_over_epoch(standing);
   if (taken || !standing.restarting) return taken;
   // It has left this epoch, and its opsplitd died before it was ready in the next one.
@@ -218,7 +237,7 @@ void RunningDeployment::take_over_participant(LaunchNumber launch) {
 
 // Without it a successor stops the deployment, and says so.
 void RunningDeployment::keep_for_successor() const {
-  if (temporary_) return;
+  if (temporary_ || ending_) return;
   const auto saved = save(folder_, planned_,
                           {epoch_, phase_ == Phase::ready, was_ready_ && phase_ != Phase::ready,
                            context_.socket.parent_path()});
@@ -597,6 +616,8 @@ void RunningDeployment::fail_start(Error error) {
 void RunningDeployment::stop(std::function<void()> stopped) {
   const auto started = std::exchange(started_, nullptr);
   ending_ = true;
+  // First: nobody would tell its operators so if we died when it is forgotten.
+  if (handover_) handover_->enter(ipc::EpochState::over);
   if (!folder_.empty()) forget(folder_);  // else the next epoch has it
   if (phase_ == Phase::planned) phase_ = Phase::stopped;
   if (earlier_) earlier_->stop(nullptr);  // the one that waits for its end is there
@@ -661,7 +682,10 @@ void RunningDeployment::go_on_retiring() {
   const std::uint32_t left = handover_->requests_under_way();
   const auto can_go_on = [this](std::uint32_t op) {
     return std::any_of(instances_.begin(), instances_.end(), [op](const RunningInstance& i) {
-      return i.op == op && i.running && i.life.state() == Instance::State::ready;
+      using enum Instance::State;
+      const auto state =
+          i.life.state();  // one that hangs is about to die: then this is asked again
+      return i.op == op && i.running && (state == ready || state == standby || state == hung);
     });
   };
   std::uint32_t op = 0;
@@ -669,9 +693,9 @@ void RunningDeployment::go_on_retiring() {
   const bool stuck = op < planned_.plan.operators.size();
   if (!stuck && handover_->epoch_state() == ipc::EpochState::followed) return;
   if (left != 0 && !stuck && Clock::now() < end_of_retirement_) return;
+  handover_->enter(ipc::EpochState::retiring);  // no slot is taken from here on
   // An answer may be read for as long as its client likes.
-  handover_->enter(handover_->slots_in_use() == 0 ? ipc::EpochState::drained
-                                                  : ipc::EpochState::left);
+  handover_->enter(handover_->all_retired() ? ipc::EpochState::drained : ipc::EpochState::left);
   if (left != 0)
     spdlog::warn("{}: epoch {} ends with {} requests under way: {}", name(), epoch_, left,
                  stuck ? fmt::format("operator '{}' has died", planned_.plan.operators[op].name)

@@ -111,6 +111,8 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   // Operators with instances that nobody has attached as.
   [[nodiscard]] std::vector<std::string> awaited() const;
   [[nodiscard]] Phase phase() const { return phase_; }
+  // It has been told to stop, for good.
+  [[nodiscard]] bool ending() const { return ending_; }
   // Whether an earlier epoch of it is still there.
   [[nodiscard]] bool has_earlier_epoch() const { return earlier_ != nullptr; }
   // The earlier one ends as soon as it can, though this one is not ready: its memory is needed.
@@ -159,6 +161,7 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   void take_over_participant(ipc::LaunchNumber launch);
   void keep_for_successor() const;
   Result<ipc::LaunchNumber> new_launch_number();
+  void kill_operators_of_earlier_epochs(std::uint64_t epoch) const;
   [[nodiscard]] ipc::Attachment attachment_of(ipc::LaunchNumber launch) const;
   [[nodiscard]] ipc::AssignedCores cores_of(const RunningInstance& instance) const;
   Result<> confine(RunningInstance& instance, const CpuSet& cpus);

@@ -55,6 +55,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::shared_ptr<Futex> futex_;
   std::mutex mutex_;  // guards what follows
   std::shared_ptr<Session> session_;
+  bool followed_ = false;        // the last session's epoch, by another one
   std::uint64_t looked_ns_ = 0;  // when we last looked whether opsplitd is there
 };
 
@@ -221,14 +222,16 @@ Result<std::shared_ptr<Session>> Connection::session(std::uint64_t deadline) {
       return session_;
     }
   }
-  // The opsplitd that starts the next one may have to be started first.
-  const auto promised = [&] { return session_ && session_->is_followed(); };
+  // The next epoch may need the memory of this one, which requests under way hold as long as they need it.
+  if (session_) followed_ = session_->is_followed();
+  session_.reset();
+  // The opsplitd that starts it may have to be started first.
   auto attached = attach();
   const auto may_come = [&] {
     return attached.error().code == ErrorCode::unavailable ||
            attached.error().code == ErrorCode::timed_out;  // it hangs, until its successor ends it
   };
-  while (!attached && may_come() && promised() && futex_->now_ns() < deadline) {
+  while (!attached && may_come() && followed_ && futex_->now_ns() < deadline) {
     std::this_thread::sleep_for(nanoseconds(look_again_ns));
     attached = attach();
   }

@@ -410,6 +410,13 @@ std::uint32_t Handover::slots_in_use() const {
   return in_use;
 }
 
+bool Handover::all_retired() const {
+  std::uint32_t retired = 0;
+  for (std::uint32_t slot = 0; slot < board_.layout().depth; ++slot)
+    retired += load(board_.slot(slot)).state == SlotState::retired ? 1 : 0;
+  return retired == board_.layout().depth;
+}
+
 std::uint32_t Handover::requests_under_way() const {
   std::uint32_t under_way = 0;
   for (std::uint32_t slot = 0; slot < board_.layout().depth; ++slot) {

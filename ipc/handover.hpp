@@ -135,6 +135,8 @@ class Handover {
   [[nodiscard]] EpochState epoch_state() const;
   // Slots in running or filling or closing.
   [[nodiscard]] std::uint32_t slots_in_use() const;
+  // Nobody holds a slot, and nobody will.
+  [[nodiscard]] bool all_retired() const;
   // Requests that have been sent and neither answered nor closed to the end.
   [[nodiscard]] std::uint32_t requests_under_way() const;
 

@@ -122,7 +122,8 @@ struct Registry {
     const std::lock_guard lock(mutex);
     return current == runtime;
   }
-  // After a fatal error, which its thread does not come back from: the next call starts anew.
+  // After its broker's death, or a fatal error, which its thread does not come back from: the next call
+  // starts anew.
   void drop(const std::shared_ptr<Runtime>& runtime) {
     const std::lock_guard lock(mutex);
     if (current == runtime) current.reset();
@@ -346,7 +347,12 @@ Result<std::unique_ptr<TakenChunk>> TakenChunk::take(std::string_view runtime_na
 // same relative pointers would lead astray. The former broker needs nothing back.
 TakenChunk::~TakenChunk() {
   const auto runtime = state_->runtime;
-  if (!Registry::get().is_current(runtime) || !is_alive(runtime->broker)) return;
+  if (!Registry::get().is_current(runtime)) return;
+  // With its last chunk the former broker's memory goes: its successor may need the room.
+  if (!is_alive(runtime->broker)) {
+    Registry::get().drop(runtime);
+    return;
+  }
   const auto deadline = Clock::now() + std::chrono::seconds(1);
   const auto job = [runtime, deadline, data = state_->port, header = state_->header]() -> Result<> {
     const std::unique_lock busy(runtime->busy, deadline);

@@ -234,8 +234,13 @@ class Clients {
         ++client;
         continue;
       }
-      ::waitpid(client->process.identity.pid, nullptr, 0);
-      account.client_died(client->number);
+      int status = 0;
+      ::waitpid(client->process.identity.pid, &status, 0);
+      const bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+      if (killed || status == 0)
+        account.client_died(client->number);
+      else
+        account.client_failed(client->number);
       client = clients_.erase(client);
     }
   }
@@ -290,10 +295,9 @@ struct Footprint {
       const auto arguments = read_file(process.path() / "cmdline");  // with a socket in its folder
       result.processes += arguments && arguments->find(folder.native() + '/') != std::string::npos;
     }
-    struct stat info {};
-    for (const auto& file : std::filesystem::recursive_directory_iterator(
-             "/dev/shm", std::filesystem::directory_options::skip_permission_denied, error))
-      if (::lstat(file.path().c_str(), &info) == 0) result.shared_memory += info.st_blocks * 512;
+    // What is mapped and has no name any more counts, too.
+    const auto space = std::filesystem::space("/dev/shm", error);
+    result.shared_memory = static_cast<std::int64_t>(space.capacity - space.free);
     if (!snapshot.daemon) return result;
     const ProcessIdentity& daemon = snapshot.daemon->identity;
     if (const auto usage = usage_of(daemon))
@@ -396,6 +400,11 @@ class Chaos {
     if (fault.victim == Victim::client) candidates = clients_.targets();
     if (fault.victim == Victim::daemon && now.daemon) candidates = {*now.daemon};
     if (fault.victim == Victim::broker && now.broker) candidates = {*now.broker};
+    // What hangs before it is ready is given minutes: it may only be slow.
+    const bool starting = now.deployment.value("phase", "") != "ready";
+    if (fault.hangs && fault.victim == Victim::broker && starting) candidates.clear();
+    if (fault.hangs)
+      std::erase_if(candidates, [](const Target& c) { return c.state == "starting"; });
     const Deadline time = Clock::now();
     std::erase_if(candidates, [&](const Target& candidate) {
       auto& deaths = deaths_[candidate.name];

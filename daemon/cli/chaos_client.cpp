@@ -148,8 +148,8 @@ class ChaosClient {
     event.kind = error.code == ErrorCode::operator_failed ? RequestEvent::Kind::refused
                  : error.code == ErrorCode::epoch_lost    ? RequestEvent::Kind::epoch_lost
                                                           : RequestEvent::Kind::lost;
-    if (event.kind != RequestEvent::Kind::refused)
-      fmt::print(stderr, "opsplit: a request is lost: {}\n", error.message);
+    fmt::print(stderr, "opsplit: a request is {}: {}\n",
+               event.kind == RequestEvent::Kind::refused ? "refused" : "lost", error.message);
     return tell(event);
   }
 

@@ -96,6 +96,14 @@ TEST_F(ChaosAccountTest, WhatDiesWithItsClientIsNotLost) {
   EXPECT_EQ(account.count().lost, 1u) << "of the other client";
 }
 
+TEST_F(ChaosAccountTest, AClientThatEndsByItselfLosesItsRequests) {
+  event(Kind::sent, 1, 0, 0, 0);
+  event(Kind::sent, 1, 1, 0, 0);
+  account.client_failed(1);
+  account.client_failed(2);
+  EXPECT_EQ(account.count().lost, 3u);
+}
+
 TEST_F(ChaosAccountTest, RecoveryIsTheFirstAnswerToARequestSentAfterTheFault) {
   for (std::uint64_t request = 0; request < 4; ++request)
     event(Kind::sent, 1, request, 10 * request, 10 * request);

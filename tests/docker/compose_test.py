@@ -9,6 +9,7 @@ import json
 import pathlib
 import re
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -81,14 +82,20 @@ def set_moves_a_container(compose):
 
 
 def answers_are_those_of_processes(compose):
-    """In the same image, but one container: the same bytes."""
+    """In the same image, but one container. To the rounding: each measures which kernels are the fastest."""
+    def probabilities(text):
+        content = bytes.fromhex("".join(text.split()))
+        expect(len(content) == 128 + 40, f"an answer of {len(content)} bytes")
+        return struct.unpack("<10f", content[128:])
+
     script = (f"cd $(mktemp -d) && echo {base64.b64encode(first_image()).decode()} | base64 -d >x.npy && "
               "opsplit %s --input image=x.npy --output-dir out >&2 && od -An -tx1 -v out/probabilities.npy")
     containers = compose.inside("sh", "-c", script % "infer digits")
     processes = run("docker", "run", "--rm", "--network=none", "--shm-size=512m", "-v",
                     f"{DIGITS}:/deployment:ro", "opsplit/opsplitd", "sh", "-c",
                     script % "run /deployment/digits.onnx --split by-type")
-    expect(len(containers.split()) == 128 + 40 and containers == processes, "other answers than as processes")
+    differences = [abs(a - b) for a, b in zip(probabilities(containers), probabilities(processes))]
+    expect(max(differences) < 1e-5, f"other answers than as processes, by {max(differences)}")
 
 
 def operator_killed(compose):

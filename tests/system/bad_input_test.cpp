@@ -153,6 +153,28 @@ TEST_F(TightShm, RefusesADeploymentThatWouldNeedANextEpochBesideThisOne) {
   down();
 }
 
+TEST_F(TightShm, ClientsGoOnInTheNextEpochOnceTheEarlierOneHasEnded) {
+  const SmallSharedMemory small("100m");
+  if (!small.mounted()) GTEST_SKIP() << "no private /dev/shm on this system";
+  up({digits_model, "--reserve", "4096"});
+  const auto answers = folder() / "answers";
+  find_answers("digits", 100, answers);
+  Load load({.answers = answers, .count = 100, .in_flight = 1, .repeat = true});
+  for (int death = 0; death < 3; ++death) {
+    const std::uint64_t answered = load.answered();
+    ASSERT_TRUE(eventually([&] { return load.answered() > answered + 50; })) << ps().dump(2);
+    const std::uint64_t epoch = deployment("digits")["epoch"];
+    ::kill(ps()["broker"].get<pid_t>(), SIGKILL);
+    ASSERT_TRUE(eventually([&] {
+      const json digits = deployment("digits");
+      return digits.is_object() && digits["phase"] == "ready" && digits["epoch"] > epoch;
+    })) << ps().dump(2);
+  }
+  const Report report = load.finish();
+  EXPECT_EQ(report.wrong + report.failed + report.epochs_lost, 0u) << report.error;
+  down();
+}
+
 INSTANTIATE_TEST_SUITE_P(Sizes, SmallShm, testing::Values("512k", "8m"));
 
 }  // namespace
