@@ -31,6 +31,9 @@ class LayoutChoice {
         case Step::Kind::node:
           OPSPLIT_CHECK(place_node(std::move(step)));
           break;
+        case Step::Kind::custom:
+          OPSPLIT_CHECK(place_custom(std::move(step)));
+          break;
         case Step::Kind::view:
           OPSPLIT_CHECK(place_view(step));
           break;
@@ -192,6 +195,12 @@ class LayoutChoice {
     }
     if (!kernel) return tl::unexpected(kernel.error());
     step.kernel = std::move(*kernel);
+    return put(std::move(step), spec);
+  }
+
+  Result<> place_custom(Step step) {
+    const KernelSpec spec =
+        spec_in(step, LayoutRule::row_major, Layout::row_major, Layout::row_major);
     return put(std::move(step), spec);
   }
 

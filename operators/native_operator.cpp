@@ -33,7 +33,8 @@ class NativeOperator final : public Operator {
 
 }  // namespace
 
-Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec) {
+Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec,
+                                                       const CustomKernels& custom) {
   // Shapes were bound when the plan was made: a part declares them all.
   OPSPLIT_TRY(graph::Graph part, graph::import_part(spec.part, spec.weights_folder));
   OPSPLIT_CHECK(graph::infer_shapes(part, {}));
@@ -47,6 +48,7 @@ Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec)
   };
   CompileOptions options;
   options.packed_weights = &spec.packed_weights;
+  options.custom = &custom;
   auto result = std::make_unique<NativeOperator>(spec.placement);
   for (const std::int32_t index : spec.op.tasks) {
     const PlannedTask& task = spec.plan.tasks[static_cast<std::size_t>(index)];

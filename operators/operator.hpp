@@ -38,7 +38,8 @@ struct OperatorSpec {
   ThreadPlacement& placement;  // to be spread for tasks on several threads; outlives the operator
 };
 
-// Our own kernels: every task compiled into a Program.
-Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec);
+// Every task compiled into a Program of our own kernels, but where there are custom ones.
+Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec,
+                                                       const CustomKernels& custom = {});
 
 }  // namespace opsplit::operators

@@ -1,27 +1,36 @@
-// opsplit-operator: runs any operator of any split with our own kernels. opsplitd starts it.
+#include "operators/operator_main.hpp"
+
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 
 #include "operators/host.hpp"
 #include "operators/kernels/kernels.hpp"
 
+namespace opsplit::operators {
 namespace {
 
 std::atomic<bool> stop{false};
 static_assert(std::atomic<bool>::is_always_lock_free);  // for the signal handler
 
+OperatorKind kind_of(const CustomKernels& custom) {
+  std::vector<std::string> can_run = kernel_op_types();
+  for (const auto& [op_type, make] : custom)
+    if (find_kernel(op_type) == nullptr) can_run.push_back(op_type);
+  return {[&custom](const OperatorSpec& spec) { return make_native_operator(spec, custom); },
+          std::move(can_run)};
+}
+
 }  // namespace
 
-int main(int argc, char** argv) {
-  using namespace opsplit;
-
+int operator_main(int argc, char** argv, const CustomKernels& custom) {
   CLI::App app(
       "Runs one operator of a split deployment. Started by opsplitd, or by whoever likes to where "
       "the\n"
       "deployment file says `attach: true` for it.");
   app.set_version_flag("--version", OPSPLIT_VERSION);
-  operators::HostOptions options;
+  HostOptions options;
   app.add_option("--socket", options.socket, "opsplitd's socket, opsplitd.sock in its folder")
       ->required();
   app.add_option("--deployment", options.deployment, "Name of the deployment")->required();
@@ -31,9 +40,9 @@ int main(int argc, char** argv) {
                  "Seconds to wait at most for opsplitd and a place in the deployment")
       ->check(CLI::Range(0, 86400))
       ->capture_default_str();
-  app.footer(
-      "Example: opsplit-operator --socket /tmp/opsplit-$(id -u)/opsplitd.sock --deployment digits "
-      "--operator conv");
+  const std::string program = std::filesystem::path(argv[0]).filename();
+  app.footer("Example: " + program +
+             " --socket /tmp/opsplit-$(id -u)/opsplitd.sock --deployment digits --operator conv");
   CLI11_PARSE(app, argc, argv);
   options.wait = std::chrono::seconds(wait);
 
@@ -43,11 +52,12 @@ int main(int argc, char** argv) {
   sigaction(SIGINT, &action, nullptr);
   signal(SIGPIPE, SIG_IGN);
 
-  const auto result = operators::run_host(
-      options, {operators::make_native_operator, operators::kernel_op_types()}, stop);
+  const auto result = run_host(options, kind_of(custom), stop);
   if (!result) {
-    fmt::print(stderr, "opsplit-operator: {}\n", result.error().message);
+    fmt::print(stderr, "{}: {}\n", program, result.error().message);
     return 1;
   }
   return 0;
 }
+
+}  // namespace opsplit::operators

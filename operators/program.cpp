@@ -142,9 +142,19 @@ class CompiledProgram final : public Program {
     if (!is_at_edge(step.inputs[0]) && !is_at_edge(step.outputs[0])) return {};
     const TaskTensor& to = task.tensor(step.outputs[0]);
     OPSPLIT_TRY(const std::uint64_t bytes, byte_size(to.type, to.layout));
-    (to.layout == task.tensor(step.inputs[0]).layout ? copied_per_run_ : converted_per_run_) +=
+    const bool is_conversion = to.layout != task.tensor(step.inputs[0]).layout;
+    (is_conversion && !is_for_custom_kernel(task, step) ? converted_per_run_ : copied_per_run_) +=
         bytes;
     return {};
+  }
+
+  // One that would take the edge as it is if it could.
+  static bool is_for_custom_kernel(const TaskGraph& task, const Step& copy) {
+    return std::ranges::any_of(task.steps, [&](const Step& step) {
+      return step.kind == Step::Kind::custom &&
+             (std::ranges::count(step.inputs, copy.outputs[0]) != 0 ||
+              std::ranges::count(step.outputs, copy.inputs[0]) != 0);
+    });
   }
 
   static bool is_edge(const Location& location) {
@@ -212,6 +222,7 @@ Result<std::unique_ptr<Program>> Program::compile(const graph::Graph& part,
   omp_set_num_threads(options.threads);  // primitives are made for as many as they run on
   KernelResources resources{options.packed_weights, std::make_shared<Scratchpad>()};
   OPSPLIT_TRY(TaskGraph task, extract_task(part, nodes, inputs, outputs));
+  if (options.custom != nullptr) OPSPLIT_CHECK(take_custom_kernels(task, *options.custom));
   join_channel_shuffles(task);
   fuse(task);
   OPSPLIT_CHECK(

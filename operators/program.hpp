@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -39,10 +40,20 @@ class HeapWeights final : public PackedWeights {
   std::unique_ptr<Impl> impl_;
 };
 
+struct KernelSpec;  // operators/kernels/kernel_spec.hpp
+
+// Somebody else's kernels, by the ONNX op that they stand in for. Each is made for a node with concrete
+// types; all its tensors are row-major, and nothing is fused into it or with it. An error keeps the
+// operator from starting. Views are never run, whoever has a kernel for them.
+using CustomKernels =
+    std::map<std::string, std::function<Result<std::unique_ptr<Kernel>>(const KernelSpec&)>,
+             std::less<>>;
+
 struct CompileOptions {
   int threads = 1;
   PackedWeights* packed_weights = nullptr;  // not owned, outlives the program
-  std::optional<Layout> image_layout;       // inside the task; by default what this CPU prefers
+  std::optional<Layout> image_layout = {};  // inside the task; by default what this CPU prefers
+  const CustomKernels* custom = nullptr;    // instead of ours; not owned, for the time of the call
 };
 
 // A tensor at the edge of a task: a value of the part, and the layout that it has in its place.
@@ -59,7 +70,7 @@ struct RunContext {
   // Called when the last kernel is about to run: the outputs will be there soon.
   std::function<void()> last_step_begins = {};
   // Inputs or outputs that could not be used where they lie: they came in another layout than agreed,
-  // or an output is a copy of something that lies elsewhere.
+  // an output is a copy of something that lies elsewhere, or a custom kernel needs them row-major.
   std::uint64_t bytes_copied = 0;
   // Inputs or outputs in their agreed layout that the kernels computed in another one.
   std::uint64_t bytes_converted = 0;

@@ -192,6 +192,22 @@ Result<TaskGraph> extract_task(const graph::Graph& part, std::span<const std::st
   return extraction.finish();
 }
 
+Result<> take_custom_kernels(TaskGraph& task, const CustomKernels& kernels) {
+  for (Step& step : task.steps) {
+    if (step.kind != Step::Kind::node) continue;
+    const auto custom = kernels.find(step.node->op_type);
+    if (custom == kernels.end()) continue;
+    KernelSpec spec = spec_of(task, step);
+    for (auto* operands : {&spec.inputs, &spec.outputs})
+      for (Operand& operand : *operands) operand.layout = Layout::row_major;
+    auto kernel = custom->second(spec);
+    if (!kernel) return within("node " + step.node->name, kernel.error());
+    step.kind = Step::Kind::custom;
+    step.kernel = std::move(*kernel);
+  }
+  return {};
+}
+
 KernelSpec spec_of(const TaskGraph& task, const Step& step) {
   KernelSpec spec{.node = step.node, .opset = task.opset, .post_ops = step.post_ops};
   const auto operand_of = [&](TensorId id) {

@@ -37,6 +37,7 @@ struct TaskTensor {
 struct Step {
   enum class Kind {
     node,     // computes `node` and its post-ops
+    custom,   // computes `node` by somebody else's kernel: nothing is fused with it
     view,     // output 0 is another name for input 0; gone once layouts are chosen
     copy,     // input 0 to output 0, converted between layouts if they differ
     shuffle,  // the channels of input 0, seen as groups x channels of a group, transposed
@@ -47,7 +48,7 @@ struct Step {
   std::vector<TensorId> inputs = {};  // the node's, no_tensor where absent, then post-ops' operands
   std::vector<TensorId> outputs = {};  // no_tensor where nobody reads it
   std::vector<PostOp> post_ops = {};
-  std::unique_ptr<Kernel> kernel = nullptr;
+  std::unique_ptr<Kernel> kernel = nullptr;  // of a node once layouts are chosen
 };
 
 struct TaskGraph {
@@ -79,7 +80,10 @@ Result<TaskGraph> extract_task(const graph::Graph& part, std::span<const std::st
                                std::span<const EdgeTensor> inputs,
                                std::span<const EdgeTensor> outputs);
 
-// What the kernel of a step of kind node is made from.
+// Gives the nodes that there are custom kernels for theirs.
+Result<> take_custom_kernels(TaskGraph& task, const CustomKernels& kernels);
+
+// What the kernel of a step that stands for a node is made from.
 KernelSpec spec_of(const TaskGraph& task, const Step& step);
 
 // Do a tensor's bytes lie the same in both layouts?

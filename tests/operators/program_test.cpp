@@ -390,5 +390,65 @@ TEST_F(Refusals, ViewsOfOtherTypes) {
   EXPECT_FALSE((*program)->run({}, {&output, 1}, context));
 }
 
+// Relu as somebody else wrote it.
+class CustomRelu final : public Kernel {
+ public:
+  explicit CustomRelu(int& runs) : runs_(runs) {}
+  Result<> run(std::span<const TensorView> inputs,
+               std::span<const MutableTensorView> outputs) override {
+    ++runs_;
+    EXPECT_EQ(inputs[0].layout, Layout::row_major);
+    const auto elements = static_cast<std::size_t>(*inputs[0].type.shape.elements());
+    for (std::size_t i = 0; i < elements; ++i)
+      outputs[0].as<float>()[i] = std::max(0.0F, inputs[0].as<float>()[i]);
+    return {};
+  }
+
+ private:
+  int& runs_;
+};
+
+TEST(Program, CustomKernelsGetRowMajorTensorsAndNothingIsFusedWithThem) {
+  SmallGraph graph;
+  auto x = graph.input("x", {1, 3, 12, 11});
+  x = graph.node("Relu", {conv(graph, x, "a", {18, 3, 3, 3}, 1)}, "first");
+  x = graph.node("Relu", {conv(graph, x, "b", {32, 18, 1, 1})}, "second");
+  x = graph.node("Reshape", {x, graph.constant("shape", constant_of(Ints{1, 32, 132}))}, "seen");
+  graph.output(graph.node("Sigmoid", {x}, "y"));
+  int runs = 0;
+  const CustomKernels custom{
+      {"Relu", [&](const KernelSpec&) { return std::make_unique<CustomRelu>(runs); }}};
+  for (const Layout inside : layouts) {
+    FusedRun run{.image_layout = inside, .custom = &custom};
+    runs = 0;
+    expect_fused_equals_reference(graph, run);
+    EXPECT_EQ(runs, 4) << "two nodes, two runs";
+    EXPECT_EQ(run.context.bytes_copied, 0U);
+  }
+}
+
+TEST(Program, WhatIsConvertedForACustomKernelIsCounted) {
+  SmallGraph graph;
+  graph.output(graph.node("Relu", {graph.input("x", {1, 16, 4, 5})}, "y"));
+  int runs = 0;
+  const CustomKernels custom{
+      {"Relu", [&](const KernelSpec&) { return std::make_unique<CustomRelu>(runs); }}};
+  FusedRun run{.inputs = Layout::nChw16c, .outputs = Layout::nChw16c, .custom = &custom};
+  expect_fused_equals_reference(graph, run);
+  EXPECT_EQ(run.context.bytes_copied, 2U * 16 * 4 * 5 * sizeof(float));
+}
+
+TEST(Program, ACustomKernelThatIsNotMadeNamesItsNode) {
+  SmallGraph graph;
+  graph.output(graph.node("Relu", {graph.input("x", {2, 3})}, "y"));
+  const CustomKernels custom{
+      {"Relu", [](const KernelSpec&) { return fail(ErrorCode::invalid_input, "no"); }}};
+  HeapWeights weights;
+  const auto program = Program::compile(graph.graph(), graph.node_names(), {{"x"}}, {{"y"}},
+                                        {.packed_weights = &weights, .custom = &custom});
+  ASSERT_FALSE(program);
+  EXPECT_EQ(program.error().message, "node y: no");
+}
+
 }  // namespace
 }  // namespace opsplit::operators::testing

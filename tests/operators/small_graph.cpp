@@ -114,7 +114,7 @@ void expect_fused_equals_reference(SmallGraph& small, FusedRun& run, double tole
     return result;
   };
   HeapWeights weights;
-  const CompileOptions options{run.threads, &weights, run.image_layout};
+  const CompileOptions options{run.threads, &weights, run.image_layout, run.custom};
   auto program = Program::compile(graph, small.node_names(), edges(graph.inputs, run.inputs),
                                   edges(graph.outputs, run.outputs), options);
   ASSERT_TRUE(program) << program.error().message;

@@ -45,6 +45,7 @@ struct FusedRun {
   std::optional<Layout> arrived = {};  // the layout in which inputs of rank 4 come, if another
   std::optional<Layout> image_layout = {};
   int threads = 1;
+  const CustomKernels* custom = nullptr;
   RunContext context = {};
 };
 
