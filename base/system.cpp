@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,7 +14,9 @@
 #include <charconv>
 #include <ctime>
 #include <filesystem>
+#include <fstream>
 #include <limits>
+#include <set>
 #include <sstream>
 #include <utility>
 
@@ -294,6 +297,30 @@ Result<std::string> read_file(const std::filesystem::path& path, std::size_t lim
     if (content.size() > limit)
       return fail(ErrorCode::limit_exceeded, "{}: longer than {} bytes", path.native(), limit);
   }
+}
+
+std::vector<pid_t> processes_that_map(const std::vector<std::filesystem::path>& files) {
+  std::set<std::string> wanted;  // "00:1a 5", as a line of /proc/PID/maps says it
+  for (const auto& file : files) {
+    struct stat info {};
+    if (::lstat(file.c_str(), &info) == 0 && S_ISREG(info.st_mode))
+      wanted.insert(
+          fmt::format("{:02x}:{:02x} {}", major(info.st_dev), minor(info.st_dev), info.st_ino));
+  }
+  std::vector<pid_t> found;
+  std::error_code ignored;
+  for (const auto& process : std::filesystem::directory_iterator("/proc", ignored)) {
+    const std::string name = process.path().filename();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::ifstream maps(process.path() / "maps");
+    std::string range, access, offset, device, inode, rest;
+    while (maps >> range >> access >> offset >> device >> inode && std::getline(maps, rest))
+      if (wanted.contains(device + " " + inode)) {
+        found.push_back(static_cast<pid_t>(std::stol(name)));
+        break;
+      }
+  }
+  return found;
 }
 
 }  // namespace opsplit

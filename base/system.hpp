@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.hpp"
 
@@ -117,5 +118,9 @@ Result<std::uint64_t> free_bytes(const std::filesystem::path& path);
 
 // The whole file, or limit_exceeded if it is longer than `limit`. Right for files of /proc, too.
 Result<std::string> read_file(const std::filesystem::path& path, std::size_t limit = 1u << 20);
+
+// Processes that have one of these files mapped, as far as we may look. By device and inode: in another
+// namespace's /dev/shm other files have the same names, and the same inodes.
+std::vector<pid_t> processes_that_map(const std::vector<std::filesystem::path>& files);
 
 }  // namespace opsplit

@@ -9,7 +9,6 @@
 
 #include <cerrno>
 #include <charconv>
-#include <optional>
 #include <sstream>
 
 #include "base/system.hpp"
@@ -59,22 +58,6 @@ Result<> refuse_if_flocked(const std::filesystem::path& path) {
               flock_holder(info.st_ino), path.native());
 }
 
-// A process of this user that has the file with this inode mapped.
-std::optional<pid_t> find_mapping(std::uint64_t inode) {
-  std::error_code ignored;
-  const std::string wanted = fmt::format(" {} ", inode);
-  for (const auto& entry : std::filesystem::directory_iterator("/proc", ignored)) {
-    const auto name = entry.path().filename().string();
-    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-    std::istringstream maps(read_file(entry.path() / "maps", 64u << 20).value_or(""));
-    for (std::string line; std::getline(maps, line);)
-      if (line.find(management_segment) != std::string::npos &&
-          line.find(wanted) != std::string::npos)
-        return static_cast<pid_t>(std::stol(name));
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 Result<std::string> group_name() {
@@ -120,11 +103,11 @@ Result<> refuse_foreign_roudi(std::uint64_t our_last) {
   OPSPLIT_CHECK(refuse_if_flocked("/tmp/roudi.lock"));
   const auto inode = management_segment_inode();
   if (inode == 0 || inode == our_last) return {};
-  if (const auto user = find_mapping(inode))
+  if (const auto users = processes_that_map({management_segment}); !users.empty())
     return fail(ErrorCode::refused,
                 "{} is in use by {}, and no opsplit broker made it: a RouDi with another /tmp runs "
                 "here. Stop it, or give opsplit a private /dev/shm",
-                management_segment, describe(*user));
+                management_segment, describe(users[0]));
   return {};
 }
 

@@ -236,6 +236,31 @@ TEST_F(BrokerTest, ForeignRoudiWithAnotherTmpIsRefusedByName) {
   EXPECT_TRUE(BrokerProcess::request({{"op", "ping"}}));
 }
 
+TEST_F(BrokerTest, ARoudiInAnotherDevShmIsNoneOfOurs) {
+  if (!test::in_private_namespace()) GTEST_SKIP() << "needs a private /dev/shm";
+  const auto write = [](const char* file) {
+    std::ofstream(file) << std::string(4096, 'x');
+    struct stat info {};
+    EXPECT_EQ(::stat(file, &info), 0);
+    return info.st_ino;
+  };
+  const auto inode = write("/dev/shm/iceoryx_mgmt");
+  const FileDescriptor file(::open("/dev/shm/iceoryx_mgmt", O_RDWR | O_CLOEXEC));
+  void* mapped = ::mmap(nullptr, 4096, PROT_READ, MAP_SHARED, file.get(), 0);
+  ASSERT_NE(mapped, MAP_FAILED);
+  // Each tmpfs counts its inodes by itself: this one's file gets the same number.
+  ASSERT_EQ(::mount("tmpfs", "/dev/shm", "tmpfs", 0, "inode64"), 0);
+  for (int other = 0; write("/dev/shm/iceoryx_mgmt") < inode; ++other)
+    std::filesystem::rename("/dev/shm/iceoryx_mgmt", fmt::format("/dev/shm/other{}", other));
+  {
+    BrokerProcess broker({mebibyte});
+    EXPECT_TRUE(BrokerProcess::request({{"op", "ping"}}));
+  }
+  ASSERT_EQ(::umount2("/dev/shm", MNT_DETACH), 0);
+  ::munmap(mapped, 4096);
+  std::filesystem::remove("/dev/shm/iceoryx_mgmt");
+}
+
 TEST_F(BrokerTest, TooSmallSharedMemoryIsRefusedInBytes) {
   if (!test::in_private_namespace()) GTEST_SKIP() << "needs a private /dev/shm";
   ASSERT_EQ(::mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=67108864"), 0);
