@@ -67,6 +67,8 @@ struct Daemon::Connection {
   // The client that attached over this connection, and to what: one epoch of it.
   std::weak_ptr<RunningDeployment> deployment;
   ipc::LaunchNumber client = 0;
+  // Whose operator it swaps just now.
+  std::weak_ptr<RunningDeployment> swapping;
   // Deployments that end with this connection: temporary ones, and those that it waits for.
   std::vector<std::string> owned;
 };
@@ -79,7 +81,7 @@ Daemon::Daemon(boost::asio::io_context& io, Launcher& launcher, ipc::Futex& fute
                launcher,
                futex,
                socket_path(options_.folder),
-               options_.programs / "opsplit-operator",
+               options_.programs,
                options_.folder / "logs"},
       broker_(io, launcher,
               options_.broker_socket.empty()
@@ -201,7 +203,9 @@ void Daemon::disconnect(ConnectionId id) {
   if (const auto deployment = found->second->deployment.lock())
     deployment->client_disconnected(found->second->client);
   const std::vector<std::string> owned = std::move(found->second->owned);
+  const auto swapping = found->second->swapping.lock();
   connections_.erase(found);
+  if (swapping) swapping->abandon_swap({ErrorCode::unavailable, "whoever asked for it has left"});
   for (const std::string& name : owned)
     if (const auto running = deployments_.find(name); running != deployments_.end())
       stop(*running->second, [] {});
@@ -265,11 +269,12 @@ void Daemon::handle(ConnectionId id, const json& request) {
   if (*op == "down") return down(id, request);
   if (*op == "attach_client") return attach_client(id, *name);
   if (*op == "attach_operator" || *op == "ready" || *op == "cores" || *op == "set" ||
-      *op == "introduce_client") {
+      *op == "swap" || *op == "introduce_client") {
     const auto found = deployments_.find(*name);
     if (found == deployments_.end())
       return reply(id, Error{ErrorCode::not_found, fmt::format("no deployment '{}'", *name)});
     if (*op == "set") return set(id, *found->second, request);
+    if (*op == "swap") return swap(id, *found->second, request);
     if (*op == "introduce_client") {
       const auto known = introduce_client(*connections_.at(id), *found->second, request);
       return known ? reply(id, json{{"ok", true}}) : reply(id, known.error());
@@ -317,6 +322,13 @@ void Daemon::up(ConnectionId id, const json& request) {
       return finish_if_empty();
     }
   }
+  for (const auto& [op, settings] : deployment->operators)
+    if (settings.backend != Backend::attach && !deployment->attach)
+      if (const auto program = find_program(settings.backend, options_.programs); !program) {
+        reply(id, Error{program.error().code,
+                        fmt::format("operator '{}': {}", op, program.error().message)});
+        return finish_if_empty();
+      }
   const bool temporary = request.value("temporary", false);
   preparing_.insert(name);
   reply(id, json{{"progress", fmt::format("planning {}", deployment->model.filename().string())}});
@@ -682,6 +694,32 @@ void Daemon::set(ConnectionId id, RunningDeployment& deployment, const json& req
   const auto set = deployment.set_cores(*op, *wanted);
   if (!set) return reply(id, set.error());
   reply(id, json{{"ok", true}, {"deployment", deployment.status()}});
+}
+
+void Daemon::swap(ConnectionId id, RunningDeployment& deployment, const json& request) {
+  const auto op = text(request, "operator");
+  const auto name = text(request, "backend");
+  if (!op || !name) return reply(id, (op ? name : op).error());
+  const auto backend = backend_from_string(*name);
+  if (!backend)
+    return reply(id, Error{ErrorCode::invalid_input,
+                           fmt::format("backend '{}': must be {}", *name, backend_names())});
+  if (*backend != Backend::attach)
+    if (const auto program = find_program(*backend, options_.programs); !program)
+      return reply(id, program.error());
+  const auto weak = deployment.weak_from_this();
+  connections_.at(id)->swapping = weak;
+  reply(id, json{{"progress", fmt::format("{}/{}: warming up beside the one that serves",
+                                          deployment.name(), *op)}});
+  deployment.swap(*op, *backend, [this, id, weak](const Result<>& swapped) {
+    const auto connection = connections_.find(id);
+    if (connection == connections_.end()) return;
+    connection->second->swapping.reset();
+    const auto status = weak.lock();
+    if (!swapped || !status)
+      return reply(id, swapped ? json{{"ok", true}} : ipc::error_reply(swapped.error()));
+    reply(id, json{{"ok", true}, {"deployment", status->status()}});
+  });
 }
 
 void Daemon::attach_client(ConnectionId id, const std::string& deployment) {

@@ -20,6 +20,11 @@
 //   {"op": "set", "deployment": N, "operator": O,
 //    "cores": "2" | "0-1"}                                     -> the deployment's status, once every
 //                                                                 process has its affinity
+//   {"op": "swap", "deployment": N, "operator": O,
+//    "backend": "native" | "attach" ...}                       -> its status, once the replacements serve and
+//                                                                 the others have ended; {"progress"} once the
+//                                                                 replacements can attach. Given up when the
+//                                                                 connection ends before
 //   {"op": "attach_client", "deployment": N}                   -> Attachment; lasts as the connection
 //   {"op": "introduce_client", "deployment": N, "epoch": E,
 //    "launch": L}                                              from a client that attached to an earlier
@@ -101,6 +106,7 @@ class Daemon {
   void started(ConnectionId id, const std::string& name, bool temporary, const Result<>& result);
   void down(ConnectionId id, const nlohmann::json& request);
   void set(ConnectionId id, RunningDeployment& deployment, const nlohmann::json& request);
+  void swap(ConnectionId id, RunningDeployment& deployment, const nlohmann::json& request);
   void attach_client(ConnectionId id, const std::string& deployment);
   Result<> introduce_client(Connection& connection, RunningDeployment& deployment,
                             const nlohmann::json& request);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "daemon/backend.hpp"
 #include "daemon/cores.hpp"
 #include "graph/model.hpp"
 #include "graph/split.hpp"
@@ -25,8 +26,10 @@ struct OperatorSettings {
   int instances = 1;                               // that claim tasks
   int standby = 0;                                 // further ones that take the place of who dies
   std::optional<std::chrono::seconds> hung_after;  // without progress on a task; default: measured
-  bool attach = false;  // somebody else starts them; opsplitd waits until they attach
-  int line = 0;         // in the deployment file
+  // Others than native have row-major tensors only. One that is to be attached need not be there
+  // for the deployment to be ready: requests wait for it.
+  Backend backend = Backend::native;
+  int line = 0;  // in the deployment file
 };
 
 // What is to be started: a deployment file or a model, and what a command line says against it.
@@ -35,7 +38,7 @@ struct Target {
   std::string split = {};                // empty: the file's
   std::string name = {};                 // empty: the file's
   std::vector<std::string> shapes = {};  // INPUT=1,3,736,736
-  bool attach = false;                   // all operators
+  bool attach = false;                   // somebody else starts all operators
 };
 
 struct Deployment {
@@ -50,7 +53,7 @@ struct Deployment {
   int depth = 8;              // requests in flight: slots
   int slots_per_client = 8;
   Objective objective = Objective::latency;
-  bool attach = false;  // as of every operator
+  bool attach = false;  // somebody else starts all operators; it is ready once they have attached
   std::map<std::string, OperatorSettings, std::less<>> operators;
   // A program and its arguments that run once beside the deployment in containers; empty: none.
   std::vector<std::string> client;

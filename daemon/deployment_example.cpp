@@ -52,7 +52,7 @@ objective: latency
 #     standby: 1          # and one more, that takes the place of one that dies
 #     hung_after: 5       # seconds without progress on a task; default: by what its tasks take
 #   pool: {cores: 1}
-#   gemm: {attach: true}  # you start it: opsplit-operator --deployment NAME --operator gemm
+#   gemm: {backend: attach}  # nobody, until: opsplit attach NAME/gemm -- ./my_operator
 #
 # Split by hand (instead of `split`): every node must be in one operator.
 # operators:

@@ -117,7 +117,7 @@ class Reader {
   static std::vector<Key> operator_keys() {
     return {{"cores", &Reader::cores},     {"instances", &Reader::instances},
             {"standby", &Reader::standby}, {"hung_after", &Reader::hung_after},
-            {"attach", &Reader::attach},   {"nodes", &Reader::nodes},
+            {"backend", &Reader::backend}, {"nodes", &Reader::nodes},
             {"ops", &Reader::ops}};
   }
   static std::vector<std::string> names(const std::vector<Key>& known) {
@@ -335,11 +335,10 @@ class Reader {
     return {};
   }
 
-  Result<> attach(const YAML::Node& node) {
-    const bool plain = node.IsScalar() && !is_quoted(node);
-    if (!plain || (node.Scalar() != "true" && node.Scalar() != "false"))
-      return wrong(node, fmt::format("{}: must be true or false", where_), node);
-    settings_->attach = node.Scalar() == "true";
+  Result<> backend(const YAML::Node& node) {
+    const auto found = node.IsScalar() ? backend_from_string(node.Scalar()) : std::nullopt;
+    if (!found) return wrong(node, fmt::format("{}: must be {}", where_, backend_names()), node);
+    settings_->backend = *found;
     return {};
   }
 

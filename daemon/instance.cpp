@@ -6,7 +6,8 @@ namespace opsplit::daemon {
 
 void Instance::told_to_stop() {
   const bool has_process = state_ == State::starting || state_ == State::standby ||
-                           state_ == State::ready || state_ == State::hung;
+                           state_ == State::ready || state_ == State::hung ||
+                           state_ == State::stopping;
   state_ = has_process ? State::stopping : State::gone;
 }
 

@@ -26,7 +26,7 @@ OperatorSettings settings_of(const Deployment& deployment, std::string_view op) 
   const auto found = deployment.operators.find(op);
   OperatorSettings settings =
       found == deployment.operators.end() ? OperatorSettings{} : found->second;
-  settings.attach = settings.attach || deployment.attach;
+  if (deployment.attach) settings.backend = Backend::attach;
   return settings;
 }
 
@@ -51,6 +51,8 @@ Result<Planned> plan_graph(Deployment deployment, graph::Graph graph) {
   graph::PlanOptions options;
   options.blocked = preferred_blocked_layout();
   options.depth = static_cast<std::uint32_t>(planned.deployment.depth);
+  for (const auto& [name, settings] : planned.deployment.operators)
+    if (settings.backend != Backend::native) options.row_major_operators.insert(name);
   OPSPLIT_TRY(planned.plan, graph::make_plan(planned.graph, planned.deployment.split, options));
   planned.plan.model = planned.deployment.model.filename().string();
   planned.op_types = op_types_of(planned.plan, planned.graph);
@@ -204,8 +206,9 @@ Result<Planned> prepare_in(ipc::WeightStore& store, Deployment deployment,
 
 Result<Planned> prepare(Deployment deployment, const std::string& folder,
                         std::filesystem::path cache) {
-  const bool attached = std::ranges::any_of(deployment.operators,
-                                            [](const auto& entry) { return entry.second.attach; });
+  const bool attached = std::ranges::any_of(deployment.operators, [](const auto& entry) {
+    return entry.second.backend == Backend::attach;
+  });
   if (deployment.attach || attached) cache.clear();
   OPSPLIT_TRY(ipc::WeightStore store, ipc::WeightStore::create(folder, cache));
   auto planned = prepare_in(store, std::move(deployment), cache);

@@ -102,7 +102,7 @@ Result<> RunningDeployment::begin_epoch(std::uint64_t epoch) {
   OPSPLIT_CHECK(make_instances());
   keep_for_successor();
   for (RunningInstance& instance : instances_)
-    if (!instance.attaches) OPSPLIT_CHECK(launch(instance));
+    if (!attaches(instance)) OPSPLIT_CHECK(launch(instance));
   return {};
 }
 
@@ -129,14 +129,24 @@ Result<> RunningDeployment::make_instances() {
     const std::string& op_name = planned_.plan.operators[op].name;
     const OperatorSettings settings = settings_of(planned_.deployment, op_name);
     const auto seats = static_cast<std::uint32_t>(settings.instances + settings.standby);
-    for (std::uint32_t seat = 0; seat < seats; ++seat) {
-      RunningInstance& instance = instances_.emplace_back(context_.io, op, seat);
-      instance.log = context_.log_folder / name() / fmt::format("{}.{}.log", op_name, seat);
-      instance.attaches = settings.attach;
-      if (instance.attaches) instance.life.awaited();
-    }
+    for (std::uint32_t seat = 0; seat < seats; ++seat) add_instance(op, seat, settings.backend);
   }
   return {};
+}
+
+RunningDeployment::RunningInstance& RunningDeployment::add_instance(std::uint32_t op,
+                                                                    std::uint32_t seat,
+                                                                    Backend backend) {
+  RunningInstance& instance = instances_.emplace_back(context_.io, op, backend);
+  take_seat(instance, seat);
+  if (attaches(instance)) instance.life.awaited();
+  return instance;
+}
+
+void RunningDeployment::take_seat(RunningInstance& instance, std::uint32_t seat) const {
+  instance.seat = seat;
+  instance.log = context_.log_folder / name() /
+                 fmt::format("{}.{}.log", planned_.plan.operators[instance.op].name, seat);
 }
 
 // Those that a predecessor was about to leave. Healthy operators end by themselves, when they see that
@@ -190,7 +200,7 @@ Result<> RunningDeployment::take_over_epoch(const Standing& standing) {
   phase_ = Phase::ready;
   was_ready_ = true;
   for (RunningInstance& instance : instances_)
-    if (!instance.running && !instance.attaches) restart_at_or_give_up(instance, Clock::now());
+    if (!instance.running && !attaches(instance)) restart_at_or_give_up(instance, Clock::now());
   tick();
   return {};
 }
@@ -209,21 +219,35 @@ void RunningDeployment::take_over_participant(LaunchNumber launch) {
     return;
   }
   const std::uint32_t seat = record.seat.load();
-  const auto place = std::find_if(instances_.begin(), instances_.end(), [&](const auto& instance) {
-    return instance.op == op && instance.seat == seat && !instance.running;
-  });
-  if (alive && place != instances_.end()) {
-    place->process = {identity, std::move(*pidfd)};
-    place->launch = launch;
-    watch(*place);
+  const auto mode = static_cast<ipc::Mode>(record.mode.load());
+  const auto find_place = [&](auto&& fits) {
+    return std::find_if(instances_.begin(), instances_.end(), [&](const auto& instance) {
+      return instance.op == op && !instance.running && fits(instance);
+    });
+  };
+  auto place = find_place([&](const auto& instance) { return instance.seat == seat; });
+  // A swap gave it another seat.
+  if (place == instances_.end() && (mode == ipc::Mode::active || mode == ipc::Mode::standby))
+    place = find_place([](const auto&) { return true; });
+  const bool has_place = place != instances_.end() && mode != ipc::Mode::draining;
+  if (alive && op < planned_.plan.operators.size() && seat < ipc::seats_per_operator) {
+    RunningInstance& instance = has_place ? *place : add_instance(op, seat, Backend::native);
+    take_seat(instance, seat);
+    instance.process = {identity, std::move(*pidfd)};
+    instance.launch = launch;
+    watch(instance);
+    if (!has_place) {  // it was in the middle of a swap, coming or leaving
+      instance.life.told_to_stop();
+      context_.launcher.signal(instance.process, SIGKILL);
+      return;
+    }
     // One that still loads waits for an answer that died with its opsplitd.
-    const auto mode = static_cast<ipc::Mode>(record.mode.load());
     if (mode == ipc::Mode::loading)
-      context_.launcher.signal(place->process, SIGKILL);
+      context_.launcher.signal(instance.process, SIGKILL);
     else if (mode == ipc::Mode::standby)
-      place->life.stands_by();
+      instance.life.stands_by();
     else
-      place->life.became_ready();
+      instance.life.became_ready();
     return;
   }
   const auto counters = ipc::Counters::copy_of(*board_, launch);
@@ -286,12 +310,9 @@ Result<> RunningDeployment::launch(RunningInstance& instance) {
   const PlannedOperator& op = planned_.plan.operators[instance.op];
   const CoreAssignment& cores = planned_.cores[instance.op];
   Command command;
-  command.arguments = {context_.operator_program.string(),
-                       "--socket",
-                       context_.socket.string(),
-                       "--deployment",
-                       name(),
-                       "--operator",
+  OPSPLIT_TRY(const auto program, find_program(instance.backend, context_.programs));
+  command.arguments = {program.string(), "--socket", context_.socket.string(),
+                       "--deployment",   name(),     "--operator",
                        op.name};
   // libgomp has no other way to be told. Its workers must not spin for long on cores that the next
   // operator needs now; but a little longer than a core takes to wake, so that the thread that has
@@ -306,48 +327,6 @@ Result<> RunningDeployment::launch(RunningInstance& instance) {
   const auto given = context_.launcher.cpus(instance.process);
   instance.withheld = given ? without(cores.cpus, *given) : CpuSet{};
   supervise(instance);
-  return {};
-}
-
-Result<> RunningDeployment::take_in(pid_t pid, std::string_view op,
-                                    const std::set<std::string>& can_run) {
-  RunningInstance* place = nullptr;
-  const RunningInstance* taken = nullptr;
-  for (RunningInstance& instance : instances_) {
-    if (planned_.plan.operators[instance.op].name != op) continue;
-    if (instance.life.state() == Instance::State::awaited && place == nullptr) place = &instance;
-    taken = &instance;
-  }
-  if (taken == nullptr)
-    return fail(ErrorCode::not_found, "deployment '{}' has no operator '{}': see `opsplit ps`",
-                name(), op);
-  if (!taken->attaches)
-    return fail(ErrorCode::refused,
-                "opsplitd itself starts operator '{}' of '{}' (attach: true in "
-                "the deployment file leaves it to others)",
-                op, name());
-  if (place == nullptr)
-    return fail(ErrorCode::already_exists, "operator '{}' of '{}' is there already: {}", op, name(),
-                describe(*taken));
-  std::vector<std::string> lacks;
-  if (!planned_.op_types.empty())
-    std::ranges::set_difference(planned_.op_types[place->op], can_run, std::back_inserter(lacks));
-  if (!lacks.empty())
-    return fail(ErrorCode::refused,
-                "operator '{}' of '{}' has nodes of {}, which the program that attaches cannot run",
-                op, name(), fmt::join(lacks, ", "));
-  const auto identity = identify(pid);
-  if (!identity)
-    return fail(ErrorCode::refused,
-                "operator '{}': its process cannot be seen from here: opsplitd "
-                "and operators must share a PID namespace",
-                op);
-  OPSPLIT_TRY(FileDescriptor pidfd, open_pidfd(*identity));
-  Process process{*identity, std::move(pidfd)};
-  place->process = std::move(process);
-  OPSPLIT_CHECK(confine(*place, planned_.cores[place->op].cpus));
-  OPSPLIT_TRY(place->launch, new_launch_number());
-  supervise(*place);
   return {};
 }
 
@@ -373,7 +352,17 @@ void RunningDeployment::watch(RunningInstance& instance) {
 
 std::string RunningDeployment::describe(const RunningInstance& instance) const {
   return fmt::format("{}/{}.{} (pid {})", name(), planned_.plan.operators[instance.op].name,
-                     instance.seat, instance.process.identity.pid);
+                     number_of(instance), instance.process.identity.pid);
+}
+
+// Among those of its operator, for people.
+std::size_t RunningDeployment::number_of(const RunningInstance& instance) const {
+  std::size_t number = 0;
+  for (const RunningInstance& other : instances_) {
+    if (&other == &instance) break;
+    number += other.op == instance.op ? 1 : 0;
+  }
+  return number;
 }
 
 RunningDeployment::RunningInstance* RunningDeployment::find(pid_t pid) {
@@ -393,33 +382,6 @@ ipc::Attachment RunningDeployment::attachment_of(LaunchNumber launch) const {
   attachment.launch = launch;
   attachment.runtime_name = fmt::format("{}.{}", name(), launch);
   attachment.outlives = !temporary_;
-  return attachment;
-}
-
-std::vector<std::string> RunningDeployment::awaited() const {
-  std::vector<std::string> names;
-  for (const RunningInstance& instance : instances_)
-    if (instance.life.state() == Instance::State::awaited)
-      names.push_back(planned_.plan.operators[instance.op].name);
-  return names;
-}
-
-Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::string_view op,
-                                                           const std::set<std::string>& can_run) {
-  if (phase_ != Phase::starting && phase_ != Phase::ready)
-    return fail(ErrorCode::unavailable, "deployment '{}' does not run just now", name());
-  if (find(pid) == nullptr) OPSPLIT_CHECK(take_in(pid, op, can_run));
-  const RunningInstance* instance = find(pid);
-  if (instance == nullptr || instance->life.state() != Instance::State::starting)
-    return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(),
-                pid);
-  ipc::Attachment attachment = attachment_of(instance->launch);
-  attachment.op = static_cast<std::int32_t>(instance->op);
-  attachment.seat = instance->seat;
-  attachment.cache = planned_.cache;
-  attachment.weights =
-      planned_.weights_file.empty() ? folder_ : planned_.weights_file.parent_path().string();
-  attachment.cores = cores_of(*instance);
   return attachment;
 }
 
@@ -490,18 +452,27 @@ Result<> RunningDeployment::operator_ready(pid_t pid) {
                 pid);
   instance->timer.cancel();
   claims_or_stands_by(*instance);
-  if (phase_ == Phase::starting &&
-      std::all_of(instances_.begin(), instances_.end(), [](const RunningInstance& i) {
-        return i.life.state() == Instance::State::ready ||
-               i.life.state() == Instance::State::standby;
-      })) {
-    phase_ = Phase::ready;
-    was_ready_ = true;
-    keep_for_successor();
-    if (earlier_) earlier_->take_no_more_requests();
-    if (const auto started = std::exchange(started_, nullptr)) started({});
-  }
+  if (instance->replaces)
+    switch_to_replacements();
+  else
+    become_ready_if_complete();
   return {};
+}
+
+void RunningDeployment::become_ready_if_complete() {
+  if (phase_ != Phase::starting) return;
+  for (const RunningInstance& instance : instances_) {
+    const Instance::State state = instance.life.state();
+    const bool may_come_later =
+        state == Instance::State::awaited && !planned_.deployment.attach;  // then it waits for all
+    if (state != Instance::State::ready && state != Instance::State::standby && !may_come_later)
+      return;
+  }
+  phase_ = Phase::ready;
+  was_ready_ = true;
+  keep_for_successor();
+  if (earlier_) earlier_->take_no_more_requests();
+  if (const auto started = std::exchange(started_, nullptr)) started({});
 }
 
 void RunningDeployment::claims_or_stands_by(RunningInstance& instance) {
@@ -510,7 +481,8 @@ void RunningDeployment::claims_or_stands_by(RunningInstance& instance) {
         return other.op == instance.op && other.life.state() == Instance::State::ready;
       });
   const std::string& op = planned_.plan.operators[instance.op].name;
-  const bool claims = claiming < settings_of(planned_.deployment, op).instances;
+  const bool claims =
+      !instance.replaces && claiming < settings_of(planned_.deployment, op).instances;
   ipc::Participant& record = board_->participant(instance.launch);
   record.mode.store(static_cast<std::uint32_t>(claims ? ipc::Mode::active : ipc::Mode::standby));
   if (!claims) {
@@ -525,7 +497,8 @@ void RunningDeployment::claims_or_stands_by(RunningInstance& instance) {
 
 void RunningDeployment::replace_with_standby(std::uint32_t op) {
   for (RunningInstance& instance : instances_)
-    if (instance.op == op && instance.life.state() == Instance::State::standby)
+    if (instance.op == op && instance.life.state() == Instance::State::standby &&
+        !instance.replaces)
       return claims_or_stands_by(instance);
 }
 
@@ -569,7 +542,7 @@ void RunningDeployment::on_death(RunningInstance& instance) {
   const auto given_back = handover_->give_back(instance.launch, reason);
   release_participant(instance.launch);
   std::optional<Deadline> restart_at;
-  if (instance.attaches)
+  if (attaches(instance))
     instance.life.left();
   else
     restart_at = instance.life.died(Clock::now());
@@ -577,11 +550,15 @@ void RunningDeployment::on_death(RunningInstance& instance) {
     finish_stop_if_done();
     return;
   }
-  spdlog::warn("{} ({} claims given back, {} requests failed by it)", reason, given_back.tasks,
-               given_back.poisoned);
+  const bool swapped_out = instance.life.state() == Instance::State::gone;
+  if (!swapped_out)
+    spdlog::warn("{} ({} claims given back, {} requests failed by it)", reason, given_back.tasks,
+                 given_back.poisoned);
   replace_with_standby(instance.op);
   if (phase_ == Phase::retiring) return go_on_retiring();
-  if (instance.attaches) return;  // whoever started it does so again
+  if (swapped_out) return;
+  if (instance.replaces) return abandon_swap({ErrorCode::operator_failed, reason});
+  if (attaches(instance)) return;  // whoever started it does so again
   if (phase_ == Phase::starting && !was_ready_) {
     fail_start({ErrorCode::operator_failed, reason});
     return;
@@ -641,26 +618,30 @@ void RunningDeployment::interrupt(std::function<void()> stopped) {
 }
 
 void RunningDeployment::end_instances() {
-  for (RunningInstance& instance : instances_) {
-    instance.timer.cancel();
-    instance.life.told_to_stop();
-    if (!instance.running) continue;
-    context_.launcher.signal(instance.process, SIGTERM);
-    instance.timer.at(Clock::now() + stop_grace, [this, &instance] {
-      spdlog::warn("{}: did not end within {} s: killed", describe(instance), stop_grace.count());
-      context_.launcher.signal(instance.process, SIGKILL);
-    });
-  }
+  abandon_swap({ErrorCode::unavailable, fmt::format("deployment '{}' was stopped", name())});
+  for (RunningInstance& instance : instances_) end_instance(instance);
+}
+
+void RunningDeployment::end_instance(RunningInstance& instance) {
+  instance.timer.cancel();
+  instance.life.told_to_stop();
+  if (!instance.running) return;
+  context_.launcher.signal(instance.process, SIGTERM);
+  instance.timer.at(Clock::now() + stop_grace, [this, &instance] {
+    spdlog::warn("{}: did not end within {} s: killed", describe(instance), stop_grace.count());
+    context_.launcher.signal(instance.process, SIGKILL);
+  });
 }
 
 void RunningDeployment::retire(std::function<void()> stopped) {
+  abandon_swap({ErrorCode::unavailable, "its broker has ended: try again"});
   phase_ = Phase::retiring;
   ending_ = true;
   stopped_ = std::move(stopped);
   handover_->enter(ipc::EpochState::followed);
   for (RunningInstance& instance : instances_) {
     // Whoever starts it will start it for the next epoch, when it has left this one.
-    if (instance.attaches) take_no_more_requests();
+    if (attaches(instance)) take_no_more_requests();
     if (instance.life.state() == Instance::State::backing_off) instance.timer.cancel();
     // It could not get the arena any more.
     if (instance.life.state() == Instance::State::starting)
@@ -810,6 +791,7 @@ void RunningDeployment::tick() {
   }
   kill_those_that_hang();
   refuse_requests_of_failed_operators();
+  forget_those_gone();
   if (phase_ == Phase::retiring) go_on_retiring();
   if (phase_ != Phase::starting && phase_ != Phase::ready && phase_ != Phase::retiring) return;
   divide_cores_by_measured_cost();

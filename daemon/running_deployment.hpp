@@ -8,6 +8,19 @@
 //
 //   take_over() leads from planned to ready: an earlier opsplitd made it, and has died since.
 //
+// Operators that the deployment file leaves to whoever attaches (backend: attach) are not waited for, as
+// long as there are others: requests wait for them.
+//
+// swap() puts another program in an operator's place, while requests flow:
+//
+//   old instances   ready ------------------------------> stopping --> gone, and forgotten
+//   replacements    starting, or awaited --> standby ---> ready
+//                   (they load, and run each task once)
+//                                         ^ all of them are there: the new ones claim, the old ones commit what
+//                                           they hold, and end
+//
+// Until then a replacement's end, or its asker's, ends them all, and nothing has changed.
+//
 // When the broker of its epoch has ended, the deployment goes on as another object, which begins with
 // `stopped`, takes over folder and figures, and starts in the next epoch beside this one. This one is
 // `retiring`: it answers until that one is ready; then it takes no new requests, and stops when those
@@ -29,6 +42,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -53,8 +67,8 @@ struct Context {
   boost::asio::io_context& io;
   Launcher& launcher;
   ipc::Futex& futex;
-  std::filesystem::path socket;            // that operators and clients attach to
-  std::filesystem::path operator_program;  // opsplit-operator
+  std::filesystem::path socket;    // that operators and clients attach to
+  std::filesystem::path programs;  // the folder of opsplit-operator
   std::filesystem::path log_folder;
 };
 
@@ -98,6 +112,11 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   // once every process has its affinity; waiting and threads follow by themselves. Holds for restarts
   // and later epochs, too. Error: nothing has changed.
   Result<> set_cores(std::string_view op, const CoreRequest& request);
+  // `swapped` is called once the old instances have ended, or with the reason why they serve on. With the
+  // backend `attach` somebody else starts the replacements, as many as there are in awaited().
+  void swap(std::string_view op, Backend backend, std::function<void(Result<>)> swapped);
+  // The replacements of a swap that has not come about end, and whoever waits is told `reason`.
+  void abandon_swap(const Error& reason);
   // What is in force for this process.
   Result<ipc::AssignedCores> assigned_cores(pid_t pid);
   // A client. Its slots are given back once the kernel confirms its death.
@@ -128,15 +147,15 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
 
  private:
   struct RunningInstance {
-    RunningInstance(boost::asio::io_context& io, std::uint32_t operator_index,
-                    std::uint32_t seat_index)
-        : op(operator_index), seat(seat_index), life(RestartPolicy{}), timer(io) {}
+    RunningInstance(boost::asio::io_context& io, std::uint32_t operator_index, Backend of)
+        : op(operator_index), backend(of), life(RestartPolicy{}), timer(io) {}
 
     std::uint32_t op;
-    std::uint32_t seat;  // at its operator's doorbell, and its index among the instances
+    Backend backend;
+    bool replaces = false;   // it is to take another one's place, and does not claim yet
+    std::uint32_t seat = 0;  // at its operator's doorbell
     Instance life;
     Process process;
-    bool attaches = false;             // somebody else starts it
     bool running = false;              // `process` has not been reaped
     mutable std::uint64_t cpu_ns = 0;  // of `process`, when we looked last
     ipc::LaunchNumber launch = 0;
@@ -145,6 +164,13 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
     std::string last_end;  // how it ended last
     Watch death;
     Timer timer;  // to restart it, or to kill it
+  };
+
+  struct Swap {
+    std::uint32_t op;
+    Backend backend;
+    std::function<void(Result<>)> swapped;
+    bool switched = false;  // the new ones claim
   };
 
   struct AttachedClient {
@@ -157,6 +183,7 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   Result<> begin_epoch(std::uint64_t epoch);
   Result<> supervise_board(ipc::Board board, std::uint64_t epoch);
   Result<> make_instances();
+  RunningInstance& add_instance(std::uint32_t op, std::uint32_t seat, Backend backend);
   Result<> take_over_epoch(const Standing& standing);
   void take_over_participant(ipc::LaunchNumber launch);
   void keep_for_successor() const;
@@ -175,6 +202,15 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   void release_participant(ipc::LaunchNumber launch);
   Result<> launch(RunningInstance& instance);
   Result<> take_in(pid_t pid, std::string_view op, const std::set<std::string>& can_run);
+  Result<> start_replacements(std::uint32_t op, Backend backend);
+  void become_ready_if_complete();
+  void switch_to_replacements();
+  void forget_those_gone();
+  void take_seat(RunningInstance& instance, std::uint32_t seat) const;
+  [[nodiscard]] static bool attaches(const RunningInstance& instance) {
+    return instance.backend == Backend::attach;
+  }
+  [[nodiscard]] std::size_t number_of(const RunningInstance& instance) const;
   void supervise(RunningInstance& instance);
   void watch(RunningInstance& instance);
   void on_death(RunningInstance& instance);
@@ -184,6 +220,7 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   void take_no_more_requests();
   void go_on_retiring();
   void end_instances();
+  void end_instance(RunningInstance& instance);
   void kill_instances();
   void earlier_has_ended();
   void finish_stop_if_done();
@@ -227,6 +264,7 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   std::unique_ptr<ipc::Handover> handover_;
   ipc::LaunchNumber own_launch_ = 0;  // ours, to fail the tasks of failed operators with
   std::list<RunningInstance> instances_;
+  std::optional<Swap> swap_;  // that is under way
   Progress progress_;
   std::map<ipc::LaunchNumber, AttachedClient> clients_;
   std::map<std::pair<std::uint32_t, std::uint32_t>, Past>

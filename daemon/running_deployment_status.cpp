@@ -155,7 +155,8 @@ json RunningDeployment::status(const RunningInstance& instance, Detail detail) c
       }
   }
   json result = {{"operator", op.name},
-                 {"instance", instance.seat},
+                 {"instance", number_of(instance)},
+                 {"backend", to_string(instance.backend)},
                  {"tasks", op.tasks.size()},
                  {"pid", instance.running ? instance.process.identity.pid : 0},
                  {"state", to_string(instance.life.state())},
@@ -163,7 +164,7 @@ json RunningDeployment::status(const RunningInstance& instance, Detail detail) c
                  {"threads", cores.threads},
                  {"restarts", sum.restarts + instance.life.restarts()},
                  {"last_end", instance.last_end},
-                 {"log", instance.attaches ? "" : instance.log.string()},
+                 {"log", attaches(instance) ? "" : instance.log.string()},
                  {"in_flight", in_flight},
                  {"tasks_done", sum.counters.tasks_done},
                  {"busy_ns", sum.counters.busy_ns},

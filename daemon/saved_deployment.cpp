@@ -22,7 +22,7 @@ json to_json(const Deployment& deployment) {
                        {"instances", settings.instances},
                        {"standby", settings.standby},
                        {"hung_after", settings.hung_after ? settings.hung_after->count() : 0},
-                       {"attach", settings.attach}};
+                       {"backend", to_string(settings.backend)}};
   return {{"name", deployment.name},
           {"model", deployment.model.string()},
           {"depth", deployment.depth},
@@ -49,7 +49,9 @@ Result<Deployment> deployment_from_json(const json& j) {
     saved.at("standby").get_to(settings.standby);
     if (const auto seconds = saved.at("hung_after").get<std::int64_t>(); seconds > 0)
       settings.hung_after = std::chrono::seconds(seconds);
-    saved.at("attach").get_to(settings.attach);
+    const auto backend = backend_from_string(saved.at("backend").get<std::string>());
+    if (!backend) return fail(ErrorCode::invalid_input, "no such backend");
+    settings.backend = *backend;
     const auto cores = saved.at("cores").get<std::string>();
     if (cores.empty()) continue;
     OPSPLIT_TRY(settings.cores, parse_core_request(cores));

@@ -64,7 +64,8 @@ bool takes_layout(const Graph& graph, const Node& node, Layout layout) {
   return false;
 }
 
-std::vector<Layout> choose_layouts(const Graph& graph, Layout blocked) {
+std::vector<Layout> choose_layouts(const Graph& graph, Layout blocked,
+                                   const std::vector<bool>& only_row_major) {
   std::vector<Layout> layouts(graph.values.size(), Layout::row_major);
   if (blocked == Layout::row_major) return layouts;
   for (std::size_t id = 0; id < layouts.size(); ++id) {
@@ -79,8 +80,9 @@ std::vector<Layout> choose_layouts(const Graph& graph, Layout blocked) {
   };
   keep_row_major(graph.inputs);
   keep_row_major(graph.outputs);
-  for (const Node& node : graph.nodes) {
-    if (!is_view(node) && takes_layout(graph, node, blocked)) continue;
+  for (std::size_t id = 0; id < graph.nodes.size(); ++id) {
+    const Node& node = graph.nodes[id];
+    if (!only_row_major[id] && !is_view(node) && takes_layout(graph, node, blocked)) continue;
     keep_row_major(node.inputs);
     keep_row_major(node.outputs);
   }

@@ -10,7 +10,9 @@ namespace opsplit::graph {
 bool takes_layout(const Graph& graph, const Node& node, Layout layout);
 
 // For each value: `blocked` if it is a float32 image between nodes that all take it, and no view
-// and not an input or output of the graph; else row-major.
-std::vector<Layout> choose_layouts(const Graph& graph, Layout blocked);
+// and not an input or output of the graph; else row-major. `only_row_major` says of each node whether it
+// takes nothing else, whatever its kernels could do.
+std::vector<Layout> choose_layouts(const Graph& graph, Layout blocked,
+                                   const std::vector<bool>& only_row_major);
 
 }  // namespace opsplit::graph

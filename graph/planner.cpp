@@ -34,11 +34,11 @@ Result<std::uint64_t> place_bytes(const TensorType& type, bool any_layout) {
 
 class Planner {
  public:
-  Planner(const Graph& graph, Layout blocked)
+  Planner(const Graph& graph, std::vector<Layout> layouts)
       : graph_(graph),
         producers_(graph.producers()),
         roots_(view_roots(graph)),
-        layouts_(choose_layouts(graph, blocked)),
+        layouts_(std::move(layouts)),
         task_of_(graph.nodes.size(), PlannedTensor::none),
         tensor_of_(graph.values.size(), PlannedTensor::none) {}
 
@@ -280,7 +280,14 @@ Result<Plan> make_plan(const Graph& graph, const SplitSpec& spec, const PlanOpti
         "split {} makes {} operators, at most {} fit (iceoryx registers 300 processes): use "
         "--split by-type or stages:N",
         name, operators.size(), options.max_operators);
-  OPSPLIT_TRY(Plan plan, Planner(graph, options.blocked).run(operators));
+  std::vector<bool> only_row_major(graph.nodes.size());
+  for (const OperatorNodes& op : operators)
+    if (options.row_major_operators.contains(op.name))
+      for (const NodeIds& nodes : op.tasks)
+        for (const std::int32_t node : nodes) only_row_major[index(node)] = true;
+  OPSPLIT_TRY(
+      Plan plan,
+      Planner(graph, choose_layouts(graph, options.blocked, only_row_major)).run(operators));
   plan.model = graph.name;
   plan.split = name;
   OPSPLIT_CHECK(assign_places(plan));

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <filesystem>
+#include <set>
+#include <string>
 
 #include "base/plan.hpp"
 #include "graph/split.hpp"
@@ -12,6 +14,8 @@ struct PlanOptions {
   // The channel-blocked layout that this machine's convolutions prefer, for tensors whose producer
   // and readers all take it; row_major: none.
   Layout blocked = Layout::row_major;
+  // Operators that take and give row-major tensors only, by name.
+  std::set<std::string, std::less<>> row_major_operators = {};
   std::size_t max_operators = 280;  // RouDi registers at most 300 processes: clients need some
   std::uint32_t depth = 8;
   std::uint64_t max_arena_bytes = opsplit::max_arena_bytes;

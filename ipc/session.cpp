@@ -55,7 +55,10 @@ json to_json(const Attachment& a) {
                  {"op", a.op},
                  {"seat", a.seat},
                  {"slots_per_client", a.slots_per_client}};
-  if (a.op >= 0) result["cores"] = to_json(a.cores);
+  if (a.op >= 0) {
+    result["cores"] = to_json(a.cores);
+    result["warm_up"] = a.warm_up;
+  }
   return result;
 }
 
@@ -76,6 +79,7 @@ Result<Attachment> attachment_from_json(const json& j) try {
   j.at("seat").get_to(a.seat);
   if (a.op >= 0) {
     OPSPLIT_TRY(a.cores, assigned_cores_from_json(j.at("cores")));
+    j.at("warm_up").get_to(a.warm_up);
   }
   j.at("slots_per_client").get_to(a.slots_per_client);
   if (a.launch == 0 || a.launch > max_launch_number || a.seat >= seats_per_operator)

@@ -48,6 +48,7 @@ struct Attachment {
   std::int32_t op = -1;  // index in the plan
   std::uint32_t seat = 0;
   AssignedCores cores;
+  bool warm_up = false;  // run each task once on made-up inputs before it is ready
 
   // Clients only.
   std::uint32_t slots_per_client = 0;

@@ -26,9 +26,8 @@ OperatorKind kind_of(const CustomKernels& custom) {
 
 int operator_main(int argc, char** argv, const CustomKernels& custom) {
   CLI::App app(
-      "Runs one operator of a split deployment. Started by opsplitd, or by whoever likes to where "
-      "the\n"
-      "deployment file says `attach: true` for it.");
+      "Runs one operator of a split deployment. Started by opsplitd, or by whoever likes: opsplit\n"
+      "attach DEPLOYMENT/OPERATOR -- PROGRAM.");
   app.set_version_flag("--version", OPSPLIT_VERSION);
   HostOptions options;
   app.add_option("--socket", options.socket, "opsplitd's socket, opsplitd.sock in its folder")

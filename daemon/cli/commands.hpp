@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,8 @@ void add_plan(CLI::App& app, Invocation& invocation);
 void add_up(CLI::App& app, Invocation& invocation);
 void add_ps(CLI::App& app, Invocation& invocation);
 void add_set(CLI::App& app, Invocation& invocation);
+void add_attach(CLI::App& app, Invocation& invocation);
+void add_swap(CLI::App& app, Invocation& invocation);
 void add_top(CLI::App& app, Invocation& invocation);
 void add_logs(CLI::App& app, Invocation& invocation);
 void add_down(CLI::App& app, Invocation& invocation);
@@ -39,6 +42,15 @@ void add_completion(CLI::App& app, Invocation& invocation);
 // What `plan`, `up`, `run` and `bench` take.
 enum class TargetOptions { all, without_split };
 void add_target(CLI::App& command, Target& target, TargetOptions which = TargetOptions::all);
+
+// DEPLOYMENT/OPERATOR.
+struct OperatorName {
+  std::string deployment, op;
+};
+Result<OperatorName> operator_name(const std::string& name);
+
+// What `ps` prints of them.
+void print_deployments(const nlohmann::json& deployments);
 
 // A line on stderr: what is going on while the user waits.
 void print_progress(const std::string& text);

@@ -20,6 +20,7 @@ using namespace std::chrono_literals;
 using nlohmann::json;
 
 constexpr auto short_timeout = 10s;
+constexpr auto look_again = 50ms;
 constexpr auto glance_timeout = 2s;  // of whoever looks each second, and must be able to stop
 constexpr auto up_timeout = 600s;    // a large model takes its time to be planned and packed
 constexpr auto down_timeout = 60s;
@@ -189,6 +190,20 @@ Result<json> DaemonClient::set_cores(const std::string& deployment, const std::s
               call({{"op", "set"}, {"deployment", deployment}, {"operator", op}, {"cores", cores}},
                    short_timeout));
   return reply.value("deployment", json());
+}
+
+Result<json> DaemonClient::swap(const std::string& deployment, const std::string& op,
+                                const std::string& backend,
+                                const std::function<Result<>()>& meanwhile) {
+  auto reply =
+      call({{"op", "swap"}, {"deployment", deployment}, {"operator", op}, {"backend", backend}},
+           short_timeout);
+  while (reply ? reply->contains("progress") : reply.error().code == ErrorCode::timed_out) {
+    OPSPLIT_CHECK(meanwhile());
+    reply = socket_.receive_reply(Clock::now() + look_again);
+  }
+  OPSPLIT_CHECK(reply);
+  return reply->value("deployment", json());
 }
 
 Result<json> DaemonClient::ps_with_histograms() {

@@ -41,6 +41,12 @@ class DaemonClient {
   // The status of the deployment once every process of it has its affinity.
   Result<nlohmann::json> set_cores(const std::string& deployment, const std::string& op,
                                    const std::string& cores);
+  // The status of the deployment once another program serves in the operator's place, and the earlier one
+  // has ended. Meanwhile `meanwhile` is called again and again, first when that program may attach; its
+  // error ends the swap.
+  Result<nlohmann::json> swap(const std::string& deployment, const std::string& op,
+                              const std::string& backend,
+                              const std::function<Result<>()>& meanwhile);
   Result<nlohmann::json> ps_with_histograms();
 
   [[nodiscard]] std::filesystem::path socket_path() const;

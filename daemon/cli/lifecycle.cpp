@@ -42,48 +42,6 @@ std::string state_of(const json& instance) {
   return state;
 }
 
-void print_deployments(const json& deployments) {
-  for (const json& deployment : deployments) {
-    if (!deployment.contains("instances")) {
-      fmt::print("{}: {}\n", deployment.value("name", ""), deployment.value("phase", ""));
-      continue;
-    }
-    fmt::print(
-        "{}: {}{}, {} split {}, {} of {} slots in use, {} clients\n", deployment.value("name", ""),
-        deployment.value("phase", ""), deployment.contains("runtime") ? " in containers" : "",
-        deployment.value("model", ""), deployment.value("split", ""), deployment.value("in_use", 0),
-        deployment.value("depth", 0), deployment.value("clients", 0));
-    std::vector<std::vector<std::string>> rows = {{"operator", "pid", "cores", "threads", "state",
-                                                   "tasks", "done", "busy ms", "copied B",
-                                                   "restarts"}};
-    for (const json& instance : deployment.value("instances", json::array()))
-      rows.push_back({name_of(instance), std::to_string(instance.value("pid", 0)),
-                      instance.value("cores", ""),
-                      std::to_string(instance.value("threads", std::uint64_t{0})),
-                      state_of(instance), std::to_string(instance.value("tasks", 0)),
-                      std::to_string(instance.value("tasks_done", std::uint64_t{0})),
-                      milliseconds(instance.value("busy_ns", std::uint64_t{0})),
-                      std::to_string(instance.value("bytes_copied", std::uint64_t{0})),
-                      std::to_string(instance.value("restarts", 0))});
-    fmt::print("{}", render_table(rows));
-    for (const json& instance : deployment.value("instances", json::array()))
-      if (const std::string why = instance.value("degraded", ""); !why.empty())
-        fmt::print("degraded: {}: {}\n", name_of(instance), why);
-  }
-}
-
-struct OperatorName {
-  std::string deployment, op;
-};
-
-Result<OperatorName> operator_name(const std::string& name) {
-  const auto slash = name.find('/');
-  if (slash == std::string::npos)
-    return fail(ErrorCode::invalid_input,
-                "'{}': write DEPLOYMENT/OPERATOR, as `opsplit ps` shows them", name);
-  return OperatorName{name.substr(0, slash), name.substr(slash + 1)};
-}
-
 // The deployment's status once its processes have arranged themselves on their new cores. Error
 // timed_out: one hangs.
 Result<json> await_change(DaemonClient& opsplitd, json deployment) {
@@ -192,6 +150,44 @@ Result<> clean(const std::filesystem::path& folder) {
 }
 
 }  // namespace
+
+void print_deployments(const json& deployments) {
+  for (const json& deployment : deployments) {
+    if (!deployment.contains("instances")) {
+      fmt::print("{}: {}\n", deployment.value("name", ""), deployment.value("phase", ""));
+      continue;
+    }
+    fmt::print(
+        "{}: {}{}, {} split {}, {} of {} slots in use, {} clients\n", deployment.value("name", ""),
+        deployment.value("phase", ""), deployment.contains("runtime") ? " in containers" : "",
+        deployment.value("model", ""), deployment.value("split", ""), deployment.value("in_use", 0),
+        deployment.value("depth", 0), deployment.value("clients", 0));
+    std::vector<std::vector<std::string>> rows = {{"operator", "pid", "cores", "threads", "state",
+                                                   "tasks", "done", "busy ms", "copied B",
+                                                   "restarts"}};
+    for (const json& instance : deployment.value("instances", json::array()))
+      rows.push_back({name_of(instance), std::to_string(instance.value("pid", 0)),
+                      instance.value("cores", ""),
+                      std::to_string(instance.value("threads", std::uint64_t{0})),
+                      state_of(instance), std::to_string(instance.value("tasks", 0)),
+                      std::to_string(instance.value("tasks_done", std::uint64_t{0})),
+                      milliseconds(instance.value("busy_ns", std::uint64_t{0})),
+                      std::to_string(instance.value("bytes_copied", std::uint64_t{0})),
+                      std::to_string(instance.value("restarts", 0))});
+    fmt::print("{}", render_table(rows));
+    for (const json& instance : deployment.value("instances", json::array()))
+      if (const std::string why = instance.value("degraded", ""); !why.empty())
+        fmt::print("degraded: {}: {}\n", name_of(instance), why);
+  }
+}
+
+Result<OperatorName> operator_name(const std::string& name) {
+  const auto slash = name.find('/');
+  if (slash == std::string::npos)
+    return fail(ErrorCode::invalid_input,
+                "'{}': write DEPLOYMENT/OPERATOR, as `opsplit ps` shows them", name);
+  return OperatorName{name.substr(0, slash), name.substr(slash + 1)};
+}
 
 // Whether anybody reads it does not matter.
 void print_progress(const std::string& text) { std::fputs((text + " ...\n").c_str(), stderr); }

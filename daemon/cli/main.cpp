@@ -47,6 +47,7 @@ int main(int argc, char** argv) {
       "  opsplit up model.onnx --split by-type         start it, wait until it is ready\n"
       "  opsplit ps                                    the operators: pid, cores, state\n"
       "  opsplit set model/conv cores=0-1              other cores, while requests flow\n"
+      "  opsplit attach model/relu -- ./my_operator    a program of yours in its place\n"
       "  opsplit top                                   their load, live\n"
       "  opsplit infer model --input x=x.npy --output-dir out\n"
       "  opsplit trace model -o trace.json             follow requests through the operators\n"
@@ -61,6 +62,8 @@ int main(int argc, char** argv) {
   cli::add_up(app, invocation);
   cli::add_ps(app, invocation);
   cli::add_set(app, invocation);
+  cli::add_attach(app, invocation);
+  cli::add_swap(app, invocation);
   cli::add_top(app, invocation);
   cli::add_logs(app, invocation);
   cli::add_down(app, invocation);

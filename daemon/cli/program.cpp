@@ -14,6 +14,7 @@ namespace {
 namespace process = boost::process;
 
 Result<boost::filesystem::path> find(const std::string& name) {
+  if (name.find('/') != std::string::npos) return name;
   boost::filesystem::path found = process::search_path(name);
   if (found.empty()) return fail(ErrorCode::not_found, "there is no program '{}' in PATH", name);
   return found;
@@ -36,10 +37,22 @@ Result<ProgramEnd> run_program(const std::vector<std::string>& arguments, std::s
   if (error) return fail_errno(error.value(), "{}", path.string());
   const int status = child.native_exit_code();
   const int exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  const std::string how = WIFEXITED(status) ? fmt::format("exit code {}", exit_code)
-                                            : fmt::format("signal {} ({})", WTERMSIG(status),
-                                                          strsignal(WTERMSIG(status)));
-  return ProgramEnd{exit_code, how, out.get(), err.get()};
+  return ProgramEnd{exit_code, how_it_ended(status), out.get(), err.get()};
+}
+
+std::string how_it_ended(int status) {
+  return WIFEXITED(status)
+             ? fmt::format("exit code {}", WEXITSTATUS(status))
+             : fmt::format("signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
+}
+
+Result<std::unique_ptr<process::child>> start_program(const std::vector<std::string>& arguments) {
+  OPSPLIT_TRY(const auto path, find(arguments[0]));
+  std::error_code error;
+  auto child = std::make_unique<process::child>(
+      path, process::args(std::vector(arguments.begin() + 1, arguments.end())), error);
+  if (error) return fail_errno(error.value(), "could not start {}", path.string());
+  return child;
 }
 
 Result<int> run_program_in_view(const std::vector<std::string>& arguments) {

@@ -1,6 +1,8 @@
 // Runs other programs: docker, docker-compose, dot.
 #pragma once
 
+#include <boost/process/child.hpp>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,7 +23,13 @@ struct ProgramEnd {
 Result<ProgramEnd> run_program(const std::vector<std::string>& arguments,
                                std::string_view input = {});
 
-// The same, but what it writes goes where our output goes.
+// Starts it; it reads and writes where we do.
+Result<std::unique_ptr<boost::process::child>> start_program(
+    const std::vector<std::string>& arguments);
+// "exit code 1", "signal 9 (Killed)", from a status of waitpid().
+std::string how_it_ended(int status);
+
+// The same as run_program(), but what it writes goes where our output goes.
 Result<int> run_program_in_view(const std::vector<std::string>& arguments);
 
 }  // namespace opsplit::daemon::cli

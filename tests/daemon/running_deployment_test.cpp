@@ -137,16 +137,27 @@ class RunningDeploymentTest : public testing::Test {
     }
   }
 
+  // The record of the process that was launched as the `index`th.
+  ipc::Participant& participant(std::size_t index) {
+    if (!first_board) {
+      const auto layout = ipc::BoardLayout::of(plan, 8, ipc::default_participants).value();
+      first_board.emplace(ipc::Board::open(ipc::board_name(name, epoch), layout, epoch).value());
+    }
+    // Launch number 1 is opsplitd's own.
+    return first_board->participant(static_cast<ipc::LaunchNumber>(index) + 2);
+  }
+
   TemporaryFolder logs;
   boost::asio::io_context io;
   FakeLauncher launcher;
   ipc::SystemFutex futex;
-  Context context{io, launcher, futex, "/run/test.sock", "/usr/bin/opsplit-operator", logs.path()};
+  Context context{io, launcher, futex, "/run/test.sock", "/usr/bin", logs.path()};
   const std::string name = fmt::format("unit{}", ::getpid());
   const std::string folder = ipc::folder_path(name, epoch);
   Plan plan;
   std::optional<Result<>> started;
   std::optional<RunningDeployment> deployment;
+  std::optional<ipc::Board> first_board;  // of the first epoch, as others see it
 };
 
 TEST_F(RunningDeploymentTest, IsReadyOnceEveryInstanceIs) {
@@ -379,12 +390,12 @@ TEST_F(RunningDeploymentTest, AClientIsForgottenOnceItHasLeftAndHoldsNothing) {
 
 TEST_F(RunningDeploymentTest, WhoAttachesIsConfinedAndItsPlaceIsTaken) {
   const std::string attached = plan.operators[1].name;
-  make([&](Deployment& digits) { digits.operators[attached].attach = true; });
+  make([&](Deployment& digits) { digits.operators[attached].backend = Backend::attach; });
   deployment->start(epoch, [this](const Result<>& result) { started = result; });
   ASSERT_EQ(launcher.all.size(), 1u);
   make_ready(launcher.all[0]);
   EXPECT_THAT(deployment->awaited(), ElementsAre(attached));
-  EXPECT_FALSE(started);
+  EXPECT_TRUE(started && *started) << "requests wait for it, not the deployment";
 
   EXPECT_THAT(deployment->attach_operator(::getpid(), "nobody").error().message,
               HasSubstr("no operator 'nobody'"));
@@ -400,8 +411,117 @@ TEST_F(RunningDeploymentTest, WhoAttachesIsConfinedAndItsPlaceIsTaken) {
       deployment->attach_operator(::getppid(), attached, everything).error().message,
       HasSubstr(fmt::format("is there already: {}/{}.0 (pid {})", name, attached, ::getpid())));
   ASSERT_TRUE(deployment->operator_ready(::getpid()));
-  ASSERT_TRUE(started);
-  EXPECT_TRUE(*started);
+  EXPECT_EQ(deployment->status()["instances"][1]["state"], "ready");
+}
+
+TEST_F(RunningDeploymentTest, WhereOthersStartAllOperatorsItIsReadyOnceAllHaveAttached) {
+  make([](Deployment& digits) { digits.attach = true; });
+  deployment->start(epoch, [this](const Result<>& result) { started = result; });
+  EXPECT_TRUE(launcher.all.empty());
+  ASSERT_TRUE(deployment->attach_operator(::getpid(), plan.operators[0].name, everything));
+  ASSERT_TRUE(deployment->operator_ready(::getpid()));
+  EXPECT_FALSE(started);
+  ASSERT_TRUE(deployment->attach_operator(::getppid(), plan.operators[1].name, everything));
+  ASSERT_TRUE(deployment->operator_ready(::getppid()));
+  EXPECT_TRUE(started && *started);
+}
+
+// Two instances of stage 1, in a deployment that is ready.
+class Swap : public RunningDeploymentTest {
+ protected:
+  Swap() {
+    make([](Deployment& digits) { digits.operators["stage2"].instances = 2; });
+    deployment->start(epoch, [this](const Result<>& result) { started = result; });
+    for (auto& instance : launcher.all) make_ready(instance);
+  }
+  void swap(Backend backend = Backend::native) {
+    deployment->swap("stage2", backend, [this](const Result<>& result) { swapped = result; });
+  }
+  // pid and state, of stage 2.
+  [[nodiscard]] std::vector<std::string> serving() const {
+    std::vector<std::string> found;
+    const nlohmann::json status = deployment->status();
+    for (const auto& instance : status["instances"])
+      if (instance["operator"] == "stage2")
+        found.push_back(fmt::format("{} {}", instance["pid"].get<pid_t>() % 1'000'000'000,
+                                    instance["state"].get<std::string>()));
+    return found;
+  }
+  std::optional<Result<>> swapped;
+};
+
+TEST_F(Swap, TheReplacementsServeOnceAllOfThemAreReadyAndTheOthersEnd) {
+  swap();
+  ASSERT_EQ(launcher.all.size(), 5u);
+  const auto attachment = deployment->attach_operator(launcher.all[3].pid, "");
+  ASSERT_TRUE(attachment) << attachment.error().message;
+  EXPECT_TRUE(attachment->warm_up);
+  EXPECT_EQ(attachment->seat, 2u) << "beside those that serve";
+  ASSERT_TRUE(deployment->operator_ready(launcher.all[3].pid));
+  EXPECT_THAT(serving(), ElementsAre("1 ready", "2 ready", "3 standby", "4 starting"));
+  EXPECT_FALSE(swapped);
+
+  make_ready(launcher.all[4]);
+  EXPECT_THAT(serving(), ElementsAre("1 stopping", "2 stopping", "3 ready", "4 ready"));
+  EXPECT_EQ(participant(3).mode, static_cast<std::uint32_t>(ipc::Mode::active));
+  EXPECT_EQ(participant(1).mode, static_cast<std::uint32_t>(ipc::Mode::draining));
+  EXPECT_THAT(launcher.all[1].signals, ElementsAre(SIGTERM));
+  EXPECT_FALSE(swapped) << "the others may still be at a task";
+  FakeLauncher::die(launcher.all[1]);
+  FakeLauncher::die(launcher.all[2]);
+  ASSERT_TRUE(until([this] { return swapped.has_value(); }));
+  EXPECT_TRUE(*swapped);
+  EXPECT_THAT(serving(), ElementsAre("3 ready", "4 ready"));
+  EXPECT_EQ(launcher.all.size(), 5u) << "nothing was started in the place of those that ended";
+
+  swap();
+  ASSERT_EQ(launcher.all.size(), 7u);
+  EXPECT_EQ(deployment->attach_operator(launcher.all[5].pid, "")->seat, 0u) << "free again";
+}
+
+TEST_F(Swap, AReplacementThatDiesLeavesTheOthersServing) {
+  swap();
+  make_ready(launcher.all[3]);
+  FakeLauncher::die(launcher.all[4], "no such thing");
+  ASSERT_TRUE(until([this] { return swapped.has_value(); }));
+  ASSERT_FALSE(*swapped);
+  EXPECT_THAT(swapped->error().message, HasSubstr("no such thing"));
+  EXPECT_THAT(launcher.all[3].signals, ElementsAre(SIGKILL));
+  ASSERT_TRUE(until([this] { return serving().size() == 2; }));
+  EXPECT_THAT(serving(), ElementsAre("1 ready", "2 ready"));
+  EXPECT_EQ(launcher.all.size(), 5u) << "replacements are not started again";
+}
+
+TEST_F(Swap, IsGivenUpWhenWhoeverAskedLeavesAndWhenTheDeploymentStops) {
+  swap(Backend::attach);
+  EXPECT_THAT(deployment->awaited(), ElementsAre("stage2", "stage2"));
+  deployment->abandon_swap({ErrorCode::unavailable, "left"});
+  ASSERT_TRUE(swapped.has_value());
+  EXPECT_EQ(swapped->error().message, "left");
+  EXPECT_TRUE(deployment->awaited().empty());
+
+  swapped.reset();
+  swap();
+  deployment->stop(nullptr);
+  ASSERT_TRUE(swapped.has_value());
+  EXPECT_THAT(swapped->error().message, HasSubstr("was stopped"));
+}
+
+TEST_F(Swap, IsRefusedForWhatIsNotThereAndWhileAnotherGoesOn) {
+  deployment->swap("nobody", Backend::native, [this](const Result<>& r) { swapped = r; });
+  EXPECT_THAT(swapped->error().message, HasSubstr("no operator 'nobody'"));
+  swap();
+  swap();
+  EXPECT_THAT(swapped->error().message, HasSubstr("is being swapped"));
+}
+
+TEST_F(Swap, ADeathMeanwhileIsMendedAsEver) {
+  swap();
+  FakeLauncher::die(launcher.all[1]);
+  ASSERT_TRUE(until([this] { return launcher.all.size() == 6u; })) << "started again";
+  make_ready(launcher.all[3]);
+  make_ready(launcher.all[4]);
+  EXPECT_THAT(serving(), ElementsAre("5 stopping", "2 stopping", "3 ready", "4 ready"));
 }
 
 // Four cores: stage 0 asks for CPU 0, stage 1 has what is left.
@@ -421,16 +541,6 @@ class CoresOfADeployment : public RunningDeploymentTest {
     record.threads = static_cast<std::uint32_t>(cores.threads);
     record.cores_followed = record.cores_version.load();
   }
-  ipc::Participant& participant(std::size_t index) {
-    if (!board) {
-      const auto layout = ipc::BoardLayout::of(plan, 8, ipc::default_participants).value();
-      board.emplace(ipc::Board::open(ipc::board_name(name, epoch), layout, epoch).value());
-    }
-    // Launch number 1 is opsplitd's own.
-    return board->participant(static_cast<ipc::LaunchNumber>(index) + 2);
-  }
-
-  std::optional<ipc::Board> board;
 };
 
 TEST_F(CoresOfADeployment, ChangeForAllThatTheyAreSharedWith) {
@@ -467,7 +577,7 @@ TEST_F(CoresOfADeployment, AreDividedAnewByWhatRequestsReallyTook) {
   const auto client = deployment->attach_client(own_identity()).value();
   participant(0).busy_ns = 1'000'000;
   participant(1).busy_ns = 9'000'000;
-  ipc::Handover handover(*board, plan, futex);
+  ipc::Handover handover(*first_board, plan, futex);
   const auto before = instance(1)["cores"];
   for (int request = 0; request < 99; ++request)
     handover.close(*handover.take_slot(client.launch), client.launch);
@@ -553,7 +663,7 @@ TEST_F(CoresOfADeployment, AreDegradedWhereTheProcessHasOthers) {
 
 TEST_F(RunningDeploymentTest, WhoCannotRunWhatItAttachesForIsRefusedByName) {
   const std::string attached = plan.operators[1].name;  // stages:2: the dense layers are in it
-  make([&](Deployment& digits) { digits.operators[attached].attach = true; });
+  make([&](Deployment& digits) { digits.operators[attached].backend = Backend::attach; });
   deployment->start(epoch, [this](const Result<>& result) { started = result; });
   EXPECT_THAT(deployment->attach_operator(::getpid(), attached, {"Conv", "MaxPool", "Relu"})
                   .error()
@@ -565,7 +675,7 @@ TEST_F(RunningDeploymentTest, WhoCannotRunWhatItAttachesForIsRefusedByName) {
 
 TEST_F(RunningDeploymentTest, WhoAttachesWhereNoneOfItsCpusIsAllowedIsRefused) {
   const std::string attached = plan.operators[1].name;
-  make([&](Deployment& digits) { digits.operators[attached].attach = true; });
+  make([&](Deployment& digits) { digits.operators[attached].backend = Backend::attach; });
   deployment->start(epoch, [this](const Result<>& result) { started = result; });
   for (int cpu = 0; cpu < 1024; ++cpu) launcher.forbidden[::getpid()].push_back(cpu);
   EXPECT_THAT(deployment->attach_operator(::getpid(), attached, everything).error().message,

@@ -93,7 +93,7 @@ def operators_beside_processes(opsplit, scratch):
         "-f", f"{ROOT}/docker/Dockerfile", "-t", image, str(ROOT), timeout=3000)
     deployment = scratch / "mixed.yaml"
     deployment.write_text(f"name: mixed\nmodel: {DIGITS}/digits.onnx\n"
-                          "operators:\n  conv: {attach: true, cores: \"0\"}\n")
+                          "operators:\n  conv: {backend: attach, cores: \"0\"}\n")
     # It waits for `up`, and ends with the deployment.
     conv = run("docker", "run", "-d", "--rm", "--ipc=host", "--pid=host", "--network=none", "--user=0:0", "--cap-drop=ALL",
                "--security-opt=no-new-privileges:true", "--read-only", "-v", "/tmp:/tmp", "--entrypoint",

@@ -10,9 +10,13 @@ namespace {
 using testing::IsEmpty;
 using testing::UnorderedElementsAre;
 
-std::vector<std::string> blocked(const ModelBuilder& model, Layout layout = Layout::nChw16c) {
+// But for those that the nodes of one type take.
+std::vector<std::string> blocked(const ModelBuilder& model, Layout layout = Layout::nChw16c,
+                                 std::string_view only_row_major = "") {
   const Graph graph = value_of(model.load());
-  const auto layouts = choose_layouts(graph, layout);
+  std::vector<bool> others;
+  for (const Node& node : graph.nodes) others.push_back(node.op_type == only_row_major);
+  const auto layouts = choose_layouts(graph, layout, others);
   std::vector<std::string> names;
   for (std::size_t id = 0; id < layouts.size(); ++id)
     if (layouts[id] != Layout::row_major) names.push_back(graph.values[id].name);
@@ -23,6 +27,15 @@ TEST(Layouts, ImagesBetweenNodesThatTakeThemAreBlocked) {
   // r2 has a view, f is one, the rest are not images or belong to the client.
   EXPECT_THAT(blocked(small_cnn()), UnorderedElementsAre("c1", "r1", "p1", "n2"));
   EXPECT_THAT(blocked(small_cnn(), Layout::row_major), IsEmpty());
+}
+
+TEST(Layouts, NodesThatTakeNothingElseHaveRowMajorNeighbours) {
+  ModelBuilder model;
+  model.input("x", {1, 16, 4, 4}).output("y");
+  model.node("Relu", {"x"}, {"a"}).node("Relu", {"a"}, {"b"}).node("Tanh", {"b"}, {"c"});
+  model.node("Relu", {"c"}, {"d"}).node("Relu", {"d"}, {"y"});
+  EXPECT_THAT(blocked(model), UnorderedElementsAre("a", "b", "c", "d"));
+  EXPECT_THAT(blocked(model, Layout::nChw16c, "Tanh"), UnorderedElementsAre("a", "d"));
 }
 
 TEST(Layouts, ElementwiseOnlyWithoutBroadcasting) {

@@ -17,7 +17,7 @@ class Attach : public SystemTest {
   std::string deployment_file() {
     const auto file = folder() / "digits.yaml";
     write_file(file, std::string("model: ") + digits_model +
-                         "\nsplit: by-type\noperators:\n  conv: {attach: true, cores: \"0\"}\n");
+                         "\nsplit: by-type\noperators:\n  conv: {backend: attach, cores: \"0\"}\n");
     return file;
   }
   static Process start_operator(const std::string& op, const std::string& name = "digits") {

@@ -1,13 +1,16 @@
 # System tests: real processes, one test per process of CTest. RouDi's names are fixed: each test has
 # a /tmp and /dev/shm of its own where that is allowed, and the lock keeps the cores to one at a time.
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/system/*.cpp)
+list(FILTER sources EXCLUDE REGEX /custom_operator.cpp$)
 add_executable(system_tests ${sources} private_namespace.cpp graph/model_builder.cpp)
 target_link_libraries(system_tests PRIVATE
   opsplit_daemon opsplit_graph opsplit_ipc onnx_proto GTest::gmock GTest::gtest)
 target_compile_definitions(system_tests PRIVATE
   OPSPLIT_SOURCE_DIR="${PROJECT_SOURCE_DIR}" OPSPLIT_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}"
   OPSPLIT_LIGHT_DIR="${PROJECT_BINARY_DIR}/light")
-add_dependencies(system_tests opsplit opsplitd opsplit-broker opsplit-operator digits-classify)
+add_executable(custom-operator system/custom_operator.cpp)
+target_link_libraries(custom-operator PRIVATE opsplit-sdk)
+add_dependencies(system_tests custom-operator opsplit opsplitd opsplit-broker opsplit-operator digits-classify)
 gtest_discover_tests(system_tests TEST_PREFIX system. DISCOVERY_MODE PRE_TEST
   TEST_FILTER -Long*:Light* PROPERTIES LABELS system TIMEOUT 300 RESOURCE_LOCK roudi)
 gtest_discover_tests(system_tests TEST_PREFIX system. DISCOVERY_MODE PRE_TEST

@@ -1,0 +1,27 @@
+// What computes an operator's tasks.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string_view>
+
+#include "base/error.hpp"
+
+namespace opsplit::daemon {
+
+enum class Backend {
+  native,       // opsplit-operator: our own kernels
+  attach,       // whoever attaches; opsplitd starts nobody
+  onnxruntime,  // opsplit-operator-onnxruntime, of the Python package
+};
+
+std::string_view to_string(Backend backend);
+std::optional<Backend> backend_from_string(std::string_view name);
+// "native, attach or onnxruntime"
+std::string backend_names();
+
+// The program that opsplitd starts for it: beside its own programs, or in PATH. Error not_found: it is not
+// installed, and what to do. Not for `attach`.
+Result<std::filesystem::path> find_program(Backend backend, const std::filesystem::path& programs);
+
+}  // namespace opsplit::daemon

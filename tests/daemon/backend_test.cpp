@@ -1,0 +1,33 @@
+#include "daemon/backend.hpp"
+
+#include <gmock/gmock.h>
+
+#include <fstream>
+
+#include "tests/daemon/temporary_folder.hpp"
+
+namespace opsplit::daemon {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(Backend, HasAName) {
+  for (const Backend backend : {Backend::native, Backend::attach, Backend::onnxruntime})
+    EXPECT_EQ(backend_from_string(to_string(backend)), backend);
+  EXPECT_FALSE(backend_from_string("tensorrt"));
+  EXPECT_EQ(backend_names(), "native, attach or onnxruntime");
+}
+
+TEST(Backend, ItsProgramIsFoundBesideOpsplitdOrTheErrorSaysWhatToInstall) {
+  const TemporaryFolder folder;
+  EXPECT_EQ(find_program(Backend::native, "/opt/bin"), "/opt/bin/opsplit-operator");
+  EXPECT_THAT(find_program(Backend::onnxruntime, folder.path()).error().message,
+              HasSubstr("pip install"));
+  const auto program = folder.path() / "opsplit-operator-onnxruntime";
+  std::ofstream(program) << "#!/bin/sh\n";
+  std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+  EXPECT_EQ(find_program(Backend::onnxruntime, folder.path()), program);
+}
+
+}  // namespace
+}  // namespace opsplit::daemon
