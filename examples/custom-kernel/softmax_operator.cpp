@@ -1,0 +1,6 @@
+#include "softmax.hpp"
+
+int main(int argc, char** argv) {
+  using namespace opsplit::sdk;
+  return operator_main(argc, argv, {{"Softmax", make<Softmax>}});
+}
