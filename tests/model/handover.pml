@@ -34,25 +34,61 @@
  * Left out, and why nothing is lost by it
  *   - Hints and bells. An instance may look at any task at any time here; hints
  *     only choose among these looks. doorbell.pml has them.
- *   - Looks that end without a claim: they change nothing. Thus an instance starts
- *     from a waiting task whose first input is there, both seen in one step. No word
- *     returns to an earlier value (asserted in SWAP), so if a claim succeeds, its
- *     task word has not changed since it was read, and the read can be moved to any
- *     later moment before the swap. Inputs can change meanwhile (the slot closes):
- *     they are read one by one.
- *   - Likewise, where nothing else is read between reading a word and swapping it,
- *     both are one step; FINE keeps them apart.
  *   - Deaths with nothing in hand change nothing; one between a read and the next
  *     change is the same as one just before that change.
- *   - A kernel reads its inputs in one step, with the last byte it writes: whatever
- *     could spoil them between claim and commit could do so before that step.
  *   - Retired slots (free ones that nobody takes); generations that wrap round.
  *   - Weak memory: Spin is sequentially consistent. The code must be, at least where
  *     a sweeper swaps the slot word and then reads task words, and where a holder
  *     swaps its task word and then reads the slot word.
  *
+ * Made one step, and why nothing is lost by it
+ *   - A read and the swap after it, where nothing else is read between; FINE keeps
+ *     apart those of sweep() and of the supervisor. So is a step that only one process
+ *     can notice and the step before it.
+ *   - A client takes its slot, writes and submits. Until then nobody touches the slot:
+ *     all its words wait with its generation (asserted), so nobody has a claim there.
+ *     To submit earlier only allows more. The client can die before it submits.
+ *   - A claim and the first byte written; the last byte and the commit; the client's
+ *     look at the answer and its closing. Places are torn for longer, so whoever meets
+ *     a writer still does. An instance reads its inputs with its last byte, since what
+ *     spoils them before could do so before that step, and nothing spoilt gets whole.
+ *   - The supervisor's last look and its striking the dead from the list, which only
+ *     supervisors read.
+ *
+ * Made fewer states, and why nothing is lost by it
+ *   - Looks. Most end without a claim and change nothing. No word returns to an earlier
+ *     value (asserted in SWAP), so if a claim succeeds, its task word has not changed
+ *     since it was read, and that read can be moved to the claim. So can the read of
+ *     an input that is still there. One that is gone (the slot closes, a sweeper
+ *     advances the word) was read before it went, at the last moment let us say, by an
+ *     instance that has been idle since: `seen` is what could be read of it then, `late`
+ *     is who was idle before the first input of the task went and is still.
+ *   - An instance's look at the slot after its commit. If that is closing, the instance
+ *     must sweep. If not, it may have looked at once, or look later and find it closing:
+ *     until it claims something, both are left open (`looks`).
+ *   - A sweeper keeps only where the last word was that it left (`from`). The words
+ *     before are advanced or left; it goes on with the first after it that is neither.
+ *     It reads the slot word with the first thing it does.
+ *   - A client may cancel at any time; none decides beforehand to wait for its answer.
+ *     That one who waits gets it is asserted at each cancelling (not all are at rest), and ones do wait.
+ *     A claim by an old look and a sweep by a late one may happen or not, so where they
+ *     could be what saves a closing slot, it is asserted that somebody must look after
+ *     it anyway. Else they would hide a stop.
+ *   - Fields that nobody reads: the attempts of an outcome, the holder but of claimed,
+ *     filling and running. Launch numbers are a series per process, so that they do not
+ *     show the order of deaths.
+ *   - Processes of a kind are the same but for their numbers, so client 0 is the one
+ *     that takes a slot first, instance 0 the one that claims first. Clients try slots
+ *     in order, so the first that is taken is slot 0; after that slot 0 may always just
+ *     have been found taken.
+ *   - Deaths of a number ANY, which are any number, are not counted down.
+ *
+ * A goto to a label within an atomic goes on with the step (hence `true` before such
+ * labels), one to any other label ends it.
+ *
  * Properties: the assertions, and that no request is lost: nothing stops before init
- * has seen the end, where every client has had its answers and every slot is free.
+ * has seen the end, where every client has had its answers and every slot is free; nor
+ * can all be at rest while a client waits.
  * Since no run returns to a state (run.sh looks for cycles), every run does stop.
  */
 
@@ -77,6 +113,7 @@
 #ifndef SUPERVISOR_DEATHS
 #define SUPERVISOR_DEATHS 1
 #endif
+#define ANY 255              /* number of deaths: not counted, which makes fewer states */
 
 /* The graph: the inputs of a task are tasks, or what the client wrote. */
 #define TASKS  3
@@ -87,10 +124,14 @@
 #define FIRST(t)  ((t) == 0 -> CLIENT : (t) - 1)
 #define SECOND(t) NONE
 #define PLACE(t)  ((t) == 2 -> 0 : (t))
+#define CONSUMER(t) ((t) + 1)
+#define INPUT(t)  SEEN_FIRST
 #else                        /* client -> 0 and 1, both -> 2 */
 #define FIRST(t)  ((t) < 2 -> CLIENT : 0)
 #define SECOND(t) ((t) < 2 -> NONE : 1)
 #define PLACE(t)  (t)
+#define CONSUMER(t) LAST     /* of 0 and 1 */
+#define INPUT(t)  ((t) + 1)  /* SEEN_FIRST or SEEN_SECOND */
 #endif
 #ifdef OPERATORS             /* one instance has tasks 0 and 2, the other has 1 */
 #define MINE(t)   ((t) % 2 == _pid % 2)
@@ -126,10 +167,10 @@ short slot[SLOTS];
 #define SWAP(word, old, new) word == (old) -> word = new
 #endif
 
-#ifdef FINE
-#define LATER }; atomic {    /* in a step of its own */
+#ifdef FINE                  /* a read in a step of its own */
+#define APART(then, now) goto then
 #else
-#define LATER ;
+#define APART(then, now) goto now
 #endif
 
 /* What a claimer asks of an input's word. */
@@ -142,6 +183,13 @@ short slot[SLOTS];
     || ((in) == CLIENT && GEN(slot[s]) == (g) && STATE(slot[s]) == RUNNING) \
     || ((in) < CLIENT && COMMITTED(T(s, in), g)))
 #define BROKEN(s, in)   ((in) < CLIENT && STATE(T(s, in)) == FAILED)
+#define CLAIMABLE(s, t) (STATE(T(s, t)) == WAITING \
+    && READY(s, FIRST(t), GEN(T(s, t))) && READY(s, SECOND(t), GEN(T(s, t))))
+#define IN_SLOTS(what)  (what(0, 0) || what(0, 1) || what(0, 2) \
+    || what(SLOTS - 1, 0) || what(SLOTS - 1, 1) || what(SLOTS - 1, 2))
+/* Fit for the next request. */
+#define FIT(s) (STATE(slot[s]) == FREE && T(s, 0) == WORD(GEN(slot[s]), 0, WAITING, 0) \
+    && T(s, 1) == T(s, 0) && T(s, 2) == T(s, 0))
 
 byte place[SLOTS * (TASKS + 1)];
 #define P(s, p) place[(s) * (TASKS + 1) + (p)]
@@ -151,235 +199,333 @@ byte place[SLOTS * (TASKS + 1)];
 #define INTACT(in, g) \
     ((in) == NONE || P(s, ((in) == CLIENT -> CLIENT : PLACE(in))) == VALUE(g, in))
 
+#define SEATS (INSTANCES + SLOTS)        /* processes that have a launch number */
 short dead;                              /* a bit per launch number */
-byte launches = INSTANCES + SLOTS;       /* launch numbers given so far, from 1 on */
+byte launches[SEATS + SUPERVISORS];      /* of each process, but for the first */
+#define ME (_pid < SEATS -> _pid + 1 + SEATS * launches[_pid] : 0)
 byte instance_deaths = INSTANCE_DEATHS;  /* deaths that may still happen */
 byte client_deaths = CLIENT_DEATHS;
 byte supervisor_deaths = SUPERVISOR_DEATHS;
+byte to_come = SLOTS * REQUESTS;         /* requests that have no slot yet */
+
+/* Old looks: see "Looks" above. */
+byte idle = (1 << INSTANCES) - 1;        /* a bit per instance: has nothing in hand */
+byte late[SLOTS * TASKS];                /* a bit per instance: may claim by an old look */
+byte seen[SLOTS * TASKS];                /* inputs that such a look has seen and that are gone */
+#define SEEN_FIRST  1
+#define SEEN_SECOND 2
+#define SEEN_FAILED 4
+#define LATE(s, t, what) \
+    ((late[(s) * TASKS + (t)] & 1 << _pid) && (seen[(s) * TASKS + (t)] & (what)))
 
 /* For the properties only. */
 byte runs[SLOTS * TASKS];                /* claims of this task for this request */
 bool committed[SLOTS * TASKS];           /* it has been committed */
-byte finished;                           /* clients that have no more requests */
+byte sweepers[SLOTS];                    /* processes that are in sweep() or must get there */
+#define IS_CLAIMED(s, t) (STATE(T(s, t)) == CLAIMED)
+#define LOOKED_AFTER(s) (dead != 0 || sweepers[s] > 0 \
+    || IS_CLAIMED(s, 0) || IS_CLAIMED(s, 1) || IS_CLAIMED(s, 2))
+#define ALL_REST (dead == 0 && idle == (1 << INSTANCES) - 1 && !IN_SLOTS(CLAIMABLE))
+
+/* What a process knows. */
+#define MIND byte s, t, n, from, who; short w, c; bool left, bad
+inline forget() {
+    s = 0; t = 0; n = 0; from = 0; who = 0; w = 0; c = 0; left = false; bad = false
+}
 
 /* At the head of a step: the process dies instead. What dies is started again under
  * a new launch number, before or after the supervisor has dealt with the death. */
-#define MAY_DIE(budget) if :: budget > 0 -> budget--; dies(); goto died :: true fi
-inline dies() {
-    d_step {
-        n = 0;
-        do
-        :: n < SLOTS * (TASKS + 1) && L > 0 && place[n] == TORN(L) -> place[n] = GARBAGE
-        :: n < SLOTS * (TASKS + 1) && !(L > 0 && place[n] == TORN(L)) -> n++
-        :: else -> break
-        od;
-        if
-        :: L > 0 -> dead = dead | 1 << L; launches++; L = launches
-        :: else                          /* a supervisor has no launch number */
-        fi;
-        forget() }
+#define MAY_DIE(budget, leaves) \
+    if :: budget > 0 -> d_step { leaves; dies(budget) }; goto died :: true fi
+inline dies(budget) {
+    if :: budget != ANY -> budget-- :: else fi;
+    if
+    :: _pid < SEATS ->
+       n = 0;
+       do
+       :: n < SLOTS * (TASKS + 1) && place[n] == TORN(ME) -> place[n] = GARBAGE
+       :: n < SLOTS * (TASKS + 1) && place[n] != TORN(ME) -> n++
+       :: else -> break
+       od;
+       dead = dead | 1 << ME;
+       launches[_pid]++;
+       assert(ME < 16)
+    :: else                              /* a supervisor has no launch number */
+    fi;
+    if :: _pid < INSTANCES -> idle = idle | 1 << _pid :: else fi;
+    forget()
 }
-inline forget() { s = 0; n = 0; w = 0; c = 0; left = false }
 
 /* The first and the last byte of a write into the place p for request g. */
 inline begin_write(p, g) {
     assert(GEN(slot[s]) == g && STATE(slot[s]) != FREE);
     assert(P(s, p) == GARBAGE || P(s, p) >= VALUE(0, 0));   /* nobody is writing there */
-    P(s, p) = TORN(L)
+    P(s, p) = TORN(ME)
 }
 inline end_write(p, g, writer) {
     assert(GEN(slot[s]) == g && STATE(slot[s]) != FREE);
-    assert(P(s, p) == TORN(L));
+    assert(P(s, p) == TORN(ME));
     P(s, p) = VALUE(g, writer)
+}
+
+/* An input of the waiting task t goes. The idle may have looked just before. */
+inline last_look(t, what) {
+    if :: seen[s * TASKS + (t)] == 0 -> late[s * TASKS + (t)] = idle :: else fi;
+    if
+    :: late[s * TASKS + (t)] != 0 -> seen[s * TASKS + (t)] = seen[s * TASKS + (t)] | (what)
+    :: else
+    fi
+}
+/* The slot's word w is changed to closing. */
+#define SEES_SLOT(t) (FIRST(t) == CLIENT && STATE(w) == RUNNING \
+    && STATE(T(s, t)) == WAITING && GEN(T(s, t)) == GEN(w))
+inline slot_closes() {
+    if :: SEES_SLOT(0) -> last_look(0, SEEN_FIRST) :: else fi;
+    if :: SEES_SLOT(1) -> last_look(1, SEEN_FIRST) :: else fi
+}
+/* The word w of task t is changed: from waiting, or from an outcome to the next generation. */
+inline task_changes(t) {
+    late[s * TASKS + (t)] = 0;
+    seen[s * TASKS + (t)] = 0;
+    if
+    :: (t) < LAST && STATE(w) >= DONE ->
+       if
+       :: STATE(T(s, CONSUMER(t))) == WAITING && COMMITTED(w, GEN(T(s, CONSUMER(t)))) ->
+          last_look(CONSUMER(t), INPUT(t) | (STATE(w) == FAILED -> SEEN_FAILED : 0))
+       :: else
+       fi
+    :: else
+    fi
+}
+inline busy() {
+    idle = idle & ~(1 << _pid);
+    looks = 0;
+    n = 0;
+    do
+    :: n < SLOTS * TASKS ->
+       late[n] = late[n] & ~(1 << _pid);
+       if :: late[n] == 0 -> seen[n] = 0 :: else fi;
+       n++
+    :: else -> break
+    od;
+    n = 0
 }
 
 /* Closing slot s, by a process that has read its word c, which was closing.
  * Any number may do this at once, or late, when the slot is long in use again. */
-#define ADVANCED(n) (GEN(T(s, n)) != GEN(c))                /* and stays so */
-#define HELD(n)     (GEN(T(s, n)) == GEN(c) && STATE(T(s, n)) == CLAIMED)
-inline sweep(budget) {
-    do
-    :: atomic { n < TASKS && ADVANCED(n) -> next_word() }
-    :: atomic { n < TASKS && HELD(n) ->
+#define OPEN(n) (from <= (n) && GEN(T(s, n)) == GEN(c))     /* not advanced, nor left */
+#define NEXT_WORD (OPEN(0) -> 0 : (OPEN(1) -> 1 : (OPEN(2) -> 2 : TASKS)))
 #ifndef M_FREE_EARLY
-           left = true;
-#endif
-           next_word() }
-    :: atomic { n < TASKS && !ADVANCED(n) && !HELD(n) -> w = T(s, n) LATER
-           MAY_DIE(budget);
-           if
-#ifndef M_STORE_AT_SWEEP
-           :: SWAP(T(s, n), w, WORD(NEXT(GEN(w)), 0, WAITING, 0));
-              runs[s * TASKS + n] = 0;
-              committed[s * TASKS + n] = false;
-              next_word()
+#define LEFT left
 #else
-           :: true -> T(s, n) = WORD(NEXT(GEN(w)), 0, WAITING, 0); next_word()
+#define LEFT false
 #endif
-           :: else                                          /* look at it again */
-           fi;
-           w = 0 }
-    :: atomic { n == TASKS ->
-           MAY_DIE(budget);
+inline sweep(budget) {
+    atomic {
+        true;
+sweep_now:
+        if
+        :: c != 0
+        :: c == 0 && STATE(slot[s]) == CLOSING -> c = slot[s]
+        :: c == 0 && STATE(slot[s]) != CLOSING -> goto swept
+        fi;
+        n = NEXT_WORD;
+        if
+        :: n < TASKS && STATE(T(s, n)) == CLAIMED -> left = true; from = n + 1; goto looked
+        :: n < TASKS && STATE(T(s, n)) != CLAIMED -> w = T(s, n); APART(advance, advance_now)
+        :: n == TASKS && LEFT -> goto swept
+        :: n == TASKS && !LEFT ->
+           MAY_DIE(budget, sweepers[s]--);
            if
-           :: SWAP(slot[s], c, WORD(NEXT(GEN(c)), 0, FREE, 0));
-              P(s, 0) = GARBAGE; P(s, 1) = GARBAGE; P(s, 2) = GARBAGE; P(s, 3) = GARBAGE
-           :: else                                          /* another has done it */
+           :: d_step { SWAP(slot[s], c, WORD(NEXT(GEN(c)), 0, FREE, 0));
+              P(s, 0) = GARBAGE; P(s, 1) = GARBAGE; P(s, 2) = GARBAGE; P(s, 3) = GARBAGE }
+           :: else                       /* another has done it */
            fi;
-           break }
-    od
-}
-inline next_word() {
-    d_step {
-        n++;
-        do
-        :: n < TASKS && ADVANCED(n) -> n++
-        :: else -> break
-        od };
-    if
-    :: n == TASKS && left -> break
-    :: else
-    fi
+           goto swept
+        fi };
+#ifdef FINE
+advance: true;
+#endif
+    atomic {
+        true;
+advance_now:
+        MAY_DIE(budget, sweepers[s]--);
+        if
+#ifndef M_STORE_AT_SWEEP
+        :: d_step { SWAP(T(s, n), w, WORD(NEXT(GEN(w)), 0, WAITING, 0));
+           runs[s * TASKS + n] = 0;
+           committed[s * TASKS + n] = false;
+           task_changes(n) }
+#else
+        :: true -> T(s, n) = WORD(NEXT(GEN(w)), 0, WAITING, 0)
+#endif
+        :: else                          /* look at it again */
+        fi;
+#ifdef M_NO_BUMP
+        from = n + 1;
+#endif
+        w = 0;
+looked: n = 0;
+        if
+        :: LEFT && NEXT_WORD == TASKS -> goto swept
+        :: else -> goto sweeping
+        fi }
 }
 
-/* A task waits, and its first input (for FULL: each input) is there. */
-#define HALF(S, K) (MINE(K) && STATE(T(S, K)) == WAITING && READY(S, FIRST(K), GEN(T(S, K))))
-#define FULL(S, K) (HALF(S, K) && READY(S, SECOND(K), GEN(T(S, K))))
-#define LOOK(cond, S, K) \
-    atomic { cond(S, K) -> \
-        s = S; t = K; w = T(S, K); bad = BROKEN(S, FIRST(K)); \
-        if :: SECOND(K) == NONE -> goto claim :: else -> goto look fi }
+#ifdef OPERATORS
+#define MAY_BE_FIRST true
+#else
+#define MAY_BE_FIRST (begun || _pid == 0)
+#endif
+#define CLAIM(S, K) atomic { MINE(K) && MAY_BE_FIRST && STATE(T(S, K)) == WAITING \
+    && (READY(S, FIRST(K), GEN(T(S, K))) || LATE(S, K, SEEN_FIRST)) \
+    && (READY(S, SECOND(K), GEN(T(S, K))) || LATE(S, K, SEEN_SECOND)) -> s = S; t = K; goto claim }
+bool begun;
 
 active [INSTANCES] proctype Instance() {
-    byte L = _pid + 1;
-    byte s, t, n;
-    short w, c;
-    bool bad, left;
+    MIND;
+    byte looks;                          /* where it committed last, but for 1 */
 
 died:
-idle:
-    atomic { forget(); t = 0; bad = false };
 end_idle:
     if
-    :: LOOK(HALF, 0, 0)
-    :: LOOK(HALF, 0, 1)
-    :: LOOK(HALF, 0, 2)
+    :: CLAIM(0, 0)
+    :: CLAIM(0, 1)
+    :: CLAIM(0, 2)
 #if SLOTS > 1
-    :: LOOK(HALF, 1, 0)
-    :: LOOK(HALF, 1, 1)
-    :: LOOK(HALF, 1, 2)
+    :: CLAIM(1, 0)
+    :: CLAIM(1, 1)
+    :: CLAIM(1, 2)
 #endif
+    :: atomic { looks > 0 && STATE(slot[looks - 1]) == CLOSING ->
+           s = looks - 1;
+           assert(LOOKED_AFTER(s));
+           d_step { busy(); sweepers[s]++ };
+           goto sweep_now }
     fi;
-look:
-    if
-    :: atomic { READY(s, SECOND(t), GEN(w)) -> bad = bad || BROKEN(s, SECOND(t)) }
-    :: atomic { T(s, t) != w -> goto idle }
-    /* A real instance does not wait here for the other input: it gives up and looks
-       elsewhere. So does this one if there is anything to be had elsewhere. */
-    :: LOOK(FULL, 0, 0)
-    :: LOOK(FULL, 0, 1)
-#if SLOTS > 1
-    :: LOOK(FULL, 1, 0)
-    :: LOOK(FULL, 1, 1)
-    :: LOOK(s == 0 && FULL, 1, 2)
-    :: LOOK(s == 1 && FULL, 0, 2)
-#endif
-    fi;
-claim:
     atomic {
-        if
-        :: SWAP(T(s, t), w, WORD(GEN(w), ATTEMPTS(w), CLAIMED, L));
-           w = T(s, t);
-           runs[s * TASKS + t]++;
-           assert(runs[s * TASKS + t] <= 2)
-        :: else -> goto idle
-        fi };
+        true;
+claim:  assert(CLAIMABLE(s, t) || LOOKED_AFTER(s));
+        d_step {
+            bad = BROKEN(s, FIRST(t)) || BROKEN(s, SECOND(t)) || LATE(s, t, SEEN_FAILED);
+            w = T(s, t);
+            SWAP(T(s, t), w, WORD(GEN(w), ATTEMPTS(w), CLAIMED, ME));
+            task_changes(t);
+            busy();
+            begun = true;
+            runs[s * TASKS + t]++;
+            assert(runs[s * TASKS + t] <= 2);
+            if
+            :: bad                       /* writes nothing */
+            :: !bad -> begin_write(PLACE(t), GEN(w))
+            fi }
 #ifdef M_UNCONFIRMED                     /* its silence was taken for its death */
-    atomic { if :: instance_deaths > 0 -> instance_deaths--; dead = dead | 1 << L :: true fi };
+        ;
+        if :: instance_deaths > 0 -> instance_deaths--; dead = dead | 1 << ME :: true fi
 #endif
-    if
-    :: bad                               /* writes nothing */
-    :: !bad ->
-       atomic { MAY_DIE(instance_deaths); begin_write(PLACE(t), GEN(w)) };
-       atomic {
-           MAY_DIE(instance_deaths);
-           assert(INTACT(FIRST(t), GEN(w)) && INTACT(SECOND(t), GEN(w)));
-           end_write(PLACE(t), GEN(w), t) }
-    fi;
-    atomic {                             /* commit */
-        MAY_DIE(instance_deaths);
-        assert(!committed[s * TASKS + t]);
-        committed[s * TASKS + t] = true;
-        assert(T(s, t) == w);            /* nobody swaps the word of a living holder */
-        T(s, t) = WORD(GEN(w), ATTEMPTS(w), (bad -> FAILED : DONE), 0);
-        t = 0;
-        bad = false;
-        w = 0 };
+    };
+    atomic {                             /* run and commit */
+        MAY_DIE(instance_deaths, skip);
+        d_step {
+            if
+            :: bad
+            :: !bad ->
+               assert(INTACT(FIRST(t), GEN(w)) && INTACT(SECOND(t), GEN(w)));
+               end_write(PLACE(t), GEN(w), t)
+            fi;
+            assert(!committed[s * TASKS + t]);
+            committed[s * TASKS + t] = true;
+            runs[s * TASKS + t] = 0;
+            /* nobody swaps the word of a living holder */
+            assert(T(s, t) == WORD(GEN(w), ATTEMPTS(w), CLAIMED, ME));
+            T(s, t) = WORD(GEN(w), 0, (bad -> FAILED : DONE), 0);
+            w = 0; t = 0; bad = false };
+        if
 #ifndef M_NO_LOOK_AFTER_COMMIT
-    if
-    :: atomic { STATE(slot[s]) == CLOSING -> c = slot[s] };
-       sweep(instance_deaths)
-    :: STATE(slot[s]) != CLOSING
-    fi;
+        :: STATE(slot[s]) == CLOSING -> sweepers[s]++; goto sweeping
+        :: STATE(slot[s]) != CLOSING -> looks = s + 1
+#else
+        :: true
 #endif
-    goto idle
+        fi;
+        d_step { idle = idle | 1 << _pid; forget() };
+        goto end_idle };
+sweeping:
+    sweep(instance_deaths);
+    atomic {
+        true;
+swept:  sweepers[s]--;
+        d_step { idle = idle | 1 << _pid; forget() };
+        goto end_idle }
 }
+
+#define TAKE(S) atomic { requests < REQUESTS && STATE(slot[S]) == FREE \
+    && (slot[0] != 0 || (S == 0 && _pid == INSTANCES)) -> s = S; goto take }
+
+#define ANSWERED (GEN(T(s, LAST)) == GEN(w) && STATE(T(s, LAST)) >= DONE)
 
 active [SLOTS] proctype Client() {
-    byte L = _pid + 1;
-    byte s, n, requests;
-    short w, c;
-    bool left;
+    MIND;
+    byte requests;
 
 died:
-    do
-    :: requests < REQUESTS ->
-       if
-       :: atomic { STATE(slot[0]) == FREE -> w = slot[0] }
+end_free:
+    if
+    :: TAKE(0)
 #if SLOTS > 1
-       :: atomic { STATE(slot[1]) == FREE -> s = 1; w = slot[1] }
+    :: TAKE(1)
 #endif
-       fi;
-       atomic {                          /* take it */
-           if
-           :: SWAP(slot[s], w, WORD(GEN(w), 0, FILLING, L)); w = slot[s]; requests++
-           :: else -> forget(); goto died
-           fi };
-       atomic { MAY_DIE(client_deaths); begin_write(CLIENT, GEN(w)) };
-       atomic { MAY_DIE(client_deaths); end_write(CLIENT, GEN(w), CLIENT) };
-       atomic {                          /* submit */
-           MAY_DIE(client_deaths);
-           assert(slot[s] == w);         /* nobody swaps the word of a living client */
-           slot[s] = WORD(GEN(w), 0, RUNNING, L);
-           w = slot[s];
-           if
-           :: goto close                 /* cancel (or die), at any later time */
-           :: true                       /* or wait for the answer */
-           fi };
-       atomic {
-           GEN(T(s, LAST)) == GEN(w) && STATE(T(s, LAST)) >= DONE ->
-           assert(STATE(T(s, LAST)) == FAILED || INTACT(LAST, GEN(w)));
-           assert(STATE(T(s, LAST)) == DONE || INSTANCE_DEATHS - instance_deaths >= 2) };
-close:
-       atomic {
-           MAY_DIE(client_deaths);
-           assert(slot[s] == w);
-           slot[s] = WORD(GEN(w), 0, CLOSING, 0);
-           c = slot[s];
-           w = 0 };
-       sweep(client_deaths);
-       atomic { forget() }
-    :: else -> break
-    od;
-    finished++
+    fi;
+    atomic {                             /* take a slot, write, submit */
+        true;
+take:   w = slot[s];
+        d_step {
+            assert(FIT(s));
+            SWAP(slot[s], w, WORD(GEN(w), 0, FILLING, ME));
+            requests++;
+            to_come--;
+            begin_write(CLIENT, GEN(w)) };
+        MAY_DIE(client_deaths, skip);
+        d_step {
+            end_write(CLIENT, GEN(w), CLIENT);
+            slot[s] = WORD(GEN(w), 0, RUNNING, ME);
+            w = WORD(GEN(w), 0, RUNNING, ME) } };
+    atomic {                             /* read the answer or cancel, and close */
+        MAY_DIE(client_deaths, skip);
+#ifdef PATIENT                           /* never cancels */
+        ANSWERED;
+#endif
+        d_step {
+            assert(slot[s] == w);        /* nobody swaps the word of a living client */
+            if
+            :: ANSWERED ->
+               assert(STATE(T(s, LAST)) == FAILED || INTACT(LAST, GEN(w)));
+               assert(STATE(T(s, LAST)) == DONE || INSTANCE_DEATHS - instance_deaths >= 2)
+            :: else ->
+               assert(!ALL_REST)         /* or it could wait for ever */
+            fi;
+            slot_closes();
+            slot[s] = WORD(GEN(w), 0, CLOSING, 0);
+            c = slot[s];
+            w = 0;
+            sweepers[s]++ } };
+sweeping:
+    sweep(client_deaths);
+    atomic {
+        true;
+swept:  sweepers[s]--;
+        d_step { forget() };
+        goto end_free }
 }
 
-#define HIS(n) (STATE(task[n]) == CLAIMED && HOLDER(task[n]) == who)
+#if SUPERVISORS > 1
+#define APART_2(then, now) goto then
+#else
+#define APART_2(then, now) APART(then, now)
+#endif
+#define HIS(n) (STATE(T(s, n)) == CLAIMED && HOLDER(T(s, n)) == who)
 active [SUPERVISORS] proctype Supervisor() {
-    byte L = 0;
-    byte who, s, n;
-    short w, c;
-    bool left;
+    MIND;
 
 died:  /* its successor starts here and knows only what is on the board */
 end_idle:
@@ -388,59 +534,81 @@ end_idle:
         who = 1;
         do
         :: dead & 1 << who -> break
-        :: else -> who++
+        :: dead >> who + 1 -> who++
         od;
-        do  /* an instance has one claim at most */
-        :: n < SLOTS * TASKS && HIS(n) -> w = task[n]; break
-        :: n < SLOTS * TASKS && !HIS(n) -> n++
-        :: else -> goto slots
-        od };
-    atomic {  /* give it back */
-        MAY_DIE(supervisor_deaths);
+        goto look };
+next_slot:
+    atomic {
+        true;
+look:   if
+        :: HIS(0) -> n = 0
+        :: HIS(1) -> n = 1
+        :: HIS(2) -> n = 2
+        :: !HIS(0) && !HIS(1) && !HIS(2) -> goto look_at_slot
+        fi;
+        w = T(s, n);
+        APART_2(give_back, give_back_now) };
+#if defined(FINE) || SUPERVISORS > 1
+give_back: true;
+#endif
+    atomic {
+        true;
+give_back_now:
+        MAY_DIE(supervisor_deaths, skip);
         if
 #ifdef M_STORE_AT_GIVE_BACK
-        :: ATTEMPTS(w) == 0 -> task[n] = WORD(GEN(w), 1, WAITING, 0)
+        :: ATTEMPTS(w) == 0 -> T(s, n) = WORD(GEN(w), 1, WAITING, 0)
 #else
-        :: ATTEMPTS(w) == 0 && SWAP(task[n], w, WORD(GEN(w), 1, WAITING, 0))
+        :: ATTEMPTS(w) == 0 && SWAP(T(s, n), w, WORD(GEN(w), 1, WAITING, 0))
 #endif
 #ifdef M_NO_LIMIT
-        :: ATTEMPTS(w) == 1 && SWAP(task[n], w, WORD(GEN(w), 2, WAITING, 0))
+        :: ATTEMPTS(w) == 1 && SWAP(T(s, n), w, WORD(GEN(w), 2, WAITING, 0))
 #else
-        :: ATTEMPTS(w) == 1 && SWAP(task[n], w, WORD(GEN(w), 2, FAILED, 0))
+        :: ATTEMPTS(w) == 1 && SWAP(T(s, n), w, WORD(GEN(w), 2, FAILED, 0))
 #endif
         :: else
         fi;
         w = 0;
-        goto slots };
-slots:
-    n = 0;
-    do
-    :: atomic {  /* close what it had taken */
-           s < SLOTS && HOLDER(slot[s]) == who -> w = slot[s] LATER
-           MAY_DIE(supervisor_deaths);
-           if
-           :: SWAP(slot[s], w, WORD(GEN(w), 0, CLOSING, 0))
-           :: else
-           fi;
-           w = 0 }
-    :: atomic {  /* finish what is closing */
-           s < SLOTS && STATE(slot[s]) == CLOSING -> c = slot[s] };
-       sweep(supervisor_deaths);
-       atomic { s++; n = 0; c = 0; left = false }
-    :: s < SLOTS && HOLDER(slot[s]) != who && STATE(slot[s]) != CLOSING -> s++
-    :: atomic {  /* dealt with */
-           s == SLOTS ->
-           MAY_DIE(supervisor_deaths);
-           dead = dead & ~(1 << who);
-           who = 0;
-           forget();
-           goto end_idle }
-    od
+        n = 0 };                         /* one process has one claim at most */
+    atomic {
+        true;
+look_at_slot:
+        if
+        :: HOLDER(slot[s]) == who -> w = slot[s]; APART(close, close_now)
+        :: HOLDER(slot[s]) != who -> goto start_sweep
+        fi };
+#ifdef FINE
+close: true;
+#endif
+    atomic {  /* close what it had taken */
+        true;
+close_now:
+        MAY_DIE(supervisor_deaths, skip);
+        if
+        :: d_step { SWAP(slot[s], w, WORD(GEN(w), 0, CLOSING, 0)); slot_closes() }
+        :: else
+        fi;
+        w = 0 };
+    atomic {  /* finish what is closing */
+        true;
+start_sweep:
+        sweepers[s]++;
+        goto sweep_now };
+sweeping:
+    sweep(supervisor_deaths);
+    atomic {
+        true;
+swept:  sweepers[s]--;
+        d_step { s++; n = 0; from = 0; c = 0; left = false };
+        if
+        :: s < SLOTS -> goto next_slot
+        :: s == SLOTS                    /* dealt with */
+        fi;
+        MAY_DIE(supervisor_deaths, skip);
+        d_step { dead = dead & ~(1 << who); forget() };
+        goto end_idle }
 }
 
-/* The end: nothing more to come, every slot free, its words fit for the next request. */
-#define FIT(s) (STATE(slot[s]) == FREE && T(s, 0) == WORD(GEN(slot[s]), 0, WAITING, 0) \
-    && T(s, 1) == T(s, 0) && T(s, 2) == T(s, 0))
 init {
-    finished == SLOTS && dead == 0 && FIT(0) && FIT(SLOTS - 1)
+    to_come == 0 && dead == 0 && FIT(0) && FIT(SLOTS - 1)
 }
