@@ -9,13 +9,12 @@
 #include <filesystem>
 #include <string>
 
+#include "base/default_folder.hpp"
 #include "base/system.hpp"
 
 namespace opsplit::daemon {
 
-// Of the socket and the logs. In /tmp like RouDi's own files: whoever has another /tmp has another
-// opsplitd, too.
-inline std::filesystem::path default_folder() { return "/tmp/opsplit-" + std::to_string(getuid()); }
+using opsplit::default_folder;
 
 // Of weights and graphs, to be made if missing (make_cache_folder()): what systemd made for this user
 // (CacheDirectory=opsplit), or in the user's home as the system knows it. Private, for what lies there

@@ -60,7 +60,7 @@ Result<> RunningDeployment::take_in(pid_t pid, std::string_view op,
     return fail(ErrorCode::already_exists, "operator '{}' of '{}' is there already: {}", op, name(),
                 describe(*taken));
   std::vector<std::string> lacks;
-  if (!planned_.op_types.empty())
+  if (!planned_.op_types.empty() && !can_run.contains("*"))
     std::ranges::set_difference(planned_.op_types[place->op], can_run, std::back_inserter(lacks));
   if (!lacks.empty())
     return fail(ErrorCode::refused,

@@ -1,5 +1,6 @@
 #include <onnx/onnx_pb.h>
 
+#include <climits>
 #include <set>
 #include <unordered_map>
 
@@ -115,6 +116,50 @@ Result<> write_parts(const Graph& graph, const Plan& plan, const std::filesystem
     OPSPLIT_CHECK(write_onnx(model, folder / op.part));
   }
   return {};
+}
+
+Result<std::string> export_task(const Graph& part, std::span<const std::string> nodes,
+                                std::span<const std::string> inputs,
+                                std::span<const std::string> outputs) {
+  onnx::ModelProto model = empty_model(part.opset, nodes.empty() ? part.name : nodes.front());
+  onnx::GraphProto& proto = *model.mutable_graph();
+  std::set<ValueId> constants;
+  const std::set<std::string_view> wanted(nodes.begin(), nodes.end());
+  for (const Node& node : part.nodes) {
+    if (!wanted.contains(node.name)) continue;
+    add(part, node, *proto.add_node());
+    for (const ValueId id : node.inputs)
+      if (part.is_constant(id)) constants.insert(id);
+  }
+  if (static_cast<std::size_t>(proto.node_size()) != wanted.size())
+    return fail(ErrorCode::not_found, "part '{}' has only {} of the {} nodes of a task", part.name,
+                proto.node_size(), wanted.size());
+  for (const ValueId id : constants) {
+    // Whoever reads the model has no folder of weights.
+    const Constant& constant = *part.value(id).constant;
+    onnx::TensorProto& tensor = *proto.add_initializer();
+    tensor.set_name(part.value(id).name);
+    constant_to_onnx({.type = constant.type, .bytes = constant.bytes, .owner = constant.owner},
+                     tensor);
+  }
+  const auto describe_all = [&](std::span<const std::string> names, auto add_info) -> Result<> {
+    for (const std::string& name : names) {
+      const ValueId id = part.find(name);
+      if (id == no_value)
+        return fail(ErrorCode::not_found, "part '{}' has no tensor '{}'", part.name, name);
+      describe(name, part.type(id), *add_info());
+    }
+    return {};
+  };
+  OPSPLIT_CHECK(describe_all(inputs, [&] { return proto.add_input(); }));
+  OPSPLIT_CHECK(describe_all(outputs, [&] { return proto.add_output(); }));
+  if (model.ByteSizeLong() > INT_MAX)
+    return fail(
+        ErrorCode::limit_exceeded,
+        "a task with {} bytes of weights does not fit into one ONNX model (2 GiB): split it "
+        "into more operators",
+        model.ByteSizeLong());
+  return model.SerializeAsString();
 }
 
 std::string export_stored(const Graph& graph) {

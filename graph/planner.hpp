@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <set>
+#include <span>
 #include <string>
 
 #include "base/plan.hpp"
@@ -34,6 +35,13 @@ Result<Plan> make_plan(const Graph& graph, const SplitSpec& spec, const PlanOpti
 // tensor that passes between two tasks of one operator is only an output); the names of its nodes
 // are those in PlannedTask::nodes. Views inside a task are nodes of the part, and of the task.
 Result<> write_parts(const Graph& graph, const Plan& plan, const std::filesystem::path& folder);
+
+// One task of a part as a serialized ONNX model of its own: the nodes, their weights, and inputs and
+// outputs with their types, by name. Precondition: infer_shapes() succeeded. Errors: a name that the part
+// does not have, or more bytes than protobuf can hold (2 GiB).
+Result<std::string> export_task(const Graph& part, std::span<const std::string> nodes,
+                                std::span<const std::string> inputs,
+                                std::span<const std::string> outputs);
 
 // For Graphviz: tasks, each in its operator's colour and with its share of the cost; on the edges the
 // tensors that cross, with shape and bytes of their place.

@@ -58,6 +58,8 @@ class Request {
   [[nodiscard]] Result<std::span<const std::byte>> output(std::size_t index) const;
   // After an answer: sums over the tasks of this request.
   [[nodiscard]] std::uint64_t bytes_copied() const;
+  // Keeps what input() and output() return mapped. A request that is sent again gets another one.
+  [[nodiscard]] std::shared_ptr<const void> mapping() const { return session_; }
   // The session and slot that it runs in, for measurements.
   [[nodiscard]] Session& session() const { return *session_; }
   [[nodiscard]] SlotHold hold() const { return hold_; }

@@ -24,7 +24,7 @@ struct HostOptions {
 
 struct OperatorKind {
   std::function<Result<std::unique_ptr<Operator>>(const OperatorSpec&)> make;
-  std::vector<std::string> can_run;  // ONNX ops; views are nobody's work
+  std::vector<std::string> can_run;  // ONNX ops, or "*" for any; views are nobody's work
 };
 
 // Returns once `stop` is set (a signal handler may do that) or the epoch is over. Errors: opsplitd

@@ -48,6 +48,10 @@ class Kernel {
   // content of an input is unusable (an index out of range, say); outputs are then unspecified.
   virtual Result<> run(std::span<const TensorView> inputs,
                        std::span<const MutableTensorView> outputs) = 0;
+
+  // Of the last run: inputs and outputs that it could not use where they lie. Only asked of kernels of
+  // others: ours can.
+  [[nodiscard]] virtual std::uint64_t bytes_copied() const { return 0; }
 };
 
 }  // namespace opsplit::operators

@@ -199,8 +199,9 @@ class LayoutChoice {
   }
 
   Result<> place_custom(Step step) {
-    const KernelSpec spec =
-        spec_in(step, LayoutRule::row_major, Layout::row_major, Layout::row_major);
+    KernelSpec spec = spec_of(task_, step);
+    for (auto* operands : {&spec.inputs, &spec.outputs})
+      for (Operand& operand : *operands) operand.layout = Layout::row_major;
     return put(std::move(step), spec);
   }
 

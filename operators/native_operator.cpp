@@ -1,4 +1,6 @@
+// Operators whose tasks are Programs: of our own kernels, or each of one kernel of somebody else's.
 #include "graph/model.hpp"
+#include "graph/planner.hpp"
 #include "operators/operator.hpp"
 
 namespace opsplit::operators {
@@ -8,9 +10,9 @@ namespace {
 // one, some 30 us, at its start.
 constexpr double small_task_cost = 2e7;
 
-class NativeOperator final : public Operator {
+class ProgramOperator final : public Operator {
  public:
-  explicit NativeOperator(ThreadPlacement& placement) : placement_(placement) {}
+  explicit ProgramOperator(ThreadPlacement& placement) : placement_(placement) {}
 
   void add(std::unique_ptr<Program> program, int threads) {
     tasks_.push_back({std::move(program), threads});
@@ -31,33 +33,78 @@ class NativeOperator final : public Operator {
   std::vector<Task> tasks_;
 };
 
+std::vector<EdgeTensor> edges(const Plan& plan, const std::vector<std::int32_t>& tensors) {
+  std::vector<EdgeTensor> result;
+  for (const std::int32_t tensor : tensors) {
+    const PlannedTensor& planned = plan.tensors[static_cast<std::size_t>(tensor)];
+    result.push_back({planned.name, planned.layout});
+  }
+  return result;
+}
+
+using MakeProgram = std::function<Result<std::unique_ptr<Program>>(
+    const graph::Graph& part, const PlannedTask& task, const CompileOptions& options)>;
+
+Result<std::unique_ptr<Operator>> make_operator(const OperatorSpec& spec, double small_cost,
+                                                const MakeProgram& make) {
+  // Shapes were bound when the plan was made: a part declares them all.
+  OPSPLIT_TRY(graph::Graph part, graph::import_part(spec.part, spec.weights_folder));
+  OPSPLIT_CHECK(graph::infer_shapes(part, {}));
+  CompileOptions options;
+  options.packed_weights = &spec.packed_weights;
+  auto result = std::make_unique<ProgramOperator>(spec.placement);
+  for (const std::int32_t index : spec.op.tasks) {
+    const PlannedTask& task = spec.plan.tasks[static_cast<std::size_t>(index)];
+    options.threads = task.cost < small_cost ? 1 : spec.threads;
+    OPSPLIT_TRY(auto program, make(part, task, options));
+    result->add(std::move(program), options.threads);
+  }
+  return result;
+}
+
+Result<std::unique_ptr<Program>> wrap_task(const OperatorSpec& spec, const MakeTaskKernel& make,
+                                           const graph::Graph& part, const PlannedTask& task,
+                                           const CompileOptions& options) {
+  TaskSpec described{.name = task.name, .threads = options.threads};
+  const auto add_names = [&](const std::vector<std::int32_t>& tensors, std::vector<NamedType>& to) {
+    std::vector<std::string> names;
+    for (const std::int32_t tensor : tensors) {
+      const PlannedTensor& planned = spec.plan.tensors[static_cast<std::size_t>(tensor)];
+      to.push_back({planned.name, planned.type});
+      names.push_back(planned.name);
+    }
+    return names;
+  };
+  const auto inputs = add_names(task.inputs, described.inputs);
+  const auto outputs = add_names(task.outputs, described.outputs);
+  OPSPLIT_TRY(described.model, graph::export_task(part, task.nodes, inputs, outputs));
+  auto kernel = make(described);
+  if (!kernel) return within("task " + task.name, kernel.error());
+  return Program::wrap(part, edges(spec.plan, task.inputs), edges(spec.plan, task.outputs),
+                       std::move(*kernel), options);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec,
                                                        const CustomKernels& custom) {
-  // Shapes were bound when the plan was made: a part declares them all.
-  OPSPLIT_TRY(graph::Graph part, graph::import_part(spec.part, spec.weights_folder));
-  OPSPLIT_CHECK(graph::infer_shapes(part, {}));
-  const auto edges = [&](const std::vector<std::int32_t>& tensors) {
-    std::vector<EdgeTensor> result;
-    for (const std::int32_t tensor : tensors) {
-      const PlannedTensor& planned = spec.plan.tensors[static_cast<std::size_t>(tensor)];
-      result.push_back({planned.name, planned.layout});
-    }
-    return result;
-  };
-  CompileOptions options;
-  options.packed_weights = &spec.packed_weights;
-  options.custom = &custom;
-  auto result = std::make_unique<NativeOperator>(spec.placement);
-  for (const std::int32_t index : spec.op.tasks) {
-    const PlannedTask& task = spec.plan.tasks[static_cast<std::size_t>(index)];
-    options.threads = task.cost < small_task_cost ? 1 : spec.threads;
-    OPSPLIT_TRY(auto program, Program::compile(part, task.nodes, edges(task.inputs),
-                                               edges(task.outputs), options));
-    result->add(std::move(program), options.threads);
-  }
-  return result;
+  return make_operator(
+      spec, small_task_cost,
+      [&](const graph::Graph& part, const PlannedTask& task, CompileOptions options) {
+        options.custom = &custom;
+        return Program::compile(part, task.nodes, edges(spec.plan, task.inputs),
+                                edges(spec.plan, task.outputs), options);
+      });
+}
+
+// How many threads pay for a task is for whoever runs it to find out.
+Result<std::unique_ptr<Operator>> make_backend_operator(const OperatorSpec& spec,
+                                                        const MakeTaskKernel& make) {
+  return make_operator(
+      spec, 0,
+      [&](const graph::Graph& part, const PlannedTask& task, const CompileOptions& options) {
+        return wrap_task(spec, make, part, task, options);
+      });
 }
 
 }  // namespace opsplit::operators

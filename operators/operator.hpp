@@ -6,6 +6,8 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "base/error.hpp"
 #include "base/plan.hpp"
@@ -41,5 +43,26 @@ struct OperatorSpec {
 // Every task compiled into a Program of our own kernels, but where there are custom ones.
 Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec,
                                                        const CustomKernels& custom = {});
+
+struct NamedType {
+  std::string name;
+  TensorType type;
+};
+
+// A task as whoever runs all of it sees it.
+struct TaskSpec {
+  std::string name;
+  std::string model = {};  // a serialized ONNX model of just this task, weights included
+  std::vector<NamedType> inputs = {}, outputs = {};
+  int threads = 1;
+};
+
+// Called for each task; an error keeps the operator from starting. The kernel gets the task's inputs and
+// outputs in the order of the spec, row-major.
+using MakeTaskKernel = std::function<Result<std::unique_ptr<Kernel>>(const TaskSpec&)>;
+
+// Every task run by one kernel of somebody else's.
+Result<std::unique_ptr<Operator>> make_backend_operator(const OperatorSpec& spec,
+                                                        const MakeTaskKernel& make);
 
 }  // namespace opsplit::operators

@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <filesystem>
 
 #include "operators/host.hpp"
@@ -14,6 +15,28 @@ namespace {
 std::atomic<bool> stop{false};
 static_assert(std::atomic<bool>::is_always_lock_free);  // for the signal handler
 
+// SIGTERM and SIGINT end what runs; afterwards they mean again what they meant before.
+class StopOnSignals {
+ public:
+  StopOnSignals() {
+    struct sigaction action {};
+    action.sa_handler = [](int) { stop = true; };
+    sigaction(SIGTERM, &action, &before_[0]);
+    sigaction(SIGINT, &action, &before_[1]);
+  }
+  StopOnSignals(const StopOnSignals&) = delete;
+  StopOnSignals& operator=(const StopOnSignals&) = delete;
+  ~StopOnSignals() {
+    sigaction(SIGTERM, &before_[0], nullptr);
+    sigaction(SIGINT, &before_[1], nullptr);
+  }
+
+ private:
+  std::array<struct sigaction, 2> before_{};
+};
+
+}  // namespace
+
 OperatorKind kind_of(const CustomKernels& custom) {
   std::vector<std::string> can_run = kernel_op_types();
   for (const auto& [op_type, make] : custom)
@@ -22,9 +45,11 @@ OperatorKind kind_of(const CustomKernels& custom) {
           std::move(can_run)};
 }
 
-}  // namespace
-
 int operator_main(int argc, char** argv, const CustomKernels& custom) {
+  return operator_main(argc, argv, kind_of(custom));
+}
+
+int operator_main(int argc, char** argv, const OperatorKind& kind) {
   CLI::App app(
       "Runs one operator of a split deployment. Started by opsplitd, or by whoever likes: opsplit\n"
       "attach DEPLOYMENT/OPERATOR -- PROGRAM.");
@@ -45,13 +70,10 @@ int operator_main(int argc, char** argv, const CustomKernels& custom) {
   CLI11_PARSE(app, argc, argv);
   options.wait = std::chrono::seconds(wait);
 
-  struct sigaction action {};
-  action.sa_handler = [](int) { stop = true; };
-  sigaction(SIGTERM, &action, nullptr);
-  sigaction(SIGINT, &action, nullptr);
+  const StopOnSignals signals;
   signal(SIGPIPE, SIG_IGN);
 
-  const auto result = run_host(options, kind_of(custom), stop);
+  const auto result = run_host(options, kind, stop);
   if (!result) {
     fmt::print(stderr, "{}: {}\n", program, result.error().message);
     return 1;

@@ -21,7 +21,8 @@ namespace {
 // A step, ready to run. Views of what is no constant get their pointers in each run.
 struct CompiledStep {
   std::unique_ptr<Kernel> kernel;
-  std::string name;
+  std::string name;  // for errors; empty: the kernel's own say enough
+  bool is_custom = false;
   std::vector<TensorView> inputs = {};
   std::vector<MutableTensorView> outputs = {};
 };
@@ -89,7 +90,8 @@ class CompiledProgram final : public Program {
     for (CompiledStep& step : steps_) {
       if (&step == &steps_.back() && context.last_step_begins) context.last_step_begins();
       if (auto done = step.kernel->run(step.inputs, step.outputs); !done)
-        return within(step.name, done.error());
+        return step.name.empty() ? done : within(step.name, done.error());
+      if (step.is_custom) context.bytes_copied += step.kernel->bytes_copied();
     }
     context.bytes_copied += copied_per_run_;
     context.bytes_converted += converted_per_run_;
@@ -107,8 +109,12 @@ class CompiledProgram final : public Program {
 
   Result<> add_step(const TaskGraph& task, const MemoryPlan& plan, Step& step) {
     const std::size_t index = steps_.size();
+    const bool is_custom = step.kind == Step::Kind::custom;
     CompiledStep compiled{.kernel = std::move(step.kernel),
-                          .name = step.node ? "node " + step.node->name : "a step of no node"};
+                          .name = step.node   ? "node " + step.node->name
+                                  : is_custom ? ""
+                                              : "a step of no node",
+                          .is_custom = is_custom};
     for (const TensorId id : step.inputs) {
       const std::size_t operand = compiled.inputs.size();
       compiled.inputs.push_back({});
@@ -210,6 +216,22 @@ class CompiledProgram final : public Program {
   std::uint64_t converted_per_run_ = 0;
 };
 
+// From a task whose steps are known to what runs.
+Result<std::unique_ptr<Program>> finish(const graph::Graph& part, TaskGraph task,
+                                        std::span<const EdgeTensor> inputs,
+                                        std::span<const EdgeTensor> outputs,
+                                        const CompileOptions& options) {
+  if (options.threads < 1 || options.packed_weights == nullptr)
+    return fail(ErrorCode::invalid_input, "a program needs a thread and a store for its weights");
+  omp_set_num_threads(options.threads);  // primitives are made for as many as they run on
+  KernelResources resources{options.packed_weights, std::make_shared<Scratchpad>()};
+  OPSPLIT_CHECK(
+      choose_layouts(task, options.image_layout.value_or(preferred_blocked_layout()), resources));
+  auto program = std::make_unique<CompiledProgram>(options.threads, resources);
+  OPSPLIT_CHECK(program->build(part, std::move(task), inputs, outputs));
+  return program;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Program>> Program::compile(const graph::Graph& part,
@@ -217,19 +239,20 @@ Result<std::unique_ptr<Program>> Program::compile(const graph::Graph& part,
                                                   std::vector<EdgeTensor> inputs,
                                                   std::vector<EdgeTensor> outputs,
                                                   const CompileOptions& options) {
-  if (options.threads < 1 || options.packed_weights == nullptr)
-    return fail(ErrorCode::invalid_input, "a program needs a thread and a store for its weights");
-  omp_set_num_threads(options.threads);  // primitives are made for as many as they run on
-  KernelResources resources{options.packed_weights, std::make_shared<Scratchpad>()};
   OPSPLIT_TRY(TaskGraph task, extract_task(part, nodes, inputs, outputs));
   if (options.custom != nullptr) OPSPLIT_CHECK(take_custom_kernels(task, *options.custom));
   join_channel_shuffles(task);
   fuse(task);
-  OPSPLIT_CHECK(
-      choose_layouts(task, options.image_layout.value_or(preferred_blocked_layout()), resources));
-  auto program = std::make_unique<CompiledProgram>(options.threads, resources);
-  OPSPLIT_CHECK(program->build(part, std::move(task), inputs, outputs));
-  return program;
+  return finish(part, std::move(task), inputs, outputs, options);
+}
+
+Result<std::unique_ptr<Program>> Program::wrap(const graph::Graph& part,
+                                               std::vector<EdgeTensor> inputs,
+                                               std::vector<EdgeTensor> outputs,
+                                               std::unique_ptr<Kernel> kernel,
+                                               const CompileOptions& options) {
+  OPSPLIT_TRY(TaskGraph task, task_of_kernel(part, inputs, outputs, std::move(kernel)));
+  return finish(part, std::move(task), inputs, outputs, options);
 }
 
 }  // namespace opsplit::operators

@@ -86,6 +86,13 @@ class Program {
                                                   std::vector<EdgeTensor> inputs,
                                                   std::vector<EdgeTensor> outputs,
                                                   const CompileOptions& options);
+  // The same of one kernel of somebody else's that runs all of the task: its inputs and outputs are the
+  // edges in their order, row-major.
+  static Result<std::unique_ptr<Program>> wrap(const graph::Graph& part,
+                                               std::vector<EdgeTensor> inputs,
+                                               std::vector<EdgeTensor> outputs,
+                                               std::unique_ptr<Kernel> kernel,
+                                               const CompileOptions& options);
   virtual ~Program() = default;
 
   // Views in the order of the edges given to compile(). An input may come in another layout than

@@ -40,6 +40,22 @@ class Extraction {
     return {};
   }
 
+  // One step from all inputs to all outputs.
+  Result<> add_kernel(std::unique_ptr<Kernel> kernel) {
+    Step step{.kind = Step::Kind::custom, .kernel = std::move(kernel)};
+    for (std::size_t i = 0; i < task_.tensors.size(); ++i)
+      step.inputs.push_back(static_cast<TensorId>(i));
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      OPSPLIT_TRY(const graph::ValueId value, find(outputs_[i]));
+      TaskTensor tensor = made_from(value);
+      tensor.layout = outputs_[i].layout;
+      tensor.output = static_cast<std::int32_t>(i);
+      step.outputs.push_back(task_.add(std::move(tensor)));
+    }
+    task_.steps.push_back(std::move(step));
+    return {};
+  }
+
   // Outputs that no node gives are copies of what is there.
   Result<TaskGraph> finish() {
     drop_unread_outputs();
@@ -189,6 +205,15 @@ Result<TaskGraph> extract_task(const graph::Graph& part, std::span<const std::st
   Extraction extraction(part, outputs);
   OPSPLIT_CHECK(extraction.add_inputs(inputs));
   OPSPLIT_CHECK(extraction.add_nodes(nodes));
+  return extraction.finish();
+}
+
+Result<TaskGraph> task_of_kernel(const graph::Graph& part, std::span<const EdgeTensor> inputs,
+                                 std::span<const EdgeTensor> outputs,
+                                 std::unique_ptr<Kernel> kernel) {
+  Extraction extraction(part, outputs);
+  OPSPLIT_CHECK(extraction.add_inputs(inputs));
+  OPSPLIT_CHECK(extraction.add_kernel(std::move(kernel)));
   return extraction.finish();
 }
 

@@ -36,8 +36,8 @@ struct TaskTensor {
 
 struct Step {
   enum class Kind {
-    node,     // computes `node` and its post-ops
-    custom,   // computes `node` by somebody else's kernel: nothing is fused with it
+    node,  // computes `node` and its post-ops
+    custom,  // computes `node`, or all of the task, by somebody else's kernel: nothing is fused with it
     view,     // output 0 is another name for input 0; gone once layouts are chosen
     copy,     // input 0 to output 0, converted between layouts if they differ
     shuffle,  // the channels of input 0, seen as groups x channels of a group, transposed
@@ -79,6 +79,11 @@ struct TaskGraph {
 Result<TaskGraph> extract_task(const graph::Graph& part, std::span<const std::string> nodes,
                                std::span<const EdgeTensor> inputs,
                                std::span<const EdgeTensor> outputs);
+
+// A task that is one step, by somebody else's kernel.
+Result<TaskGraph> task_of_kernel(const graph::Graph& part, std::span<const EdgeTensor> inputs,
+                                 std::span<const EdgeTensor> outputs,
+                                 std::unique_ptr<Kernel> kernel);
 
 // Gives the nodes that there are custom kernels for theirs.
 Result<> take_custom_kernels(TaskGraph& task, const CustomKernels& kernels);

@@ -107,6 +107,46 @@ TEST(WriteParts, SaysWhatItCanNotWrite) {
               HasSubstr("the plan is of another model: no node 'foreign'"));
 }
 
+TEST(ExportTask, IsAModelOfItsOwnWithItsWeights) {
+  Graph graph = value_of(small_cnn().load());
+  const TempFolder folder;
+  store_weights(graph, folder.path() / "elsewhere");
+  const Plan plan = value_of(make_plan(graph, value_of(parse_split("stages:3")), {}));
+  for (const PlannedTask& task : plan.tasks) {
+    const auto names = [&](const std::vector<std::int32_t>& tensors) {
+      std::vector<std::string> result;
+      for (const auto id : tensors)
+        result.push_back(plan.tensors[static_cast<std::size_t>(id)].name);
+      return result;
+    };
+    const std::string bytes =
+        value_of(export_task(graph, task.nodes, names(task.inputs), names(task.outputs)));
+    std::ofstream(folder.path() / "task.onnx", std::ios::binary) << bytes;
+    Graph alone = value_of(import_model(folder.path() / "task.onnx"));
+    EXPECT_TRUE(alone.self_contained);
+    ASSERT_TRUE(infer_shapes(alone, {}));
+    std::vector<std::string> nodes, inputs, outputs;
+    for (const Node& node : alone.nodes) nodes.push_back(node.name);
+    for (const ValueId id : alone.inputs) inputs.push_back(alone.value(id).name);
+    for (const ValueId id : alone.outputs) outputs.push_back(alone.value(id).name);
+    EXPECT_EQ(nodes, task.nodes);
+    EXPECT_EQ(inputs, names(task.inputs));
+    EXPECT_EQ(outputs, names(task.outputs));
+    for (const Value& value : alone.values) {
+      const Value& original = graph.value(graph.find(value.name));
+      EXPECT_EQ(value.type, original.type) << value.name;
+      expect_same_constant(value, original);
+    }
+  }
+}
+
+TEST(ExportTask, SaysWhatThePartDoesNotHave) {
+  const Graph graph = value_of(small_cnn().load());
+  const std::vector<std::string> nobody{"nobody"};
+  EXPECT_THAT(error_of(export_task(graph, nobody, {}, {})), HasSubstr("only 0 of the 1 nodes"));
+  EXPECT_THAT(error_of(export_task(graph, {}, nobody, {})), HasSubstr("has no tensor 'nobody'"));
+}
+
 TEST(StoredGraph, IsTheGraphThatWasStored) {
   Graph graph = value_of(small_cnn().load());
   const TempFolder folder;

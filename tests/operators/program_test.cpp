@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/cpu.hpp"
 #include "graph/model.hpp"
@@ -448,6 +449,113 @@ TEST(Program, ACustomKernelThatIsNotMadeNamesItsNode) {
                                         {.packed_weights = &weights, .custom = &custom});
   ASSERT_FALSE(program);
   EXPECT_EQ(program.error().message, "node y: no");
+}
+
+// Copies all inputs to all outputs, and says so.
+class CopyingKernel final : public Kernel {
+ public:
+  Result<> run(std::span<const TensorView> inputs,
+               std::span<const MutableTensorView> outputs) override {
+    copied_ = 0;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      EXPECT_EQ(inputs[i].layout, Layout::row_major);
+      EXPECT_EQ(outputs[i].layout, Layout::row_major);
+      const auto elements = static_cast<std::size_t>(*inputs[i].type.shape.elements());
+      std::copy_n(inputs[i].as<float>(), elements, outputs[i].as<float>());
+      copied_ += elements * sizeof(float);
+    }
+    if (fails_) return fail(ErrorCode::operator_failed, "its own words");
+    return {};
+  }
+  [[nodiscard]] std::uint64_t bytes_copied() const override { return copied_; }
+  void fail_from_now_on() { fails_ = true; }
+
+ private:
+  std::uint64_t copied_ = 0;
+  bool fails_ = false;
+};
+
+TEST(Program, WhatACustomKernelCopiesIsCounted) {
+  SmallGraph graph;
+  graph.output(graph.node("Relu", {graph.input("x", {2, 3})}, "y"));
+  const CustomKernels custom{
+      {"Relu", [](const KernelSpec&) { return std::make_unique<CopyingKernel>(); }}};
+  HeapWeights weights;
+  auto program = *Program::compile(graph.graph(), graph.node_names(), {{"x"}}, {{"y"}},
+                                   {.packed_weights = &weights, .custom = &custom});
+  const TensorType type{float32, {2, 3}};
+  AlignedMemory x(6 * sizeof(float)), y(6 * sizeof(float));
+  const TensorView input{type, Layout::row_major, x.data()};
+  const MutableTensorView output{type, Layout::row_major, y.data()};
+  RunContext context;
+  for (const std::uint64_t runs : {1, 2}) {
+    ASSERT_TRUE(program->run({&input, 1}, {&output, 1}, context));
+    EXPECT_EQ(context.bytes_copied, runs * 6 * sizeof(float));
+  }
+}
+
+// A task of two tensors that do not depend on each other, run by one kernel.
+class WrappedTask : public ::testing::Test {
+ protected:
+  WrappedTask() {
+    graph_.output(graph_.node("Relu", {graph_.input("a", {1, 16, 4, 5})}, "c"));
+    graph_.output(graph_.node("Relu", {graph_.input("b", {2, 3})}, "d"));
+  }
+  // The bytes that a run copies; `first` is the layout of the image and of what becomes of it.
+  std::uint64_t run(Layout layout, CopyingKernel** made = nullptr) {
+    auto kernel = std::make_unique<CopyingKernel>();
+    if (made != nullptr) *made = kernel.get();
+    program_ = *Program::wrap(graph_.graph(), {{"a", layout}, {"b"}}, {{"c", layout}, {"d"}},
+                              std::move(kernel), {.packed_weights = &weights_});
+    RunContext context;
+    EXPECT_TRUE(run_once(layout, context));
+    return context.bytes_copied;
+  }
+  Result<> run_once(Layout layout, RunContext& context) {
+    const TensorType image{float32, {1, 16, 4, 5}}, matrix{float32, {2, 3}};
+    const std::array<TensorView, 2> inputs{TensorView{image, layout, a_.data()},
+                                           TensorView{matrix, Layout::row_major, b_.data()}};
+    const std::array<MutableTensorView, 2> outputs{
+        MutableTensorView{image, layout, c_.data()},
+        MutableTensorView{matrix, Layout::row_major, d_.data()}};
+    return program_->run(inputs, outputs, context);
+  }
+
+  static AlignedMemory filled(std::size_t floats) {
+    AlignedMemory memory(floats * sizeof(float));
+    auto* values = reinterpret_cast<float*>(memory.data());
+    for (std::size_t i = 0; i < floats; ++i) values[i] = static_cast<float>(i);
+    return memory;
+  }
+
+  SmallGraph graph_;
+  HeapWeights weights_;
+  std::unique_ptr<Program> program_;
+  AlignedMemory a_ = filled(320), b_ = filled(6), c_ = filled(320), d_ = filled(6);
+};
+
+TEST_F(WrappedTask, GetsItsEdgesAsTheyAreAndItsCopiesAreCounted) {
+  d_ = AlignedMemory(6 * sizeof(float));
+  EXPECT_EQ(run(Layout::row_major), 326 * sizeof(float));
+  EXPECT_EQ(std::memcmp(d_.data(), b_.data(), 6 * sizeof(float)), 0);
+}
+
+TEST_F(WrappedTask, GetsImagesRowMajorAndTheConversionsAreCounted) {
+  for (const Layout layout : {Layout::nhwc, Layout::nChw16c}) {
+    c_ = AlignedMemory(320 * sizeof(float));
+    EXPECT_EQ(run(layout), (326 + 2 * 320) * sizeof(float));
+    EXPECT_EQ(std::memcmp(c_.data(), a_.data(), 320 * sizeof(float)), 0) << to_string(layout);
+  }
+}
+
+TEST_F(WrappedTask, ItsErrorsAreTheKernelsOwn) {
+  CopyingKernel* kernel = nullptr;
+  run(Layout::row_major, &kernel);
+  kernel->fail_from_now_on();
+  RunContext context;
+  const auto failed = run_once(Layout::row_major, context);
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().message, "its own words");
 }
 
 }  // namespace
