@@ -12,6 +12,7 @@ build_packages=(
   libdnnl-dev libeigen3-dev libonnx-dev libprotobuf-dev protobuf-compiler
   libboost-dev libboost-filesystem-dev libhwloc-dev libcli11-dev libyaml-cpp-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libexpected-dev libxxhash-dev
   prometheus-cpp-dev
+  pybind11-dev python3-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 # The transports that bench/transports compares with, as far as its tests need them, too.

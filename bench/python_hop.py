@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""python_hop: a hop into an operator in Python beside one into an operator in C++, in one run.
+
+A chain of Relu goes by turns through two operators of a deployment, each on a core of its own where there are two. Both
+are in Python, or both in C++; a request is timed by its client, and a hop is that by the number of nodes. In Python
+nothing is computed: what counts is the call, with its tensors, and the GIL. In C++ it is our Relu of 16 floats. Both take
+turns; compare their ratio.
+
+usage: python_hop.py [--build build/release] [--rounds N] [--requests N]     with the Python of scripts/python_env.sh
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+NODES = 200
+NAMES = ("ping", "pong")
+TARGET = 12
+LIMIT_S = 60
+OPERATORS = {"C++": None, "Python, empty": "nothing", "Python, NumPy": "relu"}
+
+
+def write_model(path):
+    from onnx import TensorProto, helper, save
+
+    nodes = [helper.make_node("Relu", [f"t{i}"], [f"t{i + 1}"], f"n{i}") for i in range(NODES)]
+    ends = [helper.make_tensor_value_info(f"t{i}", TensorProto.FLOAT, [1, 16]) for i in (0, NODES)]
+    graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def write_deployment(path, model):
+    lines = [f"model: {model}", "name: chain", "operators:"]
+    cpus = sorted(os.sched_getaffinity(0))
+    for turn, name in enumerate(NAMES):
+        nodes = ", ".join(f"n{i}" for i in range(turn, NODES, 2))
+        lines.append(f"  {name}: {{attach: true, cores: \"{cpus[turn % len(cpus)]}\", nodes: [{nodes}]}}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def measure(programs, deployment, which, requests):
+    """Microseconds per hop, of each request."""
+    import numpy as np
+
+    import opsplit
+
+    socket = opsplit._core.default_socket()
+    command = [programs / "opsplit-operator"]
+    if which is not None:
+        command = [sys.executable, "-B", ROOT / "tests/system/python_operators.py", which]
+    up = subprocess.Popen([programs / "opsplit", "up", deployment], stderr=subprocess.PIPE, text=True)
+    options = ["--socket", socket, "--deployment", "chain", "--wait", str(LIMIT_S)]
+    started = [subprocess.Popen([*command, *options, "--operator", name]) for name in NAMES]
+    try:
+        if up.wait(LIMIT_S) != 0:
+            raise SystemExit(up.stderr.read())
+        client = opsplit.connect("chain")
+        ones = np.ones((1, 16), np.float32)
+        times = []
+        for index in range(requests + requests // 10):
+            with client.request() as request:
+                request.inputs["t0"][...] = ones
+                begun = time.perf_counter()
+                request.submit()
+                request.wait(LIMIT_S)
+                if index >= requests // 10:  # the first ones warm up
+                    times.append((time.perf_counter() - begun) * 1e6 / NODES)
+        del client
+    finally:
+        subprocess.run([programs / "opsplit", "down"], check=False, capture_output=True)
+        for process in started:
+            process.wait(LIMIT_S)
+    return times
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each")
+    parser.add_argument("--requests", type=int, default=300, help="of a turn")
+    parser.add_argument("--summary", type=pathlib.Path, help="a file for the figures as JSON")
+    parser.add_argument("--private", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    build = options.build.resolve()
+    if not options.private:  # with a /tmp and a /dev/shm of its own
+        environment = {**os.environ, "PYTHONPATH": str(build / "python")}
+        tests = str(build / "bin/system_tests")
+        os.execve(tests, [tests, "--private", sys.executable, "-B", *sys.argv, "--private"], environment)
+    with tempfile.TemporaryDirectory() as folder:
+        model, deployment = pathlib.Path(folder) / "chain.onnx", pathlib.Path(folder) / "chain.yaml"
+        write_model(model)
+        write_deployment(deployment, model)
+        medians = {name: [] for name in OPERATORS}
+        for _ in range(options.rounds):
+            for name in random.sample(list(OPERATORS), len(OPERATORS)):
+                medians[name].append(statistics.median(measure(build / "bin", deployment, OPERATORS[name], options.requests)))
+    rows = []
+    for name, turns in medians.items():
+        ratios = [turn / own for turn, own in zip(turns, medians["C++"])]
+        row = {"name": name, "hop_us": statistics.median(turns), "ratio": statistics.median(ratios)}
+        rows.append({**row, "ratio_low": min(ratios), "ratio_high": max(ratios)})
+        print("{name:14}  hop {hop_us:6.2f} us  / C++ {ratio:5.1f} ({ratio_low:.1f} to {ratio_high:.1f})".format(**rows[-1]))
+    if options.summary:
+        options.summary.write_text(json.dumps({"target": TARGET, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

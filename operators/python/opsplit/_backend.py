@@ -1,0 +1,49 @@
+"""Backends: programs that run whole tasks, whatever ops they are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from opsplit import _core
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSpec:
+    """A tensor by name. `dtype` is a numpy.dtype, or 'bfloat16', which NumPy does not have."""
+
+    name: str
+    dtype: Any
+    shape: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Nodes that run in one go."""
+
+    name: str
+    model: bytes  # a serialized ONNX model of just these nodes, weights included
+    inputs: tuple[TensorSpec, ...]  # that change from request to request
+    outputs: tuple[TensorSpec, ...]
+    threads: int  # to compute with
+
+
+MakeTask = Callable[[Task], Callable[[tuple[_core.Tensor, ...], tuple[_core.Tensor, ...]], None]]
+
+
+def run_backend(make_task: MakeTask, argv: Sequence[str] | None = None) -> NoReturn:
+    """The whole of a program whose tasks are each run by one callable: as opsplit.main, for any ops.
+
+    `make_task(task)` is called once for each task when the operator starts, and again if it gets another number of
+    threads. What it returns is called with the task's inputs and outputs, tuples of Tensors in their order, valid until it
+    returns. It returns None, or how many bytes it had to copy.
+    """
+
+    def make(described: tuple[Any, ...]) -> Callable[..., Any]:
+        name, model, inputs, outputs, threads = described
+        specs = (tuple(TensorSpec(*spec) for spec in specs) for specs in (inputs, outputs))
+        return make_task(Task(name, model, *specs, threads))
+
+    sys.exit(_core.backend_main(list(sys.argv if argv is None else argv), make))

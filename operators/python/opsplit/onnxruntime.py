@@ -1,0 +1,58 @@
+"""Runs the tasks of an operator in ONNX Runtime, on the tensors where they lie.
+
+    python3 -m opsplit.onnxruntime --socket ... --deployment ... --operator ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import onnxruntime
+
+from opsplit import Task, Tensor, TensorSpec, run_backend
+
+_BFLOAT16 = 16  # TensorProto.DataType, for what NumPy has no type for
+_MOST_BINDINGS = 256  # the places of a slot never move, so that there are few
+
+
+def make_task(task: Task) -> Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], None]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = task.threads
+    options.inter_op_num_threads = 1
+    # The next operator needs the cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(task.model, options, providers=["CPUExecutionProvider"])
+    bindings = {}  # by addresses
+
+    def bind(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> onnxruntime.IOBinding:
+        binding = session.io_binding()
+        for add, specs, tensors in (
+            (binding.bind_input, task.inputs, inputs),
+            (binding.bind_output, task.outputs, outputs),
+        ):
+            for spec, tensor in zip(specs, tensors):
+                add(spec.name, "cpu", 0, _element_type(spec), spec.shape, tensor.data_ptr)
+        return binding
+
+    def run(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+        addresses = tuple(tensor.data_ptr for tensor in inputs + outputs)
+        if addresses not in bindings:
+            if len(bindings) >= _MOST_BINDINGS:
+                bindings.clear()
+            bindings[addresses] = bind(inputs, outputs)
+        session.run_with_iobinding(bindings[addresses])
+
+    return run
+
+
+def _element_type(spec: TensorSpec) -> object:
+    return _BFLOAT16 if spec.dtype == "bfloat16" else spec.dtype.type
+
+
+def main() -> NoReturn:
+    run_backend(make_task)
+
+
+if __name__ == "__main__":
+    main()

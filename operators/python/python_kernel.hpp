@@ -1,0 +1,58 @@
+// Python functions as kernels: of one node, or of a whole task.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "operators/kernel.hpp"
+#include "operators/python/tensor.hpp"
+
+namespace opsplit::python {
+
+// What Python is to be called with. Tensors and argument lists are made once for each set of addresses:
+// the places of a slot never move.
+class PythonKernel final : public operators::Kernel {
+ public:
+  struct Operand {
+    TensorType type;
+    bool present = true;  // else None
+  };
+  enum class Style {
+    node,  // function(*inputs, out=output or tuple of outputs, **keywords)
+    task   // function(tuple of inputs, tuple of outputs)
+  };
+  // The function returns None, or how many bytes it has copied. With the GIL.
+  PythonKernel(py::object function, Style style, const py::dict& keywords,
+               std::vector<Operand> inputs, std::vector<Operand> outputs);
+  ~PythonKernel() override;  // anywhere
+
+  // Without the GIL, which it takes. An exception is an error with its type and text; so is a tensor, or
+  // a view of one, that is still referred to after the call.
+  Result<> run(std::span<const operators::TensorView> inputs,
+               std::span<const operators::MutableTensorView> outputs) override;
+  [[nodiscard]] std::uint64_t bytes_copied() const override { return bytes_copied_; }
+
+ private:
+  struct Call;
+  struct Python;  // all that is Python's
+
+  Call& call_for(std::span<const operators::TensorView> inputs,
+                 std::span<const operators::MutableTensorView> outputs);
+  void fill(Call& call, std::span<const operators::TensorView> inputs,
+            std::span<const operators::MutableTensorView> outputs) const;
+  Result<> call(Call& call);
+  Result<> check_kept(Call& call);
+  void report(const py::error_already_set& error, const std::string& text);
+
+  Style style_;
+  std::vector<Operand> inputs_, outputs_;
+  std::unique_ptr<Python> python_;
+  std::vector<std::unique_ptr<Call>> calls_;
+  std::string last_reported_;
+  std::uint64_t bytes_copied_ = 0;
+};
+
+}  // namespace opsplit::python

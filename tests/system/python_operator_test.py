@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""Operators, backends and clients in Python, in real deployments of the digits model.
+
+usage: python_operator_test.py BIN_DIR [TEST...]     the package opsplit must be in PYTHONPATH
+"""
+
+import asyncio
+import importlib.util
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import numpy as np
+
+import opsplit
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+MODEL = ROOT / "examples/digits/digits.onnx"
+IMAGES = np.load(ROOT / "examples/digits/test_images.npy").astype(np.float32)[:40].reshape(-1, 1, 1, 8, 8) / 16
+BY_TYPE = f"model: {MODEL}\nname: digits\nsplit: by-type\noperators:\n  {{}}: {{{{attach: true}}}}\n"
+# Its tensors are no images, so that they lie row-major whoever makes them.
+ONE_RELU = f"""model: {MODEL}
+name: digits
+operators:
+  trunk: {{nodes: [conv1..dense1]}}
+  relu: {{nodes: [relu4], attach: true}}
+  head: {{nodes: [dense2, probabilities]}}
+"""
+WHOLE = f"model: {MODEL}\nname: digits\noperators:\n  all: {{nodes: [conv1..probabilities], attach: true}}\n"
+LIMIT_S = 60
+programs = pathlib.Path()
+
+
+def start(*arguments):
+    return subprocess.Popen(list(map(str, arguments)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run_opsplit(*arguments):
+    return subprocess.run(
+        [programs / "opsplit", *map(str, arguments)], capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+
+
+def native_answers():
+    """Of our own kernels, to all images."""
+    outcome = run_opsplit("up", MODEL, "--name", "native")
+    if outcome.returncode:
+        raise AssertionError(outcome.stderr)
+    client = opsplit.connect("native")
+    answers = [client.infer(image) for image in IMAGES]
+    run_opsplit("down")
+    return answers
+
+
+class PythonOperatorTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.expected = native_answers()
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.file = pathlib.Path(folder.name) / "digits.yaml"
+        self.processes = []
+        self.addCleanup(self.end)
+
+    def end(self):
+        run_opsplit("down")
+        for process in self.processes:
+            try:
+                process.communicate(timeout=LIMIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                self.fail(f"still running after `down`: {process.args}")
+
+    def attach(self, op, *command):
+        process = start(*command, "--deployment", "digits", "--operator", op, "--wait", LIMIT_S)
+        self.processes.append(process)
+        return process
+
+    def up(self, deployment, op, *command):
+        """Starts a deployment that waits for one operator, which `command` is."""
+        self.file.write_text(deployment)
+        up = start(programs / "opsplit", "up", self.file)
+        self.processes.append(up)
+        operator = self.attach(op, *command, "--socket", self.socket())
+        self.assertEqual(up.wait(LIMIT_S), 0, up.stderr)
+        return operator
+
+    def up_relu(self, which, deployment=ONE_RELU):
+        return self.up(deployment, "relu", sys.executable, "-B", ROOT / "tests/system/python_operators.py", which)
+
+    @staticmethod
+    def socket():
+        return opsplit._core.default_socket()
+
+    def assert_answers(self, client, tolerance):
+        for image, answer in zip(IMAGES, self.expected):
+            np.testing.assert_allclose(client.infer(image), answer, rtol=tolerance, atol=tolerance)
+
+    @staticmethod
+    def bytes_copied(op):
+        deployments = json.loads(run_opsplit("ps", "--json").stdout)["deployments"]
+        instances = next(entry for entry in deployments if entry["name"] == "digits")["instances"]
+        return sum(instance["bytes_copied"] for instance in instances if instance["operator"] == op)
+
+    def test_a_function_takes_part_in_a_deployment(self):
+        self.up_relu("relu", BY_TYPE.format("relu"))
+        self.assert_answers(opsplit.connect("digits"), 1e-6)
+
+    def test_its_tensors_lie_in_the_arena_and_nothing_is_copied(self):
+        self.up_relu("Located")
+        client = opsplit.connect("digits")
+        self.assert_answers(client, 1e-6)
+        with client.request() as request:
+            request.inputs["image"][...] = IMAGES[0]
+            request.submit()
+            request.wait(LIMIT_S)
+            self.assertEqual(request.bytes_copied, 0)
+        self.assertEqual(self.bytes_copied("relu"), 0)
+
+    def test_what_it_returns_is_copied_and_counted(self):
+        self.up_relu("returns")
+        client = opsplit.connect("digits")
+        self.assert_answers(client, 1e-6)
+        with client.request() as request:
+            request.inputs["image"][...] = IMAGES[0]
+            request.submit()
+            request.wait(LIMIT_S)
+            self.assertEqual(request.bytes_copied, 64 * 4)
+        self.assertEqual(self.bytes_copied("relu"), (len(IMAGES) + 1) * 64 * 4)
+
+    def test_an_exception_arrives_at_the_client_and_the_operator_goes_on(self):
+        operator = self.up_relu("raises")
+        client = opsplit.connect("digits")
+        with self.assertRaises(opsplit.OperatorFailed) as raised:
+            client.infer(IMAGES[0])
+        self.assertEqual(
+            str(raised.exception), "operator 'relu' failed at 'relu4': node relu4: ValueError: no such luck"
+        )
+        self.assert_answers(client, 1e-6)
+        operator.send_signal(signal.SIGTERM)
+        _, errors = operator.communicate(timeout=LIMIT_S)
+        self.assertEqual(operator.returncode, 0, errors)
+        self.assertIn('raise ValueError("no such luck")', errors, "its own log says where")
+
+    def test_a_view_that_is_kept_fails_the_request(self):
+        self.up_relu("keeps")
+        client = opsplit.connect("digits")
+        with self.assertRaisesRegex(opsplit.OperatorFailed, "node relu4: input 0 is still referred to .* copy"):
+            client.infer(IMAGES[0])
+        self.assert_answers(client, 1e-6)
+
+    def test_one_that_can_not_be_made_says_why_and_ends(self):
+        self.file.write_text(ONE_RELU)
+        self.processes.append(start(programs / "opsplit", "up", self.file))
+        command = (sys.executable, "-B", ROOT / "tests/system/python_operators.py", "Unmade")
+        operator = self.attach("relu", *command, "--socket", self.socket())
+        _, errors = operator.communicate(timeout=LIMIT_S)
+        self.assertEqual(operator.returncode, 1)
+        self.assertIn("node relu4: its kernel was not made: RuntimeError: relu4 has no weights", errors)
+
+    def test_many_requests_of_asyncio_get_their_own_answers(self):
+        self.up_relu("relu")
+        client = opsplit.connect("digits")
+
+        async def ask_all():
+            return await asyncio.gather(*(client.infer_async(image) for image in IMAGES))
+
+        for answer, own in zip(asyncio.run(ask_all()), self.expected):
+            np.testing.assert_allclose(answer, own, rtol=1e-6, atol=1e-6)
+
+    def test_a_client_refuses_wrong_inputs_and_says_what_is_right(self):
+        self.up_relu("relu")
+        client = opsplit.connect("digits")
+        self.assertEqual(client.inputs, (opsplit.TensorSpec("image", np.dtype(np.float32), (1, 1, 8, 8)),))
+        self.assertEqual([spec.name for spec in client.outputs], ["probabilities"])
+        image = IMAGES[0]
+        for wrong, text in (
+            ({"image": image[0]}, "input 'image' is float32 1x8x8, the deployment takes float32 1x1x8x8"),
+            ({"image": image.astype(float)}, "is float64 1x1x8x8, the deployment takes float32"),
+            ({}, "input 'image' .* is missing"),
+            ({"image": image, "other": image}, "has no input 'other', it has: image"),
+        ):
+            with self.assertRaisesRegex(opsplit.InvalidInput, text):
+                client.infer(**wrong)
+        with self.assertRaisesRegex(opsplit.NotFound, "other"):
+            opsplit.connect("other")
+
+    def test_a_request_is_used_in_place_and_holds_its_slot_while_it_is_seen(self):
+        self.up_relu("relu", ONE_RELU + "depth: 1\n")
+        client = opsplit.connect("digits")
+        with client.request() as request:
+            request.inputs["image"][...] = IMAGES[0]
+            with self.assertRaisesRegex(opsplit.InvalidInput, "not been submitted"):
+                request.wait(0)
+            request.submit()
+            request.wait(LIMIT_S)
+            self.assertTrue(request.ready())
+            seen = request.outputs["probabilities"]
+            self.assertFalse(seen.flags.writeable)
+        with self.assertRaisesRegex(opsplit.Unavailable, "all 1 slots are taken"):
+            client.request(wait_for_slot=0)
+        answer = seen.copy()
+        del seen
+        np.testing.assert_array_equal(client.infer(IMAGES[0]), answer)
+        with self.assertRaisesRegex(opsplit.InvalidInput, "has been closed"):
+            request.submit()
+
+    def test_a_wait_has_an_end(self):
+        operator = self.up_relu("relu")
+        client = opsplit.connect("digits")
+        operator.send_signal(signal.SIGSTOP)
+        try:
+            with client.request() as request:
+                request.inputs["image"][...] = IMAGES[0]
+                request.submit()
+                begun = time.monotonic()
+                with self.assertRaisesRegex(opsplit.TimedOut, "deployment 'digits': no answer within 250 ms"):
+                    request.wait(0.25)
+                self.assertGreaterEqual(time.monotonic() - begun, 0.25)
+                self.assertFalse(request.ready())
+        finally:
+            operator.send_signal(signal.SIGCONT)
+
+    def test_the_command_line_is_that_of_opsplit_operator(self):
+        command = [sys.executable, "-B", str(ROOT / "tests/system/python_operators.py"), "relu"]
+        for options, text in ((["--help"], "--deployment"), (["--socket", "x"], "--deployment is required")):
+            outcome = subprocess.run(command + options, capture_output=True, text=True, check=False)
+            self.assertIn(text, outcome.stdout + outcome.stderr)
+
+    @unittest.skipUnless(importlib.util.find_spec("onnxruntime"), "onnxruntime is not installed")
+    def test_onnx_runtime_runs_one_type_of_nodes(self):
+        self.up(BY_TYPE.format("conv"), "conv", sys.executable, "-B", "-m", "opsplit.onnxruntime")
+        self.assert_answers(opsplit.connect("digits"), 1e-4)
+
+    @unittest.skipUnless(importlib.util.find_spec("onnxruntime"), "onnxruntime is not installed")
+    def test_onnx_runtime_runs_the_whole_model_in_place(self):
+        self.up(WHOLE, "all", sys.executable, "-B", "-m", "opsplit.onnxruntime")
+        self.assert_answers(opsplit.connect("digits"), 1e-4)
+        self.assertEqual(self.bytes_copied("all"), 0)
+
+    @unittest.skipUnless(importlib.util.find_spec("torch"), "PyTorch is not installed")
+    def test_pytorch_computes_in_place(self):
+        self.up_relu("torch_relu")
+        self.assert_answers(opsplit.connect("digits"), 1e-6)
+        self.assertEqual(self.bytes_copied("relu"), 0)
+
+
+if __name__ == "__main__":
+    programs = pathlib.Path(sys.argv.pop(1))
+    unittest.main(verbosity=2)
