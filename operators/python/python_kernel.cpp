@@ -123,10 +123,9 @@ Result<> PythonKernel::check_kept(Call& call) {
   py::module_::import("gc").attr("collect")();
   const Call::Held* kept = call.kept();
   if (kept == nullptr) return {};
+  // Short, for there is room for some hundred bytes on the board, and names come before it.
   auto error = fail(ErrorCode::operator_failed,
-                    "{} is still referred to after the call, when its memory belongs to other "
-                    "requests: keep a copy() of it instead",
-                    kept->name);
+                    "{} is still in use after the call: keep a copy() of it instead", kept->name);
   std::erase_if(calls_, [&](const auto& known) { return known.get() == &call; });
   return error;
 }

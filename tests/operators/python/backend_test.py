@@ -31,7 +31,7 @@ class BackendTest(unittest.TestCase):
         kept = []
         x = [opsplit.Tensor(np.zeros(3, np.float32))]
         kernel = _core.TestKernel(lambda inputs, outputs: kept.append(inputs[0]), "task", {}, x, x)
-        with self.assertRaisesRegex(opsplit.OperatorFailed, "input 0 is still referred to"):
+        with self.assertRaisesRegex(opsplit.OperatorFailed, "input 0 is still in use"):
             kernel.run(x, x)
 
 

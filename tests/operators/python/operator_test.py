@@ -151,7 +151,7 @@ class OperatorTest(unittest.TestCase):
                             kept.append(way((x, out)[which]))
 
                     kernel = self.kernel(keeps)
-                    self.assert_fails(kernel, f"^{name} is still referred to after the call.* copy")
+                    self.assert_fails(kernel, f"^{name} is still in use after the call.* copy")
                     kernel.run()  # the others are not to blame
 
     def test_copies_and_garbage_may_be_kept(self):

@@ -1,17 +1,29 @@
 # The Python package, by the Python of scripts/python_env.sh; skipped without that.
 set(python ${PROJECT_SOURCE_DIR}/build/venv/bin/python)
-set(python_path PYTHONPATH=${PROJECT_BINARY_DIR}/python)
+set(unit ${CMAKE_CURRENT_SOURCE_DIR}/operators/python)
+set(system $<TARGET_FILE:system_tests> --private)
+set(system_script ${CMAKE_CURRENT_SOURCE_DIR}/system/python_operator_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
 
-# python_test(NAME LABEL PYTHON COMMAND...): exits with 77, skipped, where that Python is missing.
-function(python_test name label interpreter)
-  add_test(NAME ${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/system/if_there.sh ${interpreter} ${ARGN})
-  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 300 SKIP_RETURN_CODE 77 ENVIRONMENT ${python_path})
+# python_test(NAME LABEL COMMAND...): exits with 77 where it is to be skipped.
+function(python_test name label)
+  add_test(NAME ${name} COMMAND ${ARGN})
+  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 300 SKIP_RETURN_CODE 77
+    ENVIRONMENT PYTHONPATH=${PROJECT_BINARY_DIR}/python)
 endfunction()
 
+set(if_there ${CMAKE_CURRENT_SOURCE_DIR}/system/if_there.sh ${python})
 foreach(test tensor operator backend imports)
-  python_test(operators.python.${test} unit ${python} ${python} -B
-    ${CMAKE_CURRENT_SOURCE_DIR}/operators/python/${test}_test.py)
+  python_test(operators.python.${test} unit ${if_there} ${python} -B ${unit}/${test}_test.py)
 endforeach()
-python_test(system.python_operator system ${python} $<TARGET_FILE:system_tests> --private ${python} -B
-  ${CMAKE_CURRENT_SOURCE_DIR}/system/python_operator_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
-set_tests_properties(system.python_operator PROPERTIES TIMEOUT 600 RESOURCE_LOCK roudi)
+python_test(system.python_operator system ${if_there} ${system} ${python} -B ${system_script})
+
+# PyTorch is Debian's, and so is the Python that has it.
+set(if_torch sh -c "'${Python_EXECUTABLE}' -c 'import numpy, torch' || { echo 'skipped: it takes python3-torch'; exit 77; }; \"$@\"" -)
+foreach(test tensor imports)
+  python_test(operators.python.${test}_pytorch unit ${if_torch} ${Python_EXECUTABLE} -B ${unit}/${test}_test.py)
+endforeach()
+python_test(system.python_operator_pytorch system ${if_torch} ${system} ${Python_EXECUTABLE} -B ${system_script}
+  PythonOperatorTest.test_pytorch_computes_in_place)
+
+set_tests_properties(system.python_operator system.python_operator_pytorch PROPERTIES
+  TIMEOUT 600 RESOURCE_LOCK roudi)
