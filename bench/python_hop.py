@@ -49,7 +49,7 @@ def write_deployment(path, model):
     cpus = sorted(os.sched_getaffinity(0))
     for turn, name in enumerate(NAMES):
         nodes = ", ".join(f"n{i}" for i in range(turn, NODES, 2))
-        lines.append(f"  {name}: {{attach: true, cores: \"{cpus[turn % len(cpus)]}\", nodes: [{nodes}]}}")
+        lines.append(f'  {name}: {{attach: true, cores: "{cpus[turn % len(cpus)]}", nodes: [{nodes}]}}')
     path.write_text("\n".join(lines) + "\n")
 
 
@@ -61,7 +61,9 @@ def measure(programs, deployment, operator, requests):
 
     socket = opsplit._core.default_socket()
     program, function = operator
-    command = [programs / program] if program else [sys.executable, "-B", ROOT / "tests/system/python_operators.py", function]
+    command = (
+        [programs / program] if program else [sys.executable, "-B", ROOT / "tests/system/python_operators.py", function]
+    )
     up = subprocess.Popen(
         [programs / "opsplit", "up", deployment], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -131,7 +133,9 @@ def main():
     print(f"{'us per hop':14}{'median':>8} {'/ C++':16}{'undisturbed':>12} / C++")
     for row in rows:
         ratio = f"{row['ratio']:.1f} ({row['ratio_low']:.1f} to {row['ratio_high']:.1f})"
-        print(f"{row['name']:14}{row['hop_us']:8.2f} {ratio:16}{row['undisturbed_us']:12.2f} {row['undisturbed_ratio']:.1f}")
+        print(
+            f"{row['name']:14}{row['hop_us']:8.2f} {ratio:16}{row['undisturbed_us']:12.2f} {row['undisturbed_ratio']:.1f}"
+        )
     if options.summary:
         options.summary.write_text(json.dumps({"target": TARGET, "rows": rows}, indent=2) + "\n")
 

@@ -13,7 +13,8 @@
 //                                                                 with all that was measured if true
 //   {"op": "attach_operator", "deployment": N, "operator": O,
 //    "iceoryx": V, "can_run": [ops]}                           -> Attachment; from a process that we
-//                                                                 launched, or that attaches as O
+//                                                                 launched, or that attaches as O;
+//                                                                 "*" among the ops stands for all
 //   {"op": "ready", "deployment": N}                           on the same connection
 //   {"op": "cores", "deployment": N}                           -> AssignedCores, on the same
 //                                                                 connection

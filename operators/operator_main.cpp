@@ -70,6 +70,7 @@ int operator_main(int argc, char** argv, const OperatorKind& kind) {
   CLI11_PARSE(app, argc, argv);
   options.wait = std::chrono::seconds(wait);
 
+  stop = false;
   const StopOnSignals signals;
   signal(SIGPIPE, SIG_IGN);
 

@@ -30,6 +30,10 @@ class Task:
     threads: int  # to compute with
 
 
+def _specs(described: Sequence[tuple[Any, ...]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(*spec) for spec in described)
+
+
 MakeTask = Callable[[Task], Callable[[tuple[_core.Tensor, ...], tuple[_core.Tensor, ...]], None]]
 
 
@@ -43,7 +47,6 @@ def run_backend(make_task: MakeTask, argv: Sequence[str] | None = None) -> NoRet
 
     def make(described: tuple[Any, ...]) -> Callable[..., Any]:
         name, model, inputs, outputs, threads = described
-        specs = (tuple(TensorSpec(*spec) for spec in specs) for specs in (inputs, outputs))
-        return make_task(Task(name, model, *specs, threads))
+        return make_task(Task(name, model, _specs(inputs), _specs(outputs), threads))
 
     sys.exit(_core.backend_main(list(sys.argv if argv is None else argv), make))

@@ -17,6 +17,11 @@ from opsplit._backend import TensorSpec
 _MOST_SLOTS = 64  # of any deployment
 
 
+def _array(tensor: _core.Tensor) -> Any:
+    """The same memory for NumPy; the Tensor itself where NumPy does not have the type (bfloat16)."""
+    return tensor if isinstance(tensor.dtype, str) else np.asarray(tensor)
+
+
 class Request:
     """One inference, in place: a slot of the deployment, whose inputs are written and outputs read where they lie.
 
@@ -34,9 +39,9 @@ class Request:
         self._client = client
         self._core = core
         #: Arrays to be filled before submit(), by name. What is not written is sent as it lay there.
-        self.inputs = {spec.name: np.asarray(core.input(index)) for index, spec in enumerate(client.inputs)}
+        self.inputs = {spec.name: _array(core.input(index)) for index, spec in enumerate(client.inputs)}
         #: Read-only arrays, by name, after wait().
-        self.outputs: dict[str, np.ndarray] = {}
+        self.outputs: dict[str, Any] = {}
 
     def submit(self) -> None:
         """Sends it off. The arrays in `inputs` must not be written to afterwards."""
@@ -51,9 +56,7 @@ class Request:
         """Waits for the answer, so many seconds at the most. Raises TimedOut (it stays in flight: wait again, or close
         it), OperatorFailed or EpochLost. Other threads run meanwhile."""
         self._core.wait(timeout)
-        self.outputs = {
-            spec.name: np.asarray(self._core.output(index)) for index, spec in enumerate(self._client.outputs)
-        }
+        self.outputs = {spec.name: _array(self._core.output(index)) for index, spec in enumerate(self._client.outputs)}
 
     @property
     def bytes_copied(self) -> int:
@@ -120,7 +123,9 @@ class Client:
         elif inputs is not None:
             if len(self.inputs) != 1:
                 names = ", ".join(spec.name for spec in self.inputs)
-                raise _core.InvalidInput(f"deployment '{self.deployment}' has {len(self.inputs)} inputs: name them: {names}")
+                raise _core.InvalidInput(
+                    f"deployment '{self.deployment}' has {len(self.inputs)} inputs: name them: {names}"
+                )
             given[self.inputs[0].name] = inputs
         arrays = {}
         for spec in self.inputs:

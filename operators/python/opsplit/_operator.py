@@ -53,7 +53,9 @@ class Operator:
         """The function that computes a node, and its keyword arguments besides `out`. Called by opsplit._core."""
         name, op_type, opset, attributes, inputs, outputs = described
         node = Node(name, op_type, opset, attributes, _operands(inputs), _operands(outputs))
-        function = self.implementation(node) if inspect.isclass(self.implementation) else self.implementation
+        function: Any = self.implementation
+        if inspect.isclass(self.implementation):
+            function = function(node)
         parameters = inspect.signature(function).parameters.values()
         keyword_only = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
         _check_positional(self.op_type, node, parameters)
@@ -91,7 +93,9 @@ class _Returning:
     def __call__(self, *inputs: Any, out: Any, **keywords: Any) -> int:
         returned = self.function(*inputs, **keywords)
         single = len(self.outputs) == 1
-        results = (returned,) if single else tuple(returned)
+        if not single and not isinstance(returned, (tuple, list)):
+            raise TypeError(f"returned {type(returned).__name__}, must be a tuple of {len(self.outputs)} outputs")
+        results = (returned,) if single else returned
         if len(results) != len(self.outputs):
             raise ValueError(f"returned {len(results)} outputs, must be {len(self.outputs)}")
         copied = 0

@@ -1,6 +1,6 @@
 """Runs the tasks of an operator in ONNX Runtime, on the tensors where they lie.
 
-    python3 -m opsplit.onnxruntime --socket ... --deployment ... --operator ...
+python3 -m opsplit.onnxruntime --socket ... --deployment ... --operator ...
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def make_task(task: Task) -> Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], 
     # The next operator needs the cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(task.model, options, providers=["CPUExecutionProvider"])
-    bindings = {}  # by addresses
+    bindings: dict[tuple[int, ...], onnxruntime.IOBinding] = {}  # by addresses
 
     def bind(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> onnxruntime.IOBinding:
         binding = session.io_binding()
@@ -47,7 +47,7 @@ def make_task(task: Task) -> Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], 
 
 
 def _element_type(spec: TensorSpec) -> object:
-    return _BFLOAT16 if spec.dtype == "bfloat16" else spec.dtype.type
+    return _BFLOAT16 if isinstance(spec.dtype, str) else spec.dtype.type
 
 
 def main() -> NoReturn:

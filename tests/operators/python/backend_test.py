@@ -44,8 +44,13 @@ class OnnxRuntimeTest(unittest.TestCase):
         from opsplit import onnxruntime
 
         weights = numpy_helper.from_array(np.arange(12, dtype=np.float32).reshape(3, 4), "w")
-        values = [helper.make_tensor_value_info(*value) for value in (("x", TensorProto.FLOAT, [2, 3]), ("y", TensorProto.FLOAT, [2, 4]))]
-        graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "t", values[:1], values[1:], [weights])
+        values = [
+            helper.make_tensor_value_info(*value)
+            for value in (("x", TensorProto.FLOAT, [2, 3]), ("y", TensorProto.FLOAT, [2, 4]))
+        ]
+        graph = helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])], "t", values[:1], values[1:], [weights]
+        )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         onnx.checker.check_model(model)
         float32 = np.dtype(np.float32)

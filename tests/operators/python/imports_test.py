@@ -26,7 +26,9 @@ class ImportsTest(unittest.TestCase):
     def test_shows_nothing_but_its_entry(self):
         from opsplit import _core
 
-        listed = subprocess.run(["nm", "-D", "--defined-only", _core.__file__], capture_output=True, text=True, check=True)
+        listed = subprocess.run(
+            ["nm", "-D", "--defined-only", _core.__file__], capture_output=True, text=True, check=True
+        )
         self.assertEqual([line.split()[-1] for line in listed.stdout.splitlines()], ["PyInit__core"])
 
 

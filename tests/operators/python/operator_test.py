@@ -115,6 +115,7 @@ class OperatorTest(unittest.TestCase):
         self.assert_fails(self.kernel(lambda x: np.zeros(4, np.float32)), "output 0 is float32 4, must be float32 1x4")
         self.assert_fails(self.kernel(lambda x: np.zeros((1, 4))), "output 0 is float64 1x4, must be float32 1x4")
         self.assert_fails(self.kernel(lambda x: (x, x, x), outputs=[self.y, self.y]), "returned 3 outputs, must be 2")
+        self.assert_fails(self.kernel(lambda x: x.copy(), outputs=[self.y, self.y]), "must be a tuple of 2 outputs")
 
     def test_who_has_out_returns_nothing(self):
         self.assert_fails(self.kernel(lambda x, *, out: x.shape), "returned an object of type tuple")

@@ -12,7 +12,7 @@ import numpy as np
 
 import opsplit
 
-DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
+DTYPES = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool".split()
 
 
 class TensorTest(unittest.TestCase):
