@@ -49,7 +49,7 @@ def write_deployment(path, model):
     cpus = sorted(os.sched_getaffinity(0))
     for turn, name in enumerate(NAMES):
         nodes = ", ".join(f"n{i}" for i in range(turn, NODES, 2))
-        lines.append(f'  {name}: {{attach: true, cores: "{cpus[turn % len(cpus)]}", nodes: [{nodes}]}}')
+        lines.append(f'  {name}: {{backend: attach, cores: "{cpus[turn % len(cpus)]}", nodes: [{nodes}]}}')
     path.write_text("\n".join(lines) + "\n")
 
 

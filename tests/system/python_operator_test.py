@@ -22,16 +22,16 @@ import opsplit
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 MODEL = ROOT / "examples/digits/digits.onnx"
 IMAGES = np.load(ROOT / "examples/digits/test_images.npy").astype(np.float32)[:40].reshape(-1, 1, 1, 8, 8) / 16
-BY_TYPE = f"model: {MODEL}\nname: digits\nsplit: by-type\noperators:\n  {{}}: {{{{attach: true}}}}\n"
+BY_TYPE = f"model: {MODEL}\nname: digits\nsplit: by-type\noperators:\n  {{}}: {{{{backend: attach}}}}\n"
 # Its tensors are no images, so that they lie row-major whoever makes them.
 ONE_RELU = f"""model: {MODEL}
 name: digits
 operators:
   trunk: {{nodes: [conv1..dense1]}}
-  relu: {{nodes: [relu4], attach: true}}
+  relu: {{nodes: [relu4], backend: attach}}
   head: {{nodes: [dense2, probabilities]}}
 """
-WHOLE = f"model: {MODEL}\nname: digits\noperators:\n  all: {{nodes: [conv1..probabilities], attach: true}}\n"
+WHOLE = f"model: {MODEL}\nname: digits\noperators:\n  all: {{nodes: [conv1..probabilities], backend: attach}}\n"
 LIMIT_S = 60
 programs = pathlib.Path()
 
