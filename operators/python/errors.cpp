@@ -45,9 +45,8 @@ void bind_errors(py::module_& module) {
   };
   const py::handle base = add("Error", "What went wrong in opsplit, in one line.", PyExc_Exception);
   for (std::size_t i = 0; i < kinds.size(); ++i) {
-    const py::tuple bases = kinds[i].also != nullptr
-                                ? py::make_tuple(base, py::handle(*kinds[i].also))
-                                : py::make_tuple(base);
+    py::tuple bases = py::make_tuple(base);
+    if (kinds[i].also != nullptr) bases = py::make_tuple(base, py::handle(*kinds[i].also));
     types[i] = add(kinds[i].name, kinds[i].doc, bases.ptr());
   }
 }

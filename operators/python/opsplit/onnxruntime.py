@@ -5,10 +5,13 @@ python3 -m opsplit.onnxruntime --socket ... --deployment ... --operator ...
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import onnxruntime
+if TYPE_CHECKING:
+    import onnxruntime
 
 from opsplit import Task, Tensor, TensorSpec, run_backend
 
@@ -17,6 +20,8 @@ _MOST_BINDINGS = 256  # the places of a slot never move, so that there are few
 
 
 def make_task(task: Task) -> Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], None]:
+    import onnxruntime  # main() has looked whether it is there
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = task.threads
     options.inter_op_num_threads = 1
@@ -51,6 +56,8 @@ def _element_type(spec: TensorSpec) -> object:
 
 
 def main() -> NoReturn:
+    if importlib.util.find_spec("onnxruntime") is None:
+        sys.exit("opsplit.onnxruntime: ONNX Runtime is not installed: pip install onnxruntime")
     run_backend(make_task)
 
 
