@@ -18,7 +18,7 @@ endforeach()
 python_test(system.python_operator system ${if_there} ${system} ${python} -B ${system_script})
 
 # PyTorch is Debian's, and so is the Python that has it.
-set(if_torch sh -c "'${Python_EXECUTABLE}' -c 'import numpy, torch' || { echo 'skipped: it takes python3-torch'; exit 77; }; \"$@\"" -)
+set(if_torch sh -c "'${Python_EXECUTABLE}' -c 'import numpy, torch' 2>/dev/null && exec \"$@\" || echo 'skipped: it takes python3-torch' && exit 77" -)
 foreach(test tensor imports)
   python_test(operators.python.${test}_pytorch unit ${if_torch} ${Python_EXECUTABLE} -B ${unit}/${test}_test.py)
 endforeach()
