@@ -70,7 +70,12 @@ def measure(programs, deployment, operator, requests):
     options = ["--socket", socket, "--deployment", "chain", "--wait", str(LIMIT_S)]
     started = [subprocess.Popen([*command, *options, "--operator", name]) for name in NAMES]
     try:
-        if up.wait(LIMIT_S) != 0:
+        while up.poll() is None:
+            if any(process.poll() is not None for process in started):
+                up.kill()
+                raise SystemExit(f"an operator has ended before it was ready: {command}")
+            time.sleep(0.01)
+        if up.returncode != 0:
             raise SystemExit(up.stderr.read())
         client = opsplit.connect("chain")
         ones = np.ones((1, 16), np.float32)
