@@ -7,6 +7,7 @@ usage: python_operator_test.py BIN_DIR [TEST...]     the package opsplit must be
 import asyncio
 import importlib.util
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -238,6 +239,17 @@ class PythonOperatorTest(unittest.TestCase):
                 self.assertFalse(request.ready())
         finally:
             operator.send_signal(signal.SIGCONT)
+
+    @unittest.skipUnless({0, 1} <= os.sched_getaffinity(0), "CPUs 0 and 1 are not both ours")
+    def test_other_cores_make_its_kernels_anew_while_it_serves(self):
+        operator = self.up_relu("Announced", ONE_RELU.replace("attach: true", 'attach: true, cores: "0-1"'))
+        client = opsplit.connect("digits")
+        outcome = run_opsplit("set", "digits/relu", "cores=0-0")
+        self.assertEqual(outcome.returncode, 0, outcome.stderr)
+        self.assert_answers(client, 1e-6)
+        made = [operator.stderr.readline() for _ in range(2)]  # the second one waits until it is there
+        self.assertEqual(made, ["made for relu4\n"] * 2)
+        self.assert_answers(client, 1e-6)
 
     def test_the_command_line_is_that_of_opsplit_operator(self):
         command = [sys.executable, "-B", str(ROOT / "tests/system/python_operators.py"), "relu"]

@@ -42,6 +42,15 @@ class Located:
         relu(x, out=out)
 
 
+@opsplit.operator("Relu")
+class Announced:
+    def __init__(self, node):
+        print(f"made for {node.name}", file=sys.stderr, flush=True)
+
+    def __call__(self, x, *, out):
+        relu(x, out=out)
+
+
 def shared_mappings():
     """Address ranges of files in /dev/shm."""
     with open("/proc/self/maps") as maps:
