@@ -242,7 +242,7 @@ class PythonOperatorTest(unittest.TestCase):
 
     @unittest.skipUnless({0, 1} <= os.sched_getaffinity(0), "CPUs 0 and 1 are not both ours")
     def test_other_cores_make_its_kernels_anew_while_it_serves(self):
-        operator = self.up_relu("Announced", ONE_RELU.replace("attach: true", 'attach: true, cores: "0-1"'))
+        operator = self.up_relu("Announced", ONE_RELU.replace("backend: attach", 'backend: attach, cores: "0-1"'))
         client = opsplit.connect("digits")
         outcome = run_opsplit("set", "digits/relu", "cores=0-0")
         self.assertEqual(outcome.returncode, 0, outcome.stderr)
