@@ -131,7 +131,7 @@ class LongChaos : public Chaos {
   }
 };
 
-TEST_F(LongChaos, AHundredBrokersDie) { expect_nothing_lost_in("6min", "broker", false); }
+TEST_F(LongChaos, AHundredBrokersDie) { expect_nothing_lost_in("7min", "broker", false); }
 TEST_F(LongChaos, TwoHundredBrokersDieOrHang) { expect_nothing_lost_in("12min", "broker", true); }
 TEST_F(LongChaos, AHundredOpsplitdsDie) { expect_nothing_lost_in("6min", "daemon", false); }
 
