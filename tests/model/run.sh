@@ -87,8 +87,8 @@ mutants() {
 }
 
 long() {
-    search handover "$(may_die 1 1 1 1) -DSLOTS=2"                                   # XX
-    search handover "$(may_die 1 1 ANY 1) -DSLOTS=2"                                 # 15 M, 0.9 GiB
+    search handover "$(may_die 1 1 1 1) -DSLOTS=2"                                   # 27 M, 1.4 GiB
+    search handover "$(may_die 1 1 ANY 1) -DSLOTS=2"                                 # 15 M
     search handover "$(may_die 1 0 0 2) -DFINE"                                      # 2.3 M
     search doorbell "-DDEATHS=1 -DSUPERVISOR_DEATHS=1"                               # 25 M
     search doorbell "-DDEATHS=2 -DSUPERVISOR_DEATHS=0 -DTASKS=2"                     # 36 M
