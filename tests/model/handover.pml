@@ -70,7 +70,8 @@
  *     before are advanced or left; it goes on with the first after it that is neither.
  *     It reads the slot word with the first thing it does.
  *   - A client may cancel at any time; none decides beforehand to wait for its answer.
- *     That one who waits gets it is asserted at each cancelling (not all are at rest), and ones do wait.
+ *     That one who waits gets it is asserted at each cancelling: not all are at rest.
+ *     PATIENT clients do wait, or die: that searches for stops, as well.
  *     A claim by an old look and a sweep by a late one may happen or not, so where they
  *     could be what saves a closing slot, it is asserted that somebody must look after
  *     it anyway. Else they would hide a stop.

@@ -55,7 +55,7 @@ searches() {
     search handover "$(may_die 1 1 1 1) -DFINE"                                      # 0.8 M
     search handover "$(may_die 1 0 0 1) -DSUPERVISORS=2"                             # 0.1 M
     search handover "$(may_die 1 0 0 1) -DSUPERVISORS=2 -DCHAIN -DOPERATORS"         # 0.02 M
-    search handover "$(may_die 0 1 1 1) -DSLOTS=2"                                   # 1.1 M
+    search handover "$(may_die 0 1 1 1) -DSLOTS=2"                                   # 1.0 M
     search handover "$(may_die 1 0 0 1) -DSLOTS=2 -DINSTANCES=1"                     # 0.2 M
     cycles handover "$(may_die 1 0 1 1)"                                             # 0.04 M
     search doorbell "-DDEATHS=0 -DSUPERVISOR_DEATHS=0"                               # 0.2 M
