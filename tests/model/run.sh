@@ -55,6 +55,8 @@ searches() {
     search handover "$(may_die 1 1 1 1) -DFINE"                                      # 0.8 M
     search handover "$(may_die 1 0 0 1) -DSUPERVISORS=2"                             # 0.1 M
     search handover "$(may_die 1 0 0 1) -DSUPERVISORS=2 -DCHAIN -DOPERATORS"         # 0.02 M
+    search handover "$(may_die 0 0 0 2) -DFINE"                                      # 0.03 M
+    search handover "$(may_die 0 0 0 1) -DSLOTS=2 -DCHAIN"                           # 0.04 M
     search handover "$(may_die 0 1 1 1) -DSLOTS=2"                                   # 1.0 M
     search handover "$(may_die 1 0 0 1) -DSLOTS=2 -DINSTANCES=1"                     # 0.2 M
     cycles handover "$(may_die 1 0 1 1)"                                             # 0.04 M
