@@ -33,7 +33,7 @@ operators:
   head: {{nodes: [dense2, probabilities]}}
 """
 WHOLE = f"model: {MODEL}\nname: digits\noperators:\n  all: {{nodes: [conv1..probabilities], backend: attach}}\n"
-LIMIT_S = 60
+LIMIT_S = 120
 programs = pathlib.Path()
 
 
@@ -85,23 +85,25 @@ class PythonOperatorTest(unittest.TestCase):
         return process
 
     def up(self, deployment, op, *command):
-        """Starts a deployment that waits for one operator, which `command` is."""
+        """Starts a deployment one of whose operators `command` is; until that is ready."""
         self.file.write_text(deployment)
         up = start(programs / "opsplit", "up", self.file)
         self.processes.append(up)
         operator = self.attach(op, *command, "--socket", self.socket())
-        self.wait_for(up, operator)
+        self.wait_for(up, op, operator)
         return operator
 
-    def wait_for(self, up, operator):
-        """For `up` to end well, unless the operator that it waits for ends before."""
+    def wait_for(self, up, op, operator):
+        """For `up` to end well and the operator to be ready, unless that ends before."""
         deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline:
+            self.assertIsNone(operator.poll(), operator.poll() is not None and operator.communicate()[1])
             try:
                 self.assertEqual(up.wait(0.1), 0, up.args)
-                return
             except subprocess.TimeoutExpired:
-                self.assertIsNone(operator.poll(), operator.poll() is not None and operator.communicate()[1])
+                continue
+            if all(instance["state"] == "ready" for instance in self.instances(op)):
+                return
         self.fail(f"not ready within {LIMIT_S} s")
 
     def up_relu(self, which, deployment=ONE_RELU):
@@ -116,14 +118,18 @@ class PythonOperatorTest(unittest.TestCase):
             np.testing.assert_allclose(client.infer(image), answer, rtol=tolerance, atol=tolerance)
 
     @staticmethod
-    def bytes_copied(op):
+    def instances(op):
         deployments = json.loads(run_opsplit("ps", "--json").stdout)["deployments"]
         instances = next(entry for entry in deployments if entry["name"] == "digits")["instances"]
-        return sum(instance["bytes_copied"] for instance in instances if instance["operator"] == op)
+        return [instance for instance in instances if instance["operator"] == op]
+
+    def bytes_copied(self, op):
+        return sum(instance["bytes_copied"] for instance in self.instances(op))
 
     def test_a_function_takes_part_in_a_deployment(self):
         self.up_relu("relu", BY_TYPE.format("relu"))
         self.assert_answers(opsplit.connect("digits"), 1e-6)
+        self.assertEqual(self.bytes_copied("relu"), 0)
 
     def test_its_tensors_lie_in_the_arena_and_nothing_is_copied(self):
         self.up_relu("Located")
@@ -270,7 +276,7 @@ class PythonOperatorTest(unittest.TestCase):
 
     @unittest.skipUnless(importlib.util.find_spec("torch"), "PyTorch is not installed")
     def test_pytorch_computes_in_place(self):
-        self.up_relu("torch_relu")
+        self.up_relu("TorchRelu")
         self.assert_answers(opsplit.connect("digits"), 1e-6)
         self.assertEqual(self.bytes_copied("relu"), 0)
 
