@@ -133,7 +133,7 @@ class LongChaos : public Chaos {
 
 TEST_F(LongChaos, AHundredBrokersDie) { expect_nothing_lost_in("7min", "broker", false); }
 TEST_F(LongChaos, TwoHundredBrokersDieOrHang) { expect_nothing_lost_in("12min", "broker", true); }
-TEST_F(LongChaos, AHundredOpsplitdsDie) { expect_nothing_lost_in("6min", "daemon", false); }
+TEST_F(LongChaos, AHundredOpsplitdsDie) { expect_nothing_lost_in("7min", "daemon", false); }
 
 TEST_F(LongChaos, AnHourWithAFaultAMinuteLeaksNothing) {
   up({digits_model});
