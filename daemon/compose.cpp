@@ -126,6 +126,11 @@ std::string compose_service(std::string_view op) {
 
 Result<std::string> compose_file(const Planned& planned, const Target& target,
                                  const ComposeOptions& options) {
+  for (const auto& [op, settings] : planned.deployment.operators)
+    if (settings.backend != Backend::native)
+      return fail(ErrorCode::refused,
+                  "operator '{}': containers run opsplit's own kernels only, not backend {}", op,
+                  to_string(settings.backend));
   const Deployment& deployment = planned.deployment;
   OPSPLIT_TRY(const std::vector<Mount> mounts, mounts_of(deployment, target));
   const bool own_ipc = options.ipc == IpcNamespace::own;

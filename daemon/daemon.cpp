@@ -707,10 +707,16 @@ void Daemon::swap(ConnectionId id, RunningDeployment& deployment, const json& re
   if (*backend != Backend::attach)
     if (const auto program = find_program(*backend, options_.programs); !program)
       return reply(id, program.error());
+  if (connections_.at(id)->swapping.lock())
+    return reply(id, Error{ErrorCode::refused, "one swap at a time per connection"});
+  if (const auto possible = deployment.can_swap(*op, *backend); !possible)
+    return reply(id, possible.error());
   const auto weak = deployment.weak_from_this();
-  connections_.at(id)->swapping = weak;
   reply(id, json{{"progress", fmt::format("{}/{}: warming up beside the one that serves",
                                           deployment.name(), *op)}});
+  const auto asker = connections_.find(id);
+  if (asker == connections_.end()) return;  // it did not wait
+  asker->second->swapping = weak;
   deployment.swap(*op, *backend, [this, id, weak](const Result<>& swapped) {
     const auto connection = connections_.find(id);
     if (connection == connections_.end()) return;

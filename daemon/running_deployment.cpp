@@ -188,9 +188,16 @@ Result<> RunningDeployment::take_over_epoch(const Standing& standing) {
   OPSPLIT_TRY(ipc::Board board, ipc::Board::open(ipc::board_name(name(), epoch), layout, epoch));
   OPSPLIT_CHECK(supervise_board(std::move(board), epoch));
   OPSPLIT_CHECK(make_instances());
-  for (LaunchNumber record = 0; record < layout.participants; ++record)
-    if (const auto launch = board_->participant(record).launch.load(); launch != own_launch_)
-      take_over_participant(static_cast<LaunchNumber>(launch));
+  // Those that claim first: a swap may have been under way, and they have the places.
+  using enum ipc::Mode;
+  for (const ipc::Mode mode : {active, standby, draining, loading})
+    for (LaunchNumber record = 0; record < layout.participants; ++record) {
+      const ipc::Participant& participant = board_->participant(record);
+      const auto launch = participant.launch.load();
+      const auto its = std::min(participant.mode.load(), static_cast<std::uint32_t>(draining));
+      if (launch != own_launch_ && static_cast<ipc::Mode>(its) == mode)
+        take_over_participant(static_cast<LaunchNumber>(launch));
+    }
   if (handover_->epoch_state() != ipc::EpochState::running)
     return fail(ErrorCode::not_found, "it was about to end");
   if (!standing.ready) return fail(ErrorCode::not_found, "it was still starting");
@@ -199,8 +206,10 @@ Result<> RunningDeployment::take_over_epoch(const Standing& standing) {
     return fail(ErrorCode::not_found, "none of its operators is alive");
   phase_ = Phase::ready;
   was_ready_ = true;
-  for (RunningInstance& instance : instances_)
+  for (RunningInstance& instance : instances_) {
     if (!instance.running && !attaches(instance)) restart_at_or_give_up(instance, Clock::now());
+    if (instance.life.state() == Instance::State::standby) claims_or_stands_by(instance);
+  }
   tick();
   return {};
 }
@@ -230,9 +239,9 @@ void RunningDeployment::take_over_participant(LaunchNumber launch) {
   if (place == instances_.end() && (mode == ipc::Mode::active || mode == ipc::Mode::standby))
     place = find_place([](const auto&) { return true; });
   const bool has_place = place != instances_.end() && mode != ipc::Mode::draining;
-  if (alive && op < planned_.plan.operators.size() && seat < ipc::seats_per_operator) {
+  if (alive && op < planned_.plan.operators.size()) {
     RunningInstance& instance = has_place ? *place : add_instance(op, seat, Backend::native);
-    take_seat(instance, seat);
+    take_seat(instance, std::min(seat, ipc::seats_per_operator - 1));
     instance.process = {identity, std::move(*pidfd)};
     instance.launch = launch;
     watch(instance);
@@ -254,7 +263,7 @@ void RunningDeployment::take_over_participant(LaunchNumber launch) {
   if (op == ipc::no_operator_client)
     past_clients_.add(counters);
   else if (place != instances_.end())
-    past_[{op, seat}].counters.add(counters);
+    past_[{op, place->seat}].counters.add(counters);
   handover_->give_back(launch, "its process ended while no opsplitd was there to say how");
   release_participant(launch);
 }
@@ -536,7 +545,7 @@ void RunningDeployment::on_death(RunningInstance& instance) {
   if (instance.life.state() == Instance::State::hung)
     instance.last_end += ", since it made no progress";
   instance.running = false;
-  const std::string words = last_words(instance.log);
+  const std::string words = attaches(instance) ? "" : last_words(instance.log);
   const std::string reason = fmt::format("{} ended with {}{}{}", describe(instance),
                                          instance.last_end, words.empty() ? "" : ": ", words);
   const auto given_back = handover_->give_back(instance.launch, reason);
@@ -619,18 +628,30 @@ void RunningDeployment::interrupt(std::function<void()> stopped) {
 
 void RunningDeployment::end_instances() {
   abandon_swap({ErrorCode::unavailable, fmt::format("deployment '{}' was stopped", name())});
-  for (RunningInstance& instance : instances_) end_instance(instance);
+  for (RunningInstance& instance : instances_) end_instance(instance, stop_grace);
 }
 
-void RunningDeployment::end_instance(RunningInstance& instance) {
+void RunningDeployment::end_instance(RunningInstance& instance, std::chrono::nanoseconds grace) {
   instance.timer.cancel();
   instance.life.told_to_stop();
-  if (!instance.running) return;
+  if (!instance.running) {
+    (void)instance.life.died(Clock::now());
+    return;
+  }
   context_.launcher.signal(instance.process, SIGTERM);
-  instance.timer.at(Clock::now() + stop_grace, [this, &instance] {
-    spdlog::warn("{}: did not end within {} s: killed", describe(instance), stop_grace.count());
+  instance.timer.at(Clock::now() + grace, [this, &instance, grace] {
+    spdlog::warn("{}: did not end within {} s: killed", describe(instance),
+                 std::chrono::duration_cast<std::chrono::seconds>(grace).count());
     context_.launcher.signal(instance.process, SIGKILL);
   });
+}
+
+// With what it is at, as long as that may take.
+void RunningDeployment::end_when_done(RunningInstance& instance) {
+  const std::string& op = planned_.plan.operators[instance.op].name;
+  const auto task =
+      patience_ns(settings_of(planned_.deployment, op), used_so_far(instance).counters.run);
+  end_instance(instance, stop_grace + std::chrono::nanoseconds(task));
 }
 
 void RunningDeployment::retire(std::function<void()> stopped) {
@@ -641,7 +662,9 @@ void RunningDeployment::retire(std::function<void()> stopped) {
   handover_->enter(ipc::EpochState::followed);
   for (RunningInstance& instance : instances_) {
     // Whoever starts it will start it for the next epoch, when it has left this one.
-    if (attaches(instance)) take_no_more_requests();
+    const bool is_leaving = instance.life.state() == Instance::State::stopping ||
+                            instance.life.state() == Instance::State::gone;
+    if (attaches(instance) && !is_leaving) take_no_more_requests();
     if (instance.life.state() == Instance::State::backing_off) instance.timer.cancel();
     // It could not get the arena any more.
     if (instance.life.state() == Instance::State::starting)
@@ -686,7 +709,8 @@ void RunningDeployment::go_on_retiring() {
 
 void RunningDeployment::earlier_has_ended() {
   for (const RunningInstance& instance : earlier_->instances_) {
-    Past& past = past_[{instance.op, instance.seat}];
+    // There its seat may be another one, after a swap.
+    Past& past = past_[{instance.op, static_cast<std::uint32_t>(earlier_->number_of(instance))}];
     past.add(earlier_->used_so_far(instance));
     past.restarts += instance.life.restarts();
   }
@@ -827,7 +851,7 @@ void RunningDeployment::refuse_requests_of_failed_operators() {
     const RunningInstance* failed = nullptr;
     bool all_failed = true;
     for (const RunningInstance& instance : instances_) {
-      if (instance.op != op) continue;
+      if (instance.op != op || instance.replaces) continue;
       failed = &instance;
       all_failed = all_failed && instance.life.state() == Instance::State::failed;
     }

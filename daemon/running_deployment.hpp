@@ -35,6 +35,7 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -112,6 +113,8 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   // once every process has its affinity; waiting and threads follow by themselves. Holds for restarts
   // and later epochs, too. Error: nothing has changed.
   Result<> set_cores(std::string_view op, const CoreRequest& request);
+  // Whether swap() would begin.
+  [[nodiscard]] Result<> can_swap(std::string_view op, Backend backend) const;
   // `swapped` is called once the old instances have ended, or with the reason why they serve on. With the
   // backend `attach` somebody else starts the replacements, as many as there are in awaited().
   void swap(std::string_view op, Backend backend, std::function<void(Result<>)> swapped);
@@ -220,7 +223,8 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   void take_no_more_requests();
   void go_on_retiring();
   void end_instances();
-  void end_instance(RunningInstance& instance);
+  void end_instance(RunningInstance& instance, std::chrono::nanoseconds grace);
+  void end_when_done(RunningInstance& instance);
   void kill_instances();
   void earlier_has_ended();
   void finish_stop_if_done();

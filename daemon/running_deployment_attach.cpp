@@ -81,18 +81,31 @@ Result<> RunningDeployment::take_in(pid_t pid, std::string_view op,
   return {};
 }
 
+Result<> RunningDeployment::can_swap(std::string_view op, Backend backend) const {
+  const auto& operators = planned_.plan.operators;
+  if (std::ranges::find(operators, op, &PlannedOperator::name) == operators.end())
+    return fail(ErrorCode::not_found, "deployment '{}' has no operator '{}': see `opsplit ps`",
+                name(), op);
+  if (phase_ != Phase::ready)
+    return fail(ErrorCode::unavailable, "deployment '{}' is not ready just now", name());
+  if (swap_)
+    return fail(ErrorCode::unavailable, "operator '{}' of '{}' is being swapped just now",
+                operators[swap_->op].name, name());
+  const OperatorSettings settings = settings_of(planned_.deployment, op);
+  if (const int wanted = settings.instances + settings.standby;
+      wanted > 1 && backend == Backend::attach)
+    return fail(ErrorCode::refused,
+                "operator '{}' of '{}' has {} instances, and one program cannot take their place: "
+                "declare it `backend: attach` in the deployment file, and attach as many",
+                op, name(), wanted);
+  return {};
+}
+
 void RunningDeployment::swap(std::string_view op, Backend backend,
                              std::function<void(Result<>)> swapped) {
+  if (const auto possible = can_swap(op, backend); !possible) return swapped(possible);
   const auto& operators = planned_.plan.operators;
   const auto found = std::ranges::find(operators, op, &PlannedOperator::name);
-  if (found == operators.end())
-    return swapped(fail(ErrorCode::not_found,
-                        "deployment '{}' has no operator '{}': see `opsplit ps`", name(), op));
-  if (phase_ != Phase::ready)
-    return swapped(fail(ErrorCode::unavailable, "deployment '{}' is not ready just now", name()));
-  if (swap_)
-    return swapped(fail(ErrorCode::unavailable, "operator '{}' of '{}' is being swapped just now",
-                        operators[swap_->op].name, name()));
   swap_ = Swap{static_cast<std::uint32_t>(found - operators.begin()), backend, std::move(swapped)};
   if (const auto begun = start_replacements(swap_->op, backend); !begun)
     abandon_swap(begun.error());
@@ -126,7 +139,10 @@ void RunningDeployment::abandon_swap(const Error& reason) {
     if (!std::exchange(instance.replaces, false)) continue;
     instance.timer.cancel();
     instance.life.told_to_stop();
-    if (instance.running) context_.launcher.signal(instance.process, SIGKILL);
+    if (instance.running)
+      context_.launcher.signal(instance.process, SIGKILL);
+    else
+      (void)instance.life.died(Clock::now());
   }
   spdlog::warn("{}/{}: not swapped: {}", name(), planned_.plan.operators[abandoned.op].name,
                reason.message);
@@ -142,7 +158,7 @@ void RunningDeployment::switch_to_replacements() {
     if (instance.running)
       board_->participant(instance.launch)
           .mode.store(static_cast<std::uint32_t>(ipc::Mode::draining));
-    if (instance.life.state() != Instance::State::stopping) end_instance(instance);
+    if (instance.life.state() != Instance::State::stopping) end_when_done(instance);
   }
   for (RunningInstance& instance : instances_)
     if (std::exchange(instance.replaces, false)) claims_or_stands_by(instance);
@@ -171,7 +187,7 @@ void RunningDeployment::forget_those_gone() {
   }
   if (!swap_ || !swap_->switched) return;
   for (const RunningInstance& instance : instances_)
-    if (instance.life.state() == Instance::State::stopping) return;
+    if (instance.op == swap_->op && instance.life.state() == Instance::State::stopping) return;
   std::exchange(swap_, std::nullopt)->swapped({});
 }
 

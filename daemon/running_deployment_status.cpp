@@ -80,7 +80,7 @@ RunningDeployment::Past RunningDeployment::used_so_far(const RunningInstance& in
     sum.counters.add(ipc::Counters::copy_of(*board_, instance.launch));
   if (!earlier_) return sum;
   for (const RunningInstance& other : earlier_->instances_)
-    if (other.op == instance.op && other.seat == instance.seat) {
+    if (other.op == instance.op && earlier_->number_of(other) == number_of(instance)) {
       sum.add(earlier_->used_so_far(other));
       sum.cpu_ns += other.cpu_ns;
       sum.restarts += other.life.restarts();
@@ -160,6 +160,7 @@ json RunningDeployment::status(const RunningInstance& instance, Detail detail) c
                  {"tasks", op.tasks.size()},
                  {"pid", instance.running ? instance.process.identity.pid : 0},
                  {"state", to_string(instance.life.state())},
+                 {"replaces", instance.replaces},
                  {"cores", to_string(cores.cpus)},
                  {"threads", cores.threads},
                  {"restarts", sum.restarts + instance.life.restarts()},

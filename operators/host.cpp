@@ -190,6 +190,7 @@ Result<> run_host(const HostOptions& options, const OperatorKind& kind,
   if (attachment.warm_up) OPSPLIT_CHECK(warm_up(*op, plan, planned));
   // Last: it is the broker that takes longest to start.
   OPSPLIT_TRY(const auto session, open_session(attachment, plan, stop));
+  if (stop.load()) return {};  // told to end while it loaded: it must not take a place first
   OPSPLIT_CHECK(attached.socket.call(request_of("ready", options), Clock::now() + attach_timeout));
   // Until now we ended with the opsplitd that launched us.
   if (attachment.outlives) ::prctl(PR_SET_PDEATHSIG, 0);

@@ -21,6 +21,8 @@ using namespace std::chrono_literals;
 using nlohmann::json;
 
 constexpr auto look_again = 50ms;
+constexpr auto shortest_life = 500ms;  // of a program that has attached
+constexpr auto next_epoch = 10s;       // to begin, after the broker's death
 
 std::atomic<int> stop_signal{0};
 static_assert(std::atomic<int>::is_always_lock_free);  // for the signal handler
@@ -43,11 +45,15 @@ class Attaching {
 
   Result<> start() {
     OPSPLIT_TRY(child_, start_program(arguments_));
+    started_ = Clock::now();
     return {};
   }
   // Error: it has ended, and how.
   Result<> look() {
-    if (const int number = stop_signal.exchange(0)) ::kill(child_->id(), number);
+    if (const int number = stop_signal.exchange(0)) {
+      told_to_stop_ = true;
+      ::kill(child_->id(), number);
+    }
     std::error_code ignored;
     if (child_->running(ignored)) return {};
     const std::string how = how_it_ended(child_->native_exit_code());
@@ -55,30 +61,43 @@ class Attaching {
     return fail(ErrorCode::operator_failed, "{} ended with {}", arguments_[0], how);
   }
   [[nodiscard]] bool started() const { return child_ != nullptr; }
-  // Until it ends, or the deadline. Error: it did not end well.
-  Result<> wait(Deadline deadline = Deadline::max()) {
-    while (started() && Clock::now() < deadline) {
-      if (auto running = look(); !running) return succeeded_ ? Result<>() : running;
+  [[nodiscard]] bool told_to_stop() const { return told_to_stop_; }
+  // Since its start.
+  [[nodiscard]] Clock::duration age() const { return Clock::now() - started_; }
+  // Until it ends. Error: it did not end well.
+  Result<> wait() {
+    const auto ended = end_within(std::chrono::hours(24 * 365));
+    return succeeded_ ? Result<>() : ended;
+  }
+  // Error: it has ended within this time, and how.
+  Result<> end_within(std::chrono::seconds time) {
+    const Deadline deadline = Clock::now() + time;
+    Result<> running = look();
+    for (; running && Clock::now() < deadline; running = look())
       std::this_thread::sleep_for(look_again);
-    }
-    return {};
+    return running;
   }
 
  private:
   std::vector<std::string> arguments_;
   std::unique_ptr<boost::process::child> child_;
+  Deadline started_{};
   bool succeeded_ = false;
+  bool told_to_stop_ = false;
 };
 
+enum class Place { awaited, served, not_yet };
+
 // Whether somebody may attach as the operator as it is.
-Result<bool> is_awaited(DaemonClient& opsplitd, const OperatorName& op) {
+Result<Place> place_of(DaemonClient& opsplitd, const OperatorName& op) {
   OPSPLIT_TRY(const json status, opsplitd.ps());
   for (const json& deployment : status.value("deployments", json::array())) {
     if (deployment.value("name", "") != op.deployment) continue;
     for (const json& instance : deployment.value("instances", json::array()))
-      if (instance.value("operator", "") == op.op && instance.value("state", "") == "awaited")
-        return true;
-    return false;
+      if (instance.value("operator", "") == op.op && instance.value("state", "") == "awaited" &&
+          !instance.value("replaces", false))  // that place is for whoever swaps just now
+        return Place::awaited;
+    return deployment.value("phase", "") == "ready" ? Place::served : Place::not_yet;
   }
   return fail(ErrorCode::not_found, "no deployment '{}': see `opsplit ps`", op.deployment);
 }
@@ -91,27 +110,56 @@ void print_operator(json deployment, const OperatorName& op) {
   print_deployments(json::array({deployment}));
 }
 
+// Until it is not wanted any more. It ends well with each epoch, and may be wanted in the next one.
+Result<> go_on(Attaching& attaching, const std::filesystem::path& folder, const OperatorName& op) {
+  int ended_at_once = 0;  // in a row: it can hardly have attached
+  while (true) {
+    OPSPLIT_CHECK(attaching.wait());
+    Place place = Place::not_yet;
+    for (const Deadline deadline = Clock::now() + next_epoch; place == Place::not_yet;) {
+      auto opsplitd = DaemonClient::connect(folder);
+      const auto is = opsplitd ? place_of(*opsplitd, op) : tl::unexpected(opsplitd.error());
+      if (!is || attaching.told_to_stop() || Clock::now() >= deadline) return {};  // `down`
+      place = *is;
+      if (place == Place::not_yet) std::this_thread::sleep_for(look_again);
+    }
+    if (place == Place::served) return {};
+    ended_at_once = attaching.age() < shortest_life ? ended_at_once + 1 : 0;
+    if (ended_at_once == 3)
+      return fail(ErrorCode::operator_failed,
+                  "the program ends at once, again and again: {}/{} still waits", op.deployment,
+                  op.op);
+    print_progress(fmt::format("{}/{}: attaching again", op.deployment, op.op));
+    OPSPLIT_CHECK(attaching.start());
+  }
+}
+
 // Where the operator is served already, the program is warmed up beside whoever does so.
-Result<> attach(DaemonClient& opsplitd, const OperatorName& op,
+Result<> attach(DaemonClient& opsplitd, const std::filesystem::path& folder, const OperatorName& op,
                 const std::vector<std::string>& program) {
   Attaching attaching(program, opsplitd.socket_path(), op);
-  OPSPLIT_TRY(const bool awaited, is_awaited(opsplitd, op));
-  if (awaited) {
+  OPSPLIT_TRY(const Place place, place_of(opsplitd, op));
+  if (place == Place::awaited) {
     OPSPLIT_CHECK(attaching.start());
-    return attaching.wait();
+    return go_on(attaching, folder, op);
   }
   const auto deployment = opsplitd.swap(op.deployment, op.op, "attach", [&] {
     return attaching.started() ? attaching.look() : attaching.start();
   });
   if (!deployment) {
     // How the program has ended we know better than opsplitd, who is not its parent.
-    const auto ended = attaching.wait(Clock::now() + 1s);
-    const Error& why = ended ? deployment.error() : ended.error();
-    return fail(why.code, "{}: whoever served {}/{} serves on", why.message, op.deployment, op.op);
+    if (!attaching.started()) return tl::unexpected(deployment.error());
+    const auto running = attaching.end_within(1s);
+    if (running) {  // opsplitd has died: this one may serve, and the next opsplitd knows
+      print_progress(deployment.error().message);
+      return go_on(attaching, folder, op);
+    }
+    return fail(ErrorCode::operator_failed, "{}: {}/{} is served as before",
+                running.error().message, op.deployment, op.op);
   }
   print_operator(*deployment, op);
   std::fflush(stdout);
-  return attaching.wait();
+  return go_on(attaching, folder, op);
 }
 
 struct Arguments {
@@ -144,7 +192,7 @@ void add_attach(CLI::App& app, Invocation& invocation) {
         return fail(ErrorCode::invalid_input, "which program? opsplit attach {} -- PROGRAM",
                     arguments->name);
       OPSPLIT_TRY(auto opsplitd, DaemonClient::connect(invocation.folder));
-      return attach(opsplitd, op, arguments->program);
+      return attach(opsplitd, invocation.folder, op, arguments->program);
     };
   });
 }
@@ -171,7 +219,8 @@ void add_swap(CLI::App& app, Invocation& invocation) {
       if (arguments->program.empty() == arguments->backend.empty())
         return fail(ErrorCode::invalid_input, "say what is to serve: --backend B, or -- PROGRAM");
       OPSPLIT_TRY(auto opsplitd, DaemonClient::connect(invocation.folder));
-      if (!arguments->program.empty()) return attach(opsplitd, op, arguments->program);
+      if (!arguments->program.empty())
+        return attach(opsplitd, invocation.folder, op, arguments->program);
       OPSPLIT_TRY(const json deployment, opsplitd.swap(op.deployment, op.op, arguments->backend,
                                                        [] { return Result<>(); }));
       print_operator(deployment, op);

@@ -39,13 +39,17 @@ std::string state_of(const json& instance) {
   std::string state = instance.value("state", "");
   if (instance.value("changing", false)) state += ", changing";
   if (!instance.value("degraded", "").empty()) state += ", degraded";
+  if (const std::string backend = instance.value("backend", "native"); backend != "native")
+    state += fmt::format(" ({})", backend);
   return state;
 }
 
 // The deployment's status once its processes have arranged themselves on their new cores. Error
 // timed_out: one hangs.
 Result<json> await_change(DaemonClient& opsplitd, json deployment) {
-  const auto is_changing = [](const json& instance) { return instance.value("changing", false); };
+  const auto is_changing = [](const json& instance) {  // one that still loads follows by itself
+    return instance.value("changing", false) && instance.value("state", "") != "starting";
+  };
   const Deadline deadline = Clock::now() + follow_timeout;
   while (true) {
     const json instances = deployment.value("instances", json::array());

@@ -35,6 +35,7 @@ class FakeLauncher final : public Launcher {
   };
 
   Result<Process> launch(const Command& command) override {
+    if (refuses) return fail(ErrorCode::system, "no more processes");
     const pid_t pid = 1'000'000'000 + static_cast<pid_t>(all.size());
     all.push_back({command, pid, FileDescriptor(::eventfd(0, EFD_CLOEXEC)), {}});
     confined[pid] = command.cpus;
@@ -67,6 +68,7 @@ class FakeLauncher final : public Launcher {
   }
   Launched& find(pid_t pid) { return all.at(static_cast<std::size_t>(pid - 1'000'000'000)); }
 
+  bool refuses = false;
   std::vector<Launched> all;
   std::map<pid_t, CpuSet> confined;
   std::map<pid_t, CpuSet> forbidden;            // by its cpuset
@@ -493,8 +495,8 @@ TEST_F(Swap, AReplacementThatDiesLeavesTheOthersServing) {
 }
 
 TEST_F(Swap, IsGivenUpWhenWhoeverAskedLeavesAndWhenTheDeploymentStops) {
-  swap(Backend::attach);
-  EXPECT_THAT(deployment->awaited(), ElementsAre("stage2", "stage2"));
+  deployment->swap("stage1", Backend::attach, [this](const Result<>& r) { swapped = r; });
+  EXPECT_THAT(deployment->awaited(), ElementsAre("stage1"));
   deployment->abandon_swap({ErrorCode::unavailable, "left"});
   ASSERT_TRUE(swapped.has_value());
   EXPECT_EQ(swapped->error().message, "left");
@@ -508,11 +510,29 @@ TEST_F(Swap, IsGivenUpWhenWhoeverAskedLeavesAndWhenTheDeploymentStops) {
 }
 
 TEST_F(Swap, IsRefusedForWhatIsNotThereAndWhileAnotherGoesOn) {
+  swap(Backend::attach);
+  EXPECT_THAT(swapped->error().message, HasSubstr("has 2 instances"));
   deployment->swap("nobody", Backend::native, [this](const Result<>& r) { swapped = r; });
   EXPECT_THAT(swapped->error().message, HasSubstr("no operator 'nobody'"));
   swap();
   swap();
   EXPECT_THAT(swapped->error().message, HasSubstr("is being swapped"));
+}
+
+TEST_F(Swap, OneThatCannotBeLaunchedIsForgottenAndTheNextOneSucceeds) {
+  launcher.refuses = true;
+  swap();
+  ASSERT_TRUE(swapped.has_value());
+  EXPECT_EQ(swapped->error().message, "no more processes");
+  launcher.refuses = false;
+  ASSERT_TRUE(until([this] { return serving().size() == 2; }));
+  swapped.reset();
+  swap();
+  for (std::size_t i = 3; i < 5; ++i) make_ready(launcher.all.at(i));
+  FakeLauncher::die(launcher.all[1]);
+  FakeLauncher::die(launcher.all[2]);
+  ASSERT_TRUE(until([this] { return swapped.has_value(); }));
+  EXPECT_TRUE(*swapped);
 }
 
 TEST_F(Swap, ADeathMeanwhileIsMendedAsEver) {

@@ -277,6 +277,9 @@ TEST_F(ForeignBroker, ASuccessorOfOpsplitdTakesItOver) {
     opsplitd.wait();
   }
   Process opsplitd = start_opsplitd();
+  // `ps` would start one that is not there yet.
+  ASSERT_TRUE(eventually([&] { return opsplitd.err().find("taken over") != std::string::npos; }))
+      << opsplitd.err();
   ASSERT_TRUE(eventually([&] { return ready() && broker_pid() == broker.pid(); }))
       << opsplitd.err();
   EXPECT_EQ(deployment("digits")["epoch"], 1);

@@ -31,7 +31,7 @@ class Swap : public SystemTest {
     ASSERT_EQ(outcome.status, 0) << outcome.err;
     EXPECT_EQ(backend(), "native");
   }
-  static Result<> ask() {
+  static Result<> ask(std::chrono::seconds patience = 10s) {
     const auto client = ipc::Client::connect({socket_path().string(), "digits"});
     if (!client) return tl::unexpected(client.error());
     auto request = (*client)->begin(10s);
@@ -39,7 +39,7 @@ class Swap : public SystemTest {
     const std::span<std::byte> image = request->input(0);
     std::fill(image.begin(), image.end(), std::byte{0x3F});
     if (auto sent = request->submit(); !sent) return sent;
-    return request->wait(10s);
+    return request->wait(patience);
   }
 };
 
@@ -69,7 +69,7 @@ TEST_F(Swap, BackAndForthUnderLoadLosesNothing) {
   EXPECT_EQ(report.failed, 0u) << report.error;
   EXPECT_EQ(report.epochs_lost, 0u);
   EXPECT_EQ(deployment("digits")["in_use"], 0);
-  EXPECT_GE(instance("digits", "relu")["tasks_done"], report.answered) << "figures only grow";
+  EXPECT_GE(instance("digits", "relu")["tasks_done"], 4 * report.answered) << "figures only grow";
   down();
 }
 
@@ -82,8 +82,8 @@ TEST_F(Swap, WhatDoesNotGetThereLeavesTheOtherServing) {
     return outcome.err;
   };
   EXPECT_THAT(failure("refuses"), AllOf(HasSubstr("no Relu for relu1"), HasSubstr("exit code 1"),
-                                        HasSubstr("serves on")));
-  EXPECT_THAT(failure("crashes"), AllOf(HasSubstr("signal 6"), HasSubstr("serves on")));
+                                        HasSubstr("served as before")));
+  EXPECT_THAT(failure("crashes"), AllOf(HasSubstr("signal 6"), HasSubstr("served as before")));
   EXPECT_THAT(error_line(opsplit({"attach", "digits/relu", "--", "/no/such/program"})),
               HasSubstr("/no/such/program"));
   EXPECT_THAT(error_line(opsplit({"attach", "digits/nobody", "--", "true"})),
@@ -136,6 +136,53 @@ TEST_F(Swap, RequestsWaitForAnOperatorThatNobodyServesYet) {
   EXPECT_EQ(instance("digits", "relu")["bytes_copied"], 0);
   down();
   EXPECT_EQ(again.wait().status, 0);
+}
+
+TEST_F(Swap, CtrlCWhileTheProgramLoadsLeavesTheOtherServing) {
+  up({digits_model});
+  const pid_t before = instance("digits", "relu")["pid"];
+  Process custom = attach("loads-slowly");
+  ASSERT_TRUE(eventually([] {
+    const auto all = instances("digits", "relu");
+    return all.size() == 2 && all[1]["state"] == "starting";
+  }));
+  custom.signal(SIGINT);
+  EXPECT_EQ(custom.wait().status, 1);
+  EXPECT_TRUE(eventually([] { return backend() == "native"; }));
+  EXPECT_EQ(instance("digits", "relu")["pid"], before);
+  EXPECT_TRUE(ask());
+  down();
+}
+
+TEST_F(Swap, ATaskThatTakesLongIsFinishedByWhoHoldsIt) {
+  up({digits_model});
+  Process custom = attach("takes-4-seconds");
+  ASSERT_TRUE(eventually([] { return backend() == "attach"; })) << custom.err();
+  Result<> answer = fail(ErrorCode::timed_out, "");
+  std::thread client([&] { answer = ask(30s); });
+  ASSERT_TRUE(eventually([] { return instance("digits", "relu")["in_flight"] == 1; }));
+  ASSERT_NO_FATAL_FAILURE(swap_to_native());
+  client.join();
+  EXPECT_TRUE(answer) << answer.error().message;
+  EXPECT_EQ(custom.wait().status, 0);
+  down();
+}
+
+TEST_F(Swap, AProgramAttachesAgainInTheNextEpoch) {
+  up({digits_model});
+  Process custom = attach("relu");
+  ASSERT_TRUE(eventually([] { return backend() == "attach"; })) << custom.err();
+  const json before = ps();
+  ::kill(before["broker"].get<pid_t>(), SIGKILL);
+  EXPECT_TRUE(eventually([&] {
+    return deployment("digits")["epoch"] > before["deployments"][0]["epoch"] &&
+           backend() == "attach";
+  }));
+  EXPECT_TRUE(ask());
+  EXPECT_GE(instance("digits", "relu")["tasks_done"],
+            before["deployments"][0]["instances"][1]["tasks_done"]);
+  down();
+  EXPECT_EQ(custom.wait().status, 0);
 }
 
 TEST_F(Swap, ASuccessorOfOpsplitdKnowsWhoServes) {

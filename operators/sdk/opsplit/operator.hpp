@@ -142,7 +142,8 @@ struct Node {
   [[nodiscard]] OPSPLIT_SDK std::vector<std::int64_t> integers(std::string_view attribute) const;
 };
 
-// What computes a node. It is made once, when the operator starts: here is the time for what takes long.
+// What computes a node. It is made when the operator starts, and anew, on another thread while the earlier one
+// goes on, when `opsplit set` gives the operator another number of cores: here is the time for what takes long.
 // An exception from the constructor keeps the operator from starting; one from run() fails the request:
 // its client gets what() with the operator's and the node's names, and the operator goes on.
 class Kernel {
