@@ -94,13 +94,14 @@ def operators_beside_processes(opsplit, scratch):
     deployment = scratch / "mixed.yaml"
     deployment.write_text(f"name: mixed\nmodel: {DIGITS}/digits.onnx\n"
                           "operators:\n  conv: {backend: attach, cores: \"0\"}\n")
-    # It waits for `up`, and ends with the deployment.
+    # It waits for the deployment, and ends with it.
     conv = run("docker", "run", "-d", "--rm", "--ipc=host", "--pid=host", "--network=none", "--user=0:0", "--cap-drop=ALL",
                "--security-opt=no-new-privileges:true", "--read-only", "-v", "/tmp:/tmp", "--entrypoint",
                "opsplit-operator", image, "--socket", f"{opsplit.folder}/opsplitd.sock", "--deployment", "mixed",
                "--operator", "conv", "--wait", "60").strip()
     try:
         opsplit("up", deployment, timeout=120)
+        eventually("conv has attached", lambda: opsplit.instance("mixed", "conv")["state"] == "ready")
         pid = json.loads(run("docker", "inspect", conv))[0]["State"]["Pid"]
         seen = opsplit.instance("mixed", "conv")
         expect(seen["pid"] == pid and seen["state"] == "ready", f"conv is {seen}, its container's process {pid}")
