@@ -1,7 +1,6 @@
 // attach, swap: another program in an operator's place.
 #include <signal.h>
 
-#include <algorithm>
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/process.hpp>
@@ -12,7 +11,6 @@
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/daemon_client.hpp"
 #include "daemon/cli/program.hpp"
-#include "ipc/message_socket.hpp"
 
 namespace opsplit::daemon::cli {
 namespace {
@@ -102,14 +100,6 @@ Result<Place> place_of(DaemonClient& opsplitd, const OperatorName& op) {
   return fail(ErrorCode::not_found, "no deployment '{}': see `opsplit ps`", op.deployment);
 }
 
-void print_operator(json deployment, const OperatorName& op) {
-  json rows = json::array();
-  for (const json& instance : deployment.value("instances", json::array()))
-    if (instance.value("operator", "") == op.op) rows.push_back(instance);
-  deployment["instances"] = rows;
-  print_deployments(json::array({deployment}));
-}
-
 // Until it is not wanted any more. It ends well with each epoch, and may be wanted in the next one.
 Result<> go_on(Attaching& attaching, const std::filesystem::path& folder, const OperatorName& op) {
   int ended_at_once = 0;  // in a row: it can hardly have attached
@@ -157,7 +147,7 @@ Result<> attach(DaemonClient& opsplitd, const std::filesystem::path& folder, con
     return fail(ErrorCode::operator_failed, "{}: {}/{} is served as before",
                 running.error().message, op.deployment, op.op);
   }
-  print_operator(*deployment, op);
+  print_operator(*deployment, op.op);
   std::fflush(stdout);
   return go_on(attaching, folder, op);
 }
@@ -223,7 +213,7 @@ void add_swap(CLI::App& app, Invocation& invocation) {
         return attach(opsplitd, invocation.folder, op, arguments->program);
       OPSPLIT_TRY(const json deployment, opsplitd.swap(op.deployment, op.op, arguments->backend,
                                                        [] { return Result<>(); }));
-      print_operator(deployment, op);
+      print_operator(deployment, op.op);
       return {};
     };
   });

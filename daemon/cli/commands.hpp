@@ -5,7 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <functional>
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -51,6 +51,8 @@ Result<OperatorName> operator_name(const std::string& name);
 
 // What `ps` prints of them.
 void print_deployments(const nlohmann::json& deployments);
+// The same of one, but of its operators this one only.
+void print_operator(nlohmann::json deployment, const std::string& op);
 
 // A line on stderr: what is going on while the user waits.
 void print_progress(const std::string& text);

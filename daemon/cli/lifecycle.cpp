@@ -185,6 +185,14 @@ void print_deployments(const json& deployments) {
   }
 }
 
+void print_operator(json deployment, const std::string& op) {
+  json rows = json::array();
+  for (const json& instance : deployment.value("instances", json::array()))
+    if (instance.value("operator", "") == op) rows.push_back(instance);
+  deployment["instances"] = rows;
+  print_deployments(json::array({deployment}));
+}
+
 Result<OperatorName> operator_name(const std::string& name) {
   const auto slash = name.find('/');
   if (slash == std::string::npos)
@@ -305,11 +313,7 @@ void add_set(CLI::App& app, Invocation& invocation) {
       OPSPLIT_TRY(json deployment,
                   opsplitd.set_cores(op.deployment, op.op, setting->substr(equals + 1)));
       OPSPLIT_TRY(deployment, await_change(opsplitd, std::move(deployment)));
-      json rows = json::array();
-      for (const json& instance : deployment.value("instances", json::array()))
-        if (instance.value("operator", "") == op.op) rows.push_back(instance);
-      deployment["instances"] = rows;
-      print_deployments(json::array({deployment}));
+      print_operator(std::move(deployment), op.op);
       return {};
     };
   });
