@@ -126,6 +126,14 @@ class PythonOperatorTest(unittest.TestCase):
     def bytes_copied(self, op):
         return sum(instance["bytes_copied"] for instance in self.instances(op))
 
+    @staticmethod
+    def bytes_copied_by_one_request(client):
+        with client.request() as request:
+            request.inputs["image"][...] = IMAGES[0]
+            request.submit()
+            request.wait(LIMIT_S)
+            return request.bytes_copied
+
     def test_a_function_takes_part_in_a_deployment(self):
         self.up_relu("relu", BY_TYPE.format("relu"))
         self.assert_answers(opsplit.connect("digits"), 1e-6)
@@ -135,22 +143,14 @@ class PythonOperatorTest(unittest.TestCase):
         self.up_relu("Located")
         client = opsplit.connect("digits")
         self.assert_answers(client, 1e-6)
-        with client.request() as request:
-            request.inputs["image"][...] = IMAGES[0]
-            request.submit()
-            request.wait(LIMIT_S)
-            self.assertEqual(request.bytes_copied, 0)
+        self.assertEqual(self.bytes_copied_by_one_request(client), 0)
         self.assertEqual(self.bytes_copied("relu"), 0)
 
     def test_what_it_returns_is_copied_and_counted(self):
         self.up_relu("returns")
         client = opsplit.connect("digits")
         self.assert_answers(client, 1e-6)
-        with client.request() as request:
-            request.inputs["image"][...] = IMAGES[0]
-            request.submit()
-            request.wait(LIMIT_S)
-            self.assertEqual(request.bytes_copied, 64 * 4)
+        self.assertEqual(self.bytes_copied_by_one_request(client), 64 * 4)
         self.assertEqual(self.bytes_copied("relu"), (len(IMAGES) + 1) * 64 * 4)
 
     def test_an_exception_arrives_at_the_client_and_the_operator_goes_on(self):
