@@ -14,6 +14,7 @@ namespace opsplit {
 
 enum class ErrorCode {
   invalid_input,    // a file, an argument or a tensor is not what it must be
+  unsupported,      // valid, but nothing that opsplit does
   not_found,        // no such file, deployment, operator, tensor
   already_exists,   // the name is taken
   refused,          // permission, version or peer mismatch; a second daemon or broker

@@ -322,13 +322,10 @@ void Daemon::up(ConnectionId id, const json& request) {
       return finish_if_empty();
     }
   }
-  for (const auto& [op, settings] : deployment->operators)
-    if (settings.backend != Backend::attach && !deployment->attach)
-      if (const auto program = find_program(settings.backend, options_.programs); !program) {
-        reply(id, Error{program.error().code,
-                        fmt::format("operator '{}': {}", op, program.error().message)});
-        return finish_if_empty();
-      }
+  if (const auto installed = check_backends(*deployment, options_.programs); !installed) {
+    reply(id, installed.error());
+    return finish_if_empty();
+  }
   const bool temporary = request.value("temporary", false);
   preparing_.insert(name);
   reply(id, json{{"progress", fmt::format("planning {}", deployment->model.filename().string())}});
@@ -346,6 +343,12 @@ void Daemon::up(ConnectionId id, const json& request) {
 void Daemon::prepared(ConnectionId id, std::string name, std::uint64_t epoch, bool temporary,
                       Result<Planned> planned) {
   preparing_.erase(name);
+  std::error_code ignored;
+  if (planned)
+    if (const auto installed = check_backends(*planned, options_.programs); !installed) {
+      std::filesystem::remove_all(ipc::folder_path(name, epoch), ignored);
+      planned = tl::unexpected(installed.error());
+    }
   if (!planned) {
     reply(id, planned.error());
     if (const auto cancelled = cancelled_.extract(name))
@@ -356,7 +359,6 @@ void Daemon::prepared(ConnectionId id, std::string name, std::uint64_t epoch, bo
   const auto cancelled = cancelled_.extract(name);
   const bool given_up = id != nobody && connection == connections_.end();
   if (given_up || cancelled || shutting_down_) {
-    std::error_code ignored;
     std::filesystem::remove_all(ipc::folder_path(name, epoch), ignored);
     reply(id, Error{ErrorCode::unavailable,
                     fmt::format("deployment '{}' was stopped while it started", name)});

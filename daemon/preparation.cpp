@@ -1,5 +1,7 @@
 #include "daemon/preparation.hpp"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <fstream>
 #include <map>
@@ -32,16 +34,29 @@ OperatorSettings settings_of(const Deployment& deployment, std::string_view op) 
 
 namespace {
 
-std::vector<std::set<std::string>> op_types_of(const Plan& plan, const graph::Graph& graph) {
+void find_op_types(Planned& planned) {
   std::map<std::string_view, const graph::Node*> nodes;
-  for (const graph::Node& node : graph.nodes) nodes.emplace(node.name, &node);
-  std::vector<std::set<std::string>> op_types(plan.operators.size());
-  for (const PlannedTask& task : plan.tasks)
-    for (const std::string& name : task.nodes)
-      if (const auto found = nodes.find(name);
-          found != nodes.end() && !graph::is_view(*found->second))
-        op_types[static_cast<std::size_t>(task.op)].insert(found->second->op_type);
-  return op_types;
+  for (const graph::Node& node : planned.graph.nodes) nodes.emplace(node.name, &node);
+  planned.op_types.resize(planned.plan.operators.size());
+  planned.foreign_types.resize(planned.plan.operators.size());
+  for (const PlannedTask& task : planned.plan.tasks)
+    for (const std::string& name : task.nodes) {
+      const auto found = nodes.find(name);
+      if (found == nodes.end() || graph::is_view(*found->second)) continue;
+      const auto op = static_cast<std::size_t>(task.op);
+      const std::string type(graph::named_op_type(*found->second));
+      planned.op_types[op].insert(type);
+      if (graph::is_foreign(*found->second)) planned.foreign_types[op].insert(type);
+    }
+}
+
+// It runs nearly all that ONNX has.
+void give_foreign_nodes_to_onnxruntime(Planned& planned) {
+  for (std::size_t op = 0; op < planned.foreign_types.size(); ++op) {
+    if (planned.foreign_types[op].empty()) continue;
+    Backend& backend = planned.deployment.operators[planned.plan.operators[op].name].backend;
+    if (backend == Backend::native) backend = Backend::onnxruntime;
+  }
 }
 
 Result<Planned> plan_graph(Deployment deployment, graph::Graph graph) {
@@ -55,7 +70,7 @@ Result<Planned> plan_graph(Deployment deployment, graph::Graph graph) {
     if (settings.backend != Backend::native) options.row_major_operators.insert(name);
   OPSPLIT_TRY(planned.plan, graph::make_plan(planned.graph, planned.deployment.split, options));
   planned.plan.model = planned.deployment.model.filename().string();
-  planned.op_types = op_types_of(planned.plan, planned.graph);
+  find_op_types(planned);
   OPSPLIT_TRY(planned.arena_bytes, ipc::arena_bytes(planned.plan, options.depth));
 
   std::vector<std::string> names;
@@ -66,6 +81,7 @@ Result<Planned> plan_graph(Deployment deployment, graph::Graph graph) {
     processes += static_cast<std::size_t>(settings.instances + settings.standby);
   }
   OPSPLIT_CHECK(planned.deployment.check_operators(names));
+  give_foreign_nodes_to_onnxruntime(planned);
   if (processes > options.max_operators)
     return fail(
         ErrorCode::limit_exceeded,
@@ -83,6 +99,29 @@ Result<Planned> plan_graph(Deployment deployment, graph::Graph graph) {
 Result<Planned> plan_deployment(Deployment deployment) {
   OPSPLIT_TRY(graph::Graph graph, graph::load_model(deployment.model, deployment.shapes));
   return plan_graph(std::move(deployment), std::move(graph));
+}
+
+Result<> check_backends(const Deployment& deployment, const std::filesystem::path& programs) {
+  for (const auto& [name, unused] : deployment.operators) {
+    const Backend backend = settings_of(deployment, name).backend;
+    if (backend == Backend::attach) continue;
+    if (const auto program = find_program(backend, programs); !program)
+      return within(fmt::format("operator '{}'", name), program.error());
+  }
+  return {};
+}
+
+Result<> check_backends(const Planned& planned, const std::filesystem::path& programs) {
+  for (std::size_t op = 0; op < planned.foreign_types.size(); ++op) {
+    const std::string& name = planned.plan.operators[op].name;
+    const Backend backend = settings_of(planned.deployment, name).backend;
+    if (planned.foreign_types[op].empty() || backend == Backend::attach) continue;
+    if (const auto program = find_program(backend, programs); !program)
+      return within(fmt::format("operator '{}': opsplit has no kernels for {}", name,
+                                fmt::join(planned.foreign_types[op], ", ")),
+                    program.error());
+  }
+  return {};
 }
 
 Result<std::vector<CoreAssignment>> assign_cores(const Planned& planned,

@@ -29,6 +29,9 @@ struct Planned {
   std::vector<double> costs;                    // of each operator: estimated, later measured
   std::vector<CoreAssignment> cores;            // of each operator
   std::vector<std::set<std::string>> op_types;  // that each operator's nodes have, views aside
+  // Of those, what opsplit has no kernels for. Such an operator runs on another backend: on ONNX Runtime
+  // where the deployment file names none.
+  std::vector<std::set<std::string>> foreign_types;
   std::uint64_t arena_bytes = 0;
   // Where the operators find weights; empty: in the deployment's folder.
   std::filesystem::path cache;         // as kernels want them
@@ -38,6 +41,11 @@ struct Planned {
 };
 
 Result<Planned> plan_deployment(Deployment deployment);
+
+// Whether all that opsplitd is to start is installed. `programs`: the folder of its own.
+Result<> check_backends(const Deployment& deployment, const std::filesystem::path& programs);
+// The same of what only the plan knows: the error says which ops ask for it.
+Result<> check_backends(const Planned& planned, const std::filesystem::path& programs);
 
 // Of all constants.
 std::uint64_t weight_bytes(const graph::Graph& graph);

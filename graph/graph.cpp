@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/content_hash.hpp"
+#include "graph/ops/op.hpp"
 
 namespace opsplit::graph {
 namespace {
@@ -99,6 +100,18 @@ bool is_view(const Node& node) {
   for (const std::string_view view : views)
     if (node.op_type == view) return true;
   return false;
+}
+
+bool is_foreign(const Node& node) { return ops::find(node.op_type) == nullptr; }
+
+void make_foreign(Node& node) {
+  if (!is_foreign(node)) node.op_type = fmt::format("{}.{}", onnx_domain, node.op_type);
+}
+
+std::string_view named_op_type(const Node& node) {
+  const std::string_view name = node.op_type;
+  const std::size_t dot = name.rfind('.');
+  return dot != name.npos && name.substr(0, dot) == onnx_domain ? name.substr(dot + 1) : name;
 }
 
 }  // namespace opsplit::graph

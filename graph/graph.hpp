@@ -59,13 +59,15 @@ using DeclaredDim = std::variant<std::int64_t, std::string>;
 struct Value {
   std::string name;  // unique
   std::optional<DType> dtype;
-  std::optional<std::vector<DeclaredDim>> declared;  // graph inputs and outputs only
+  std::optional<std::vector<DeclaredDim>> declared;  // where the model says so
   std::optional<TensorType> type;                    // set by infer_shapes (and for constants)
   std::optional<Constant> constant;
 };
 
 struct Node {
   std::string name;  // unique within the graph; made up where the model has none
+  // "Conv"; "com.microsoft.FusedConv" of another domain than ONNX's own; "ai.onnx.Resize" of one that
+  // opsplit knows, but not in the way that this node wants it: no pass takes it for the other.
   std::string op_type;
   std::vector<ValueId> inputs;
   std::vector<ValueId> outputs;
@@ -84,7 +86,8 @@ struct Node {
 
 struct Graph {
   std::string name;
-  std::int64_t opset = 0;  // of the default domain
+  std::int64_t opset = 0;                            // of the default domain
+  std::map<std::string, std::int64_t> other_opsets;  // of other domains, by their names
   std::vector<Value> values;
   std::vector<Node> nodes;      // topological order
   std::vector<ValueId> inputs;  // that a client feeds (initializers are no inputs)
@@ -111,5 +114,14 @@ struct Graph {
 // Nodes that only give a tensor another shape: Reshape, Flatten, Squeeze, Unsqueeze, Identity,
 // Dropout (inference). They are never run: the plan gives the same place a second name.
 bool is_view(const Node& node);
+
+// Nodes that opsplit has no kernels for, so that another backend has to run them.
+bool is_foreign(const Node& node);
+void make_foreign(Node& node);
+
+// The op type as models and people name it: "Conv", "com.microsoft.FusedConv", "Resize".
+std::string_view named_op_type(const Node& node);
+
+inline constexpr std::string_view onnx_domain = "ai.onnx";  // ONNX's own; in files often ""
 
 }  // namespace opsplit::graph

@@ -14,9 +14,15 @@ namespace opsplit::graph {
 // concrete sizes need no entry; an entry that contradicts the model is an error.
 using InputShapes = std::map<std::string, Shape, std::less<>>;
 
+// The types of a node's outputs, from those of its inputs and from constants.
+using TypeRule = Result<std::vector<TensorType>> (*)(const Graph& graph, const Node& node);
+
+// ONNX's own rules. Error unsupported: there is none for this node, or its types depend on data.
+Result<std::vector<TensorType>> infer_by_onnx(const Graph& graph, const Node& node);
+
 // Reads an ONNX file (opset 7 to 21). Weights may lie beside it; their paths must stay within the
-// model's folder. Errors name the file and what is wrong with it: cut off, not ONNX, an unknown op,
-// a cycle, a name defined twice, a tensor whose bytes do not match its shape.
+// model's folder. Errors name the file and what is wrong with it: cut off, not ONNX, a cycle,
+// a name defined twice, a tensor whose bytes do not match its shape.
 Result<Graph> import_model(const std::filesystem::path& file);
 
 // An operator's part, whose weights lie in files in `weights_folder` (write_parts() below).
@@ -25,8 +31,9 @@ Result<Graph> import_part(const std::filesystem::path& file,
 
 // Gives every value a type and folds what does not depend on an input: after it no node has only
 // constant inputs, every symbolic size is bound, and shapes that overflow are refused. Padding
-// is explicit after it: auto_pad has become pads.
-Result<> infer_shapes(Graph& graph, const InputShapes& shapes);
+// is explicit after it: auto_pad has become pads. Nodes that opsplit has no kernels for have types, too: by
+// `foreign_types`, else those that the model declares.
+Result<> infer_shapes(Graph& graph, const InputShapes& shapes, TypeRule foreign_types = nullptr);
 
 // Removes work: batch normalisation and per-channel Mul/Add with constants go into the convolution
 // (or batch normalisation) before them, views of views become one, dead nodes and values go.

@@ -34,13 +34,24 @@ Result<std::int64_t> opset_of(const onnx::ModelProto& model) {
   return fail(ErrorCode::invalid_input, "names no version of ONNX's own operator set");
 }
 
+using Opsets = std::map<std::string, std::int64_t>;
+
+Opsets other_opsets_of(const onnx::ModelProto& model) {
+  Opsets opsets;
+  for (const auto& import : model.opset_import())
+    if (!is_default_domain(import.domain()) && is_printable(import.domain()))
+      opsets.emplace(import.domain(), import.version());
+  return opsets;
+}
+
 // Takes a GraphProto apart. Values are added in the order: inputs, initializers, node outputs.
 class Importer {
  public:
   Importer(onnx::GraphProto& proto, ExternalData& external) : proto_(proto), external_(external) {}
 
-  Result<Graph> run(std::int64_t opset) {
+  Result<Graph> run(std::int64_t opset, Opsets other_opsets) {
     graph_.opset = opset;
+    graph_.other_opsets = std::move(other_opsets);
     if (proto_.sparse_initializer_size() > 0)
       return fail(ErrorCode::invalid_input, "sparse initializers are not supported");
     OPSPLIT_CHECK(initializers());
@@ -52,11 +63,10 @@ class Importer {
     }
     OPSPLIT_CHECK(outputs());
     drop_unread_outputs();
-    for (int i = 0; i < proto_.node_size(); ++i) {
-      const Node& node = graph_.nodes[static_cast<std::size_t>(i)];
-      auto checked = ops::check_arity(*ops::find(node.op_type), node);
-      if (!checked) return within(describe(i), std::move(checked).error());
-    }
+    for (int i = 0; i < proto_.node_size(); ++i)
+      if (auto checked = check_arity(graph_.nodes[static_cast<std::size_t>(i)]); !checked)
+        return within(describe(i), std::move(checked).error());
+    declared_types();
     OPSPLIT_CHECK(sort());
     return std::move(graph_);
   }
@@ -159,7 +169,9 @@ class Importer {
     const auto& proto = proto_.node(index);
     Node node;
     node.name = names_[static_cast<std::size_t>(index)];
-    node.op_type = proto.op_type();
+    node.op_type = is_default_domain(proto.domain())
+                       ? proto.op_type()
+                       : fmt::format("{}.{}", proto.domain(), proto.op_type());
     for (const std::string& output : proto.output()) {
       ValueId id = no_value;
       if (!output.empty()) {
@@ -174,16 +186,16 @@ class Importer {
   Result<> node(int index) {
     const auto& proto = proto_.node(index);
     Node& node = graph_.nodes[static_cast<std::size_t>(index)];
-    if (!is_default_domain(proto.domain()))
-      return fail(ErrorCode::invalid_input,
-                  "domain '{}' is not supported, only ONNX's own operators",
+    if (!is_default_domain(proto.domain()) && !graph_.other_opsets.contains(proto.domain()))
+      return fail(ErrorCode::invalid_input, "the model imports no operator set of domain '{}'",
                   is_printable(proto.domain()) ? proto.domain() : "?");
+    if (proto.op_type().empty() || !is_printable(proto.op_type()) ||
+        proto.op_type().find('.') != std::string::npos)
+      return fail(ErrorCode::invalid_input, "has no operation, or one with an odd name");
     for (const auto& attribute : proto.attribute()) {
       OPSPLIT_TRY(Attribute value, attribute_from_onnx(attribute, external_));
       node.attributes.insert_or_assign(attribute.name(), std::move(value));
     }
-    if (ops::find(node.op_type) == nullptr)
-      return fail(ErrorCode::invalid_input, "unknown operation");
     for (const std::string& input : proto.input()) {
       if (input.empty()) {
         node.inputs.push_back(no_value);
@@ -199,6 +211,30 @@ class Importer {
     return {};
   }
 
+  // What opsplit does not do may be done by another backend.
+  static Result<> check_arity(Node& node) {
+    if (is_foreign(node)) return {};
+    auto checked = ops::check_arity(*ops::find(node.op_type), node);
+    if (checked || checked.error().code != ErrorCode::unsupported) return checked;
+    make_foreign(node);
+    return {};
+  }
+
+  // What the model says of values that nodes make. Only needed where no rule knows better, so that
+  // nothing here is an error.
+  void declared_types() {
+    const auto declare_all = [&](const auto& infos) {
+      for (const auto& info : infos) {
+        const auto known = ids_.find(info.name());
+        if (known == ids_.end()) continue;
+        Value& value = graph_.value(known->second);
+        if (!value.type && !value.declared) (void)declare(info.type(), value);
+      }
+    };
+    declare_all(proto_.value_info());
+    declare_all(proto_.output());
+  }
+
   // Old exporters name outputs that only training needs: masks, saved means.
   void drop_unread_outputs() {
     std::vector<bool> read(graph_.values.size());
@@ -208,7 +244,7 @@ class Importer {
         if (id != no_value) read[static_cast<std::size_t>(id)] = true;
     for (Node& node : graph_.nodes)
       while (
-          node.outputs.size() > 1 && node.op_type != "Split" &&
+          node.outputs.size() > 1 && node.op_type != "Split" && !is_foreign(node) &&
           (node.outputs.back() == no_value || !read[static_cast<std::size_t>(node.outputs.back())]))
         node.outputs.pop_back();
   }
@@ -264,7 +300,8 @@ class Importer {
 
 Result<Graph> import(onnx::ModelProto& model, ExternalData external) {
   OPSPLIT_TRY(const std::int64_t opset, opset_of(model));
-  OPSPLIT_TRY(Graph graph, Importer(*model.mutable_graph(), external).run(opset));
+  OPSPLIT_TRY(Graph graph,
+              Importer(*model.mutable_graph(), external).run(opset, other_opsets_of(model)));
   graph.self_contained = !external.any();
   return graph;
 }

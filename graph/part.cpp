@@ -4,52 +4,19 @@
 #include <set>
 #include <unordered_map>
 
-#include "graph/onnx_attribute.hpp"
+#include "graph/onnx_export.hpp"
 #include "graph/onnx_file.hpp"
-#include "graph/onnx_tensor.hpp"
-#include "graph/onnx_types.hpp"
 #include "graph/planner.hpp"
 #include "graph/stored_graph.hpp"
 
 namespace opsplit::graph {
 namespace {
 
-// The file format version in which each operator set came; readers refuse older ones.
-std::int64_t ir_version(std::int64_t opset) {
-  return opset >= 21 ? 10 : opset >= 19 ? 9 : opset >= 15 ? 8 : 7;
-}
-
-void describe(const std::string& name, const TensorType& type, onnx::ValueInfoProto& info) {
-  info.set_name(name);
-  auto* tensor = info.mutable_type()->mutable_tensor_type();
-  tensor->set_elem_type(dtype_to_onnx(type.dtype));
-  auto* shape = tensor->mutable_shape();  // present even without dimensions: a scalar
-  for (const std::int64_t dim : type.shape.dims()) shape->add_dim()->set_dim_value(dim);
-}
-
-onnx::ModelProto empty_model(std::int64_t opset, const std::string& name) {
-  onnx::ModelProto model;
-  model.set_ir_version(ir_version(opset));
-  model.set_producer_name("opsplit");
-  model.add_opset_import()->set_version(opset);
-  model.mutable_graph()->set_name(name);
-  return model;
-}
-
-void add(const Graph& graph, const Node& node, onnx::NodeProto& out) {
-  out.set_name(node.name);
-  out.set_op_type(node.op_type);
-  for (const ValueId id : node.inputs)
-    out.add_input(id == no_value ? std::string() : graph.value(id).name);
+// Whoever reads it has no rules for such nodes.
+void declare_outputs(const Graph& graph, const Node& node, onnx::GraphProto& out) {
+  if (!is_foreign(node)) return;
   for (const ValueId id : node.outputs)
-    out.add_output(id == no_value ? std::string() : graph.value(id).name);
-  for (const auto& [name, attribute] : node.attributes)
-    attribute_to_onnx(name, attribute, *out.add_attribute());
-}
-
-void add(const Value& value, onnx::TensorProto& out) {
-  out.set_name(value.name);
-  constant_to_onnx(*value.constant, out);
+    if (id != no_value) describe(graph.value(id).name, graph.type(id), *out.add_value_info());
 }
 
 class PartWriter {
@@ -60,7 +27,7 @@ class PartWriter {
   }
 
   Result<onnx::ModelProto> write(const PlannedOperator& op) {
-    onnx::ModelProto model = empty_model(graph_.opset, op.name);
+    onnx::ModelProto model = empty_model(graph_, op.name);
     onnx::GraphProto& part = *model.mutable_graph();
     std::set<ValueId> constants;
     std::set<std::string_view> produced;
@@ -70,13 +37,14 @@ class PartWriter {
         if (found == nodes_.end())
           return fail(ErrorCode::invalid_input, "the plan is of another model: no node '{}'", name);
         const Node& node = at(graph_.nodes, found->second);
-        add(graph_, node, *part.add_node());
+        add_node(graph_, node, part);
+        declare_outputs(graph_, node, part);
         for (const ValueId id : node.inputs)
           if (graph_.is_constant(id)) constants.insert(id);
         for (const ValueId id : node.outputs)
           if (id != no_value) produced.insert(graph_.value(id).name);
       }
-    for (const ValueId id : constants) add(graph_.value(id), *part.add_initializer());
+    for (const ValueId id : constants) add_constant(graph_.value(id), part);
     for (const std::int32_t id : tensors(op, &PlannedTask::inputs))
       if (const PlannedTensor& tensor = at(plan_.tensors, id); !produced.contains(tensor.name))
         describe(tensor.name, tensor.type, *part.add_input());
@@ -121,27 +89,20 @@ Result<> write_parts(const Graph& graph, const Plan& plan, const std::filesystem
 Result<std::string> export_task(const Graph& part, std::span<const std::string> nodes,
                                 std::span<const std::string> inputs,
                                 std::span<const std::string> outputs) {
-  onnx::ModelProto model = empty_model(part.opset, nodes.empty() ? part.name : nodes.front());
+  onnx::ModelProto model = empty_model(part, nodes.empty() ? part.name : nodes.front());
   onnx::GraphProto& proto = *model.mutable_graph();
   std::set<ValueId> constants;
   const std::set<std::string_view> wanted(nodes.begin(), nodes.end());
   for (const Node& node : part.nodes) {
     if (!wanted.contains(node.name)) continue;
-    add(part, node, *proto.add_node());
+    add_node(part, node, proto);
     for (const ValueId id : node.inputs)
       if (part.is_constant(id)) constants.insert(id);
   }
   if (static_cast<std::size_t>(proto.node_size()) != wanted.size())
     return fail(ErrorCode::not_found, "part '{}' has only {} of the {} nodes of a task", part.name,
                 proto.node_size(), wanted.size());
-  for (const ValueId id : constants) {
-    // Whoever reads the model has no folder of weights.
-    const Constant& constant = *part.value(id).constant;
-    onnx::TensorProto& tensor = *proto.add_initializer();
-    tensor.set_name(part.value(id).name);
-    constant_to_onnx({.type = constant.type, .bytes = constant.bytes, .owner = constant.owner},
-                     tensor);
-  }
+  for (const ValueId id : constants) add_constant_bytes(part.value(id), proto);
   const auto describe_all = [&](std::span<const std::string> names, auto add_info) -> Result<> {
     for (const std::string& name : names) {
       const ValueId id = part.find(name);
@@ -163,11 +124,14 @@ Result<std::string> export_task(const Graph& part, std::span<const std::string> 
 }
 
 std::string export_stored(const Graph& graph) {
-  onnx::ModelProto model = empty_model(graph.opset, graph.name);
+  onnx::ModelProto model = empty_model(graph, graph.name);
   onnx::GraphProto& proto = *model.mutable_graph();
-  for (const Node& node : graph.nodes) add(graph, node, *proto.add_node());
+  for (const Node& node : graph.nodes) {
+    add_node(graph, node, proto);
+    declare_outputs(graph, node, proto);
+  }
   for (const Value& value : graph.values)
-    if (value.constant) add(value, *proto.add_initializer());
+    if (value.constant) add_constant(value, proto);
   for (const ValueId id : graph.inputs)
     describe(graph.value(id).name, graph.type(id), *proto.add_input());
   for (const ValueId id : graph.outputs)

@@ -269,6 +269,13 @@ Result<> check_limits(const Plan& plan, const PlanOptions& options) {
                         : "use a split with fewer tasks (stages:N, fused), or smaller inputs");
 }
 
+bool has_foreign(const Graph& graph, const OperatorNodes& op) {
+  return std::ranges::any_of(op.tasks, [&](const NodeIds& nodes) {
+    return std::ranges::any_of(
+        nodes, [&](std::int32_t node) { return is_foreign(graph.nodes[index(node)]); });
+  });
+}
+
 }  // namespace
 
 Result<Plan> make_plan(const Graph& graph, const SplitSpec& spec, const PlanOptions& options) {
@@ -282,7 +289,7 @@ Result<Plan> make_plan(const Graph& graph, const SplitSpec& spec, const PlanOpti
         name, operators.size(), options.max_operators);
   std::vector<bool> only_row_major(graph.nodes.size());
   for (const OperatorNodes& op : operators)
-    if (options.row_major_operators.contains(op.name))
+    if (options.row_major_operators.contains(op.name) || has_foreign(graph, op))
       for (const NodeIds& nodes : op.tasks)
         for (const std::int32_t node : nodes) only_row_major[index(node)] = true;
   OPSPLIT_TRY(

@@ -15,7 +15,7 @@ struct PlanOptions {
   // The channel-blocked layout that this machine's convolutions prefer, for tensors whose producer
   // and readers all take it; row_major: none.
   Layout blocked = Layout::row_major;
-  // Operators that take and give row-major tensors only, by name.
+  // Operators that take and give row-major tensors only, by name. Those with foreign nodes do, too.
   std::set<std::string, std::less<>> row_major_operators = {};
   std::size_t max_operators = 280;  // RouDi registers at most 300 processes: clients need some
   std::uint32_t depth = 8;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 
 #include "graph/edit.hpp"
 #include "graph/input_shapes.hpp"
@@ -54,12 +55,71 @@ bool all_inputs_constant(const Graph& graph, const Node& node) {
                      [&](ValueId input) { return input == no_value || graph.is_constant(input); });
 }
 
+// What the model says of a value; symbols have the sizes that the inputs gave them.
+Result<TensorType> declared_type(const Graph& graph, const Value& value) {
+  const auto unknown = [&] {
+    return fail(
+        ErrorCode::unsupported,
+        "opsplit has no kernel for it, and another backend needs the shape of its output "
+        "'{}' before it runs: the model does not declare it (onnx.shape_inference adds what "
+        "it knows)",
+        value.name);
+  };
+  if (!value.dtype || !value.declared) return unknown();
+  std::map<std::string, std::int64_t> symbols;
+  for (const ValueId id : graph.inputs) {
+    const Value& input = graph.value(id);
+    if (!input.declared) continue;
+    for (std::size_t axis = 0; axis < input.declared->size(); ++axis)
+      if (const auto* symbol = std::get_if<std::string>(&(*input.declared)[axis]))
+        symbols.emplace(*symbol, input.type->shape[axis]);
+  }
+  ops::Dims dims;
+  for (const DeclaredDim& declared : *value.declared) {
+    if (const auto* size = std::get_if<std::int64_t>(&declared)) {
+      dims.push_back(*size);
+      continue;
+    }
+    const auto& symbol = std::get<std::string>(declared);
+    const auto known = symbols.find(symbol);
+    if (symbol.empty() || known == symbols.end()) return unknown();
+    dims.push_back(known->second);
+  }
+  return ops::with_dims(*value.dtype, dims);
+}
+
+// Of a node that another backend runs.
+Result<ops::Types> infer_foreign(const Graph& graph, const Node& node, TypeRule rule) {
+  if (rule != nullptr) {
+    auto types = rule(graph, node);
+    if (types || types.error().code != ErrorCode::unsupported) return types;
+  }
+  ops::Types types;
+  for (const ValueId id : node.outputs) {
+    types.emplace_back();  // nobody reads it
+    if (id == no_value) continue;
+    OPSPLIT_TRY(types.back(), declared_type(graph, graph.value(id)));
+  }
+  return types;
+}
+
+Result<ops::Types> infer_types(const Graph& graph, Node& node, TypeRule foreign_types) {
+  if (!is_foreign(node)) {
+    auto types = ops::find(node.op_type)->infer(ops::Site(graph, node));
+    if (types || types.error().code != ErrorCode::unsupported) return types;
+    Node other = node;
+    make_foreign(other);
+    auto by_others = infer_foreign(graph, other, foreign_types);
+    if (!by_others) return types;  // why opsplit has none says more
+    node = std::move(other);
+    return by_others;
+  }
+  return infer_foreign(graph, node, foreign_types);
+}
+
 // Types the outputs of a node. True: they are constants, and the node is no longer needed.
-Result<bool> infer_node(Graph& graph, Node& node) {
-  const ops::Op* op = ops::find(node.op_type);
-  if (op == nullptr) return fail(ErrorCode::invalid_input, "unknown operation");
-  const ops::Site site(graph, node);
-  OPSPLIT_TRY(const ops::Types types, op->infer(site));
+Result<bool> infer_node(Graph& graph, Node& node, TypeRule foreign_types) {
+  OPSPLIT_TRY(const ops::Types types, infer_types(graph, node, foreign_types));
   if (types.size() < node.outputs.size())
     return fail(ErrorCode::invalid_input, "has {} outputs, must have {}", node.outputs.size(),
                 types.size());
@@ -69,8 +129,11 @@ Result<bool> infer_node(Graph& graph, Node& node) {
     graph.value(node.outputs[i]).dtype = types[i].dtype;
     graph.value(node.outputs[i]).type = types[i];
   }
+  if (is_foreign(node)) return false;
   OPSPLIT_CHECK(make_padding_explicit(graph, node));
 
+  const ops::Op* op = ops::find(node.op_type);
+  const ops::Site site(graph, node);
   const bool is_shape = node.op_type == "Shape";  // of a tensor that need not be known itself
   if (!is_shape && !all_inputs_constant(graph, node)) return false;
   if (op->fold == nullptr)
@@ -85,12 +148,12 @@ Result<bool> infer_node(Graph& graph, Node& node) {
 
 }  // namespace
 
-Result<> infer_shapes(Graph& graph, const InputShapes& shapes) {
+Result<> infer_shapes(Graph& graph, const InputShapes& shapes, TypeRule foreign_types) {
   OPSPLIT_CHECK(bind_inputs(graph, shapes));
   OPSPLIT_CHECK(check_given_sizes(graph));
   std::vector<Node> left;
   for (Node& node : graph.nodes) {
-    const auto folded = infer_node(graph, node);
+    const auto folded = infer_node(graph, node, foreign_types);
     if (!folded)
       return within(fmt::format("node '{}' ({})", node.name, node.op_type), folded.error());
     if (!*folded) left.push_back(std::move(node));

@@ -102,7 +102,7 @@ Result<> simplify(Graph& graph) {
 
 Result<Graph> load_model(const std::filesystem::path& file, const InputShapes& shapes) {
   OPSPLIT_TRY(Graph graph, import_model(file));
-  if (auto inferred = infer_shapes(graph, shapes); !inferred)
+  if (auto inferred = infer_shapes(graph, shapes, infer_by_onnx); !inferred)
     return within(file.string(), inferred.error());
   if (auto simplified = simplify(graph); !simplified)
     return within(file.string(), simplified.error());

@@ -19,10 +19,14 @@ Result<std::vector<OperatorNodes>> fused(const Graph& graph) {
 std::vector<OperatorNodes> by_type(const Graph& graph) {
   std::vector<OperatorNodes> operators;
   std::map<std::string, std::size_t> known;
+  UniqueNames names;
   for (const std::int32_t id : run_nodes(graph)) {
     const std::string& type = graph.nodes[static_cast<std::size_t>(id)].op_type;
     const auto [entry, added] = known.emplace(lower_case(type), operators.size());
-    if (added) operators.push_back({entry->first, {}});
+    if (added)  // named without the domain
+      operators.push_back(
+          {names.make(operator_name(type.substr(type.rfind('.') + 1), "op"), max_operator_name),
+           {}});
     operators[entry->second].tasks.push_back({id});
   }
   return operators;

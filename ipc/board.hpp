@@ -113,7 +113,7 @@ enum class EpochState : std::uint32_t {
 
 struct alignas(64) BoardHeader {
   static constexpr std::uint64_t expected_magic = 0x31647261'6f625350;  // "PSboard1"
-  static constexpr std::uint32_t expected_version = 6;
+  static constexpr std::uint32_t expected_version = 7;
 
   std::uint64_t magic;
   std::uint32_t version;
@@ -155,9 +155,9 @@ struct alignas(128) TaskRecord {
   std::atomic<std::uint64_t> started_ns;  // CLOCK_MONOTONIC, of the claim that finished it
   std::atomic<std::uint64_t> finished_ns;
   std::atomic<std::uint64_t> bytes_copied;
-  std::array<char, 96> failure;  // why it failed, in words; cut off at the end, not terminated
+  std::array<char, 224> failure;  // why it failed, in words; cut off at the end, not terminated
 };
-static_assert(sizeof(TaskRecord) == 128);
+static_assert(sizeof(TaskRecord) == 256);
 
 inline constexpr std::uint32_t seats_per_operator = 64;
 

@@ -220,7 +220,7 @@ Result<TaskGraph> task_of_kernel(const graph::Graph& part, std::span<const EdgeT
 Result<> take_custom_kernels(TaskGraph& task, const CustomKernels& kernels) {
   for (Step& step : task.steps) {
     if (step.kind != Step::Kind::node) continue;
-    const auto custom = kernels.find(step.node->op_type);
+    const auto custom = kernels.find(graph::named_op_type(*step.node));
     if (custom == kernels.end()) continue;
     KernelSpec spec = spec_of(task, step);
     for (auto* operands : {&spec.inputs, &spec.outputs})

@@ -1,4 +1,6 @@
 // plan: what would be started, and where.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "daemon/cli/commands.hpp"
@@ -17,7 +19,7 @@ constexpr std::size_t max_listed_tensors = 40;
 void print_plan(const Planned& planned) {
   const Plan& plan = planned.plan;
   std::vector<std::vector<std::string>> rows = {
-      {"operator", "tasks", "nodes", "cost %", "cores", "threads"}};
+      {"operator", "backend", "tasks", "nodes", "cost %", "cores", "threads"}};
   double total = 0;
   for (const PlannedOperator& op : plan.operators) total += op.cost;
   for (std::size_t i = 0; i < plan.operators.size(); ++i) {
@@ -25,11 +27,17 @@ void print_plan(const Planned& planned) {
     std::size_t nodes = 0;
     for (const std::int32_t task : op.tasks)
       nodes += plan.tasks[static_cast<std::size_t>(task)].nodes.size();
-    rows.push_back({op.name, std::to_string(op.tasks.size()), std::to_string(nodes),
+    rows.push_back({op.name,
+                    std::string(to_string(settings_of(planned.deployment, op.name).backend)),
+                    std::to_string(op.tasks.size()), std::to_string(nodes),
                     fmt::format("{:.1f}", total > 0 ? 100 * op.cost / total : 0),
                     to_string(planned.cores[i].cpus), std::to_string(planned.cores[i].threads)});
   }
   fmt::print("{}", render_table(rows));
+  for (std::size_t i = 0; i < plan.operators.size(); ++i)
+    if (!planned.foreign_types[i].empty())
+      fmt::print("{}: opsplit has no kernels for {}\n", plan.operators[i].name,
+                 fmt::join(planned.foreign_types[i], ", "));
 
   std::uint64_t crossing = 0;
   for (const PlannedTensor& tensor : plan.tensors)

@@ -52,7 +52,7 @@ Result<Types> infer_clip(const Site& site) {
 Result<Types> infer_cast(const Site& site) {
   const auto dtype = dtype_from_onnx(site.node().integer("to", 0));
   if (!dtype)
-    return fail(ErrorCode::invalid_input, "casts to element type {}, which is not supported",
+    return fail(ErrorCode::unsupported, "casts to element type {}, which is not supported",
                 site.node().integer("to", 0));
   return Types{{*dtype, site.shape(0)}};
 }

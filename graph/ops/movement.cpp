@@ -169,12 +169,12 @@ Result<std::vector<float>> reals(const Site& site, std::string_view attribute, s
 Result<> check_resize(const Site& site) {
   const std::string mode = site.node().text("mode", "nearest");
   if (mode != "nearest" && mode != "linear" && mode != "bilinear")
-    return fail(ErrorCode::invalid_input, "mode {} is not supported, nearest and linear are", mode);
+    return fail(ErrorCode::unsupported, "mode {} is not supported, nearest and linear are", mode);
   if (mode != "nearest" && site.type(0).dtype != float32)
-    return fail(ErrorCode::invalid_input, "mode {} of {} is not supported, of float32 it is", mode,
+    return fail(ErrorCode::unsupported, "mode {} of {} is not supported, of float32 it is", mode,
                 to_string(site.type(0).dtype));
   if (site.node().integer("antialias", 0) != 0)
-    return fail(ErrorCode::invalid_input, "antialias is not supported");
+    return fail(ErrorCode::unsupported, "antialias is not supported");
   return {};
 }
 

@@ -8,7 +8,7 @@ Result<Types> infer_batch_normalization(const Site& site) {
   if (site.node().integer("training_mode", 0) != 0)
     return fail(ErrorCode::invalid_input, "training_mode is set: export the model for inference");
   if (site.node().integer("spatial", 1) != 1)
-    return fail(ErrorCode::invalid_input, "spatial = 0 is not supported");
+    return fail(ErrorCode::unsupported, "spatial = 0 is not supported");
   if (site.rank(0) < 2)
     return fail(ErrorCode::invalid_input, "input 0 is {}, must have channels (rank 2 or more)",
                 to_string(site.type(0)));

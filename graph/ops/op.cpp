@@ -9,7 +9,7 @@ namespace opsplit::graph::ops {
 Result<Dims> Site::integers(std::size_t input, std::string_view what) const {
   const Constant* found = constant(input);
   if (found == nullptr)
-    return fail(ErrorCode::invalid_input,
+    return fail(ErrorCode::unsupported,
                 "{} (input {}) must be constant: shapes that depend on data are not supported",
                 what, input);
   if (found->type.shape.rank() > 1)
@@ -44,7 +44,7 @@ Result<> check_arity(const Op& op, const Node& node) {
       return fail(ErrorCode::invalid_input, "input {} is missing", i);
   if (node.outputs.empty() || node.outputs.size() > op.max_outputs)
     return fail(
-        ErrorCode::invalid_input, "has {} outputs, {} supported", node.outputs.size(),
+        ErrorCode::unsupported, "has {} outputs, {} supported", node.outputs.size(),
         op.max_outputs == 1 ? "only the first is" : fmt::format("1 to {} are", op.max_outputs));
   return {};
 }

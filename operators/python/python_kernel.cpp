@@ -123,7 +123,7 @@ Result<> PythonKernel::check_kept(Call& call) {
   py::module_::import("gc").attr("collect")();
   const Call::Held* kept = call.kept();
   if (kept == nullptr) return {};
-  // Short, for there is room for 96 bytes on the board, and the node's name comes before it.
+  // Short, for there is room for 224 bytes on the board, and the node's name comes before it.
   auto error = fail(ErrorCode::operator_failed,
                     "{} is still in use after the call: keep a copy() of it instead", kept->name);
   std::erase_if(calls_, [&](const auto& known) { return known.get() == &call; });

@@ -147,5 +147,26 @@ TEST_F(PreparationTest, WithoutACacheAllIsInTheFolder) {
   EXPECT_FALSE(std::filesystem::exists(cache));
 }
 
+TEST(PlanDeployment, GivesToOnnxRuntimeWhatOpsplitHasNoKernelsFor) {
+  const TemporaryFolder folder;
+  ModelBuilder model;
+  model.input("x", {2, 5}).ints("k", {3}).output("y").node("Relu", {"x"}, {"a"});
+  model.node("TopK", {"a", "k"}, {"b", "where"}).node("Relu", {"b"}, {"y"});
+  model.save(folder.path() / "m.onnx");
+  Deployment deployment = Deployment::for_model(folder.path() / "m.onnx");
+  Planned planned = graph::value_of(plan_deployment(deployment));
+  EXPECT_EQ(settings_of(planned.deployment, "topk").backend, Backend::onnxruntime);
+  EXPECT_EQ(settings_of(planned.deployment, "relu").backend, Backend::native);
+  EXPECT_THAT(planned.foreign_types, testing::ElementsAre(IsEmpty(), testing::ElementsAre("TopK")));
+  EXPECT_THAT(graph::error_of(check_backends(planned, folder.path())),
+              testing::HasSubstr("operator 'topk': opsplit has no kernels for TopK: backend "
+                                 "onnxruntime is not installed"));
+
+  deployment.operators["topk"].backend = Backend::attach;
+  planned = graph::value_of(plan_deployment(deployment));
+  EXPECT_EQ(settings_of(planned.deployment, "topk").backend, Backend::attach);
+  EXPECT_TRUE(check_backends(planned, folder.path()));
+}
+
 }  // namespace
 }  // namespace opsplit::daemon

@@ -34,11 +34,12 @@ ModelBuilder::ModelBuilder(ModelBuilder&&) noexcept = default;
 ModelBuilder& ModelBuilder::operator=(ModelBuilder&&) noexcept = default;
 ModelBuilder::~ModelBuilder() = default;
 
-ModelBuilder& ModelBuilder::input(const std::string& name, const std::vector<DeclaredDim>& dims,
-                                  DType dtype) {
-  auto* input = proto_->mutable_graph()->add_input();
-  input->set_name(name);
-  auto* type = input->mutable_type()->mutable_tensor_type();
+namespace {
+
+void describe(const std::string& name, const std::vector<DeclaredDim>& dims, DType dtype,
+              onnx::ValueInfoProto& info) {
+  info.set_name(name);
+  auto* type = info.mutable_type()->mutable_tensor_type();
   type->set_elem_type(dtype_to_onnx(dtype));
   auto* shape = type->mutable_shape();
   for (const DeclaredDim& dim : dims) {
@@ -48,6 +49,26 @@ ModelBuilder& ModelBuilder::input(const std::string& name, const std::vector<Dec
     else
       added->set_dim_param(std::get<std::string>(dim));
   }
+}
+
+}  // namespace
+
+ModelBuilder& ModelBuilder::input(const std::string& name, const std::vector<DeclaredDim>& dims,
+                                  DType dtype) {
+  describe(name, dims, dtype, *proto_->mutable_graph()->add_input());
+  return *this;
+}
+
+ModelBuilder& ModelBuilder::declared(const std::string& name, const std::vector<DeclaredDim>& dims,
+                                     DType dtype) {
+  describe(name, dims, dtype, *proto_->mutable_graph()->add_value_info());
+  return *this;
+}
+
+ModelBuilder& ModelBuilder::other_domain(const std::string& domain, std::int64_t version) {
+  auto* opset = proto_->add_opset_import();
+  opset->set_domain(domain);
+  opset->set_version(version);
   return *this;
 }
 

@@ -56,6 +56,11 @@ class ModelBuilder {
                      const std::vector<std::string>& outputs, const Attributes& attributes = {},
                      const std::string& name = "");
 
+  ModelBuilder& other_domain(const std::string& domain, std::int64_t version);
+  // What the model says of a value that a node makes.
+  ModelBuilder& declared(const std::string& name, const std::vector<DeclaredDim>& dims,
+                         DType dtype = float32);
+
   onnx::ModelProto& proto() { return *proto_; }
   onnx::NodeProto& last_node();
 

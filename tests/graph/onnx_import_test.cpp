@@ -79,8 +79,8 @@ TEST(ImportModel, DropsUnreadExtraOutputs) {
   ModelBuilder model(11);
   model.input("x", {1, 3}).output("y").node("Dropout", {"x"}, {"y", "mask"});
   EXPECT_EQ(value_of(model.import()).nodes[0].outputs.size(), 1U);
-  model.output("mask");
-  EXPECT_THAT(error_of(model.import()), HasSubstr("node 'Dropout_0' (Dropout): has 2 outputs"));
+  model.output("mask");  // as training has it: another backend may
+  EXPECT_THAT(op_types(value_of(model.import())), ElementsAre("ai.onnx.Dropout"));
 }
 
 TEST(ImportModel, NamesTheFileInEveryError) {
@@ -135,18 +135,22 @@ TEST(ImportModel, RefusesOtherOperatorSets) {
   EXPECT_THAT(error_of(foreign.import()), HasSubstr("no version of ONNX's own operator set"));
 }
 
-TEST(ImportModel, NamesAnUnknownOperation) {
-  ModelBuilder model = one_relu();
-  model.node("Frobnicate", {"x"}, {"z"}, {}, "odd");
-  EXPECT_THAT(error_of(model.import()), EndsWith("node 'odd' (Frobnicate): unknown operation"));
-}
-
-TEST(ImportModel, RefusesForeignDomains) {
+TEST(ImportModel, KnowsADomainByItsOperatorSet) {
   ModelBuilder model = one_relu();
   model.last_node().set_domain("com.microsoft");
-  EXPECT_THAT(error_of(model.import()), HasSubstr("node 'act' (Relu): domain 'com.microsoft'"));
+  EXPECT_THAT(error_of(model.import()), HasSubstr("no operator set of domain 'com.microsoft'"));
+  model.other_domain("com.microsoft", 1);
+  EXPECT_EQ(value_of(model.import()).nodes[0].op_type, "com.microsoft.Relu");
   model.last_node().set_domain("ai.onnx");  // another name for ONNX's own
-  EXPECT_TRUE(model.import());
+  EXPECT_EQ(value_of(model.import()).nodes[0].op_type, "Relu");
+}
+
+TEST(ImportModel, RefusesOddNamesOfOperations) {
+  for (const char* name : {"", "ai.onnx.Relu", "Re\nlu"}) {
+    ModelBuilder model = one_relu();
+    model.last_node().set_op_type(name);
+    EXPECT_THAT(error_of(model.import()), HasSubstr("odd name")) << name;
+  }
 }
 
 TEST(ImportModel, NamesTheNodesOfACycle) {

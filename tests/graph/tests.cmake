@@ -7,6 +7,7 @@ opsplit_test(graph
     model_builder.cpp
     names_test.cpp
     onnx_import_test.cpp
+    onnx_rules_test.cpp
     onnx_tensor_test.cpp
     ops/fold_test.cpp
     ops/movement_test.cpp

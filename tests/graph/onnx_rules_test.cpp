@@ -1,0 +1,123 @@
+#include <gmock/gmock.h>
+#include <onnx/onnx_pb.h>
+
+#include "graph/model.hpp"
+#include "graph/planner.hpp"
+#include "tests/graph/model_builder.hpp"
+
+namespace opsplit::graph {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+// The three largest of each row, and where they were: no operation of opsplit's.
+ModelBuilder top_three() {
+  ModelBuilder model;
+  model.input("x", {2, 5}).ints("k", {3}).output("y").output("where");
+  model.node("TopK", {"x", "k"}, {"y", "where"}, {}, "top");
+  return model;
+}
+
+TEST(ForeignNode, HasTypesByOnnxsOwnRules) {
+  const Graph graph = value_of(top_three().load());
+  EXPECT_EQ(type_of(graph, "y"), (TensorType{float32, {2, 3}}));
+  EXPECT_EQ(type_of(graph, "where"), (TensorType{int64, {2, 3}}));
+  EXPECT_TRUE(is_foreign(graph.nodes[0]));
+}
+
+TEST(ForeignNode, WhatOnnxFindsWrongIsSaid) {
+  ModelBuilder model;
+  model.input("x", {2, 5}).ints("k", {3}).output("y");
+  model.node("TopK", {"x", "k"}, {"y", "where"}, {{"axis", std::int64_t{7}}}, "top");
+  const std::string error = error_of(model.load());
+  EXPECT_THAT(error, HasSubstr("node 'top' (TopK): ONNX finds: "));
+  EXPECT_EQ(error.find('\n'), error.npos);
+}
+
+TEST(ForeignNode, TypesThatDependOnDataAreRefused) {
+  ModelBuilder model;
+  model.input("x", {2, 5}).output("y").node("NonZero", {"x"}, {"y"}, {}, "find");
+  EXPECT_THAT(error_of(model.load()),
+              HasSubstr("node 'find' (NonZero): opsplit has no kernel for it, and "
+                        "another backend needs the shape of its output 'y'"));
+}
+
+ModelBuilder of_another_domain() {
+  ModelBuilder model;
+  model.other_domain("com.example", 2).input("x", {"n", 5}).output("y");
+  model.node("Relu", {"x"}, {"a"}).node("Frobnicate", {"a"}, {"b"}, {{"alpha", 2.0F}}, "odd");
+  model.last_node().set_domain("com.example");
+  model.node("Relu", {"b"}, {"y"});
+  return model;
+}
+
+TEST(ForeignNode, HasTheDeclaredTypesWhereOnnxHasNoRule) {
+  EXPECT_THAT(error_of(of_another_domain().load({{"x", {4, 5}}})),
+              HasSubstr("node 'odd' (com.example.Frobnicate): opsplit has no kernel"));
+  const Graph graph =
+      value_of(of_another_domain().declared("b", {"n", 7}, float32).load({{"x", {4, 5}}}));
+  EXPECT_EQ(type_of(graph, "b"), (TensorType{float32, {4, 7}}));
+  EXPECT_EQ(type_of(graph, "y"), (TensorType{float32, {4, 7}}));
+}
+
+TEST(ForeignNode, ASymbolThatNoInputHasIsNoShape) {
+  EXPECT_THAT(error_of(of_another_domain().declared("b", {"m", 7}).load({{"x", {4, 5}}})),
+              HasSubstr("another backend needs the shape"));
+}
+
+// opsplit has nearest and linear; ONNX has cubic, too.
+TEST(ForeignNode, MayBeOneThatOpsplitOnlyKnowsInOtherWays) {
+  ModelBuilder model;
+  model.input("x", {1, 1, 4, 4}).floats("scales", {4}, {1, 1, 2, 2}).output("y");
+  model.node("Resize", {"x", "", "scales"}, {"y"}, {{"mode", std::string("cubic")}}, "big");
+  const Graph graph = value_of(model.load());
+  EXPECT_EQ(graph.nodes[0].op_type, "ai.onnx.Resize");
+  EXPECT_EQ(named_op_type(graph.nodes[0]), "Resize");
+  EXPECT_EQ(type_of(graph, "y"), (TensorType{float32, {1, 1, 8, 8}}));
+}
+
+// A wrong model stays opsplit's to refuse.
+TEST(ForeignNode, IsNotOneThatIsWrong) {
+  ModelBuilder model;
+  model.input("x", {1, 3, 4, 4}).floats("w", {2, 5, 1, 1}, 1).output("y");
+  model.node("Conv", {"x", "w"}, {"y"}, {}, "c");
+  EXPECT_THAT(error_of(model.load()), testing::Not(HasSubstr("ONNX finds")));
+}
+
+TEST(ForeignNode, IsTheSameInAPartAndInAStoredGraph) {
+  const Graph graph =
+      value_of(of_another_domain().declared("b", {"n", 7}, float32).load({{"x", {4, 5}}}));
+  const TempFolder folder;
+  const Plan plan = value_of(make_plan(graph, Fused{}, {}));
+  ASSERT_TRUE(write_parts(graph, plan, folder.path()));
+  Graph part = value_of(import_part(folder.path() / "fused.onnx", folder.path()));
+  ASSERT_TRUE(infer_shapes(part, {}));
+  EXPECT_EQ(part.nodes[1].op_type, "com.example.Frobnicate");
+  EXPECT_EQ(type_of(part, "b"), (TensorType{float32, {4, 7}}));
+  EXPECT_EQ(part.other_opsets.at("com.example"), 2);
+}
+
+TEST(ForeignNode, ByTypeItHasAnOperatorOfItsOwn) {
+  const Graph graph =
+      value_of(of_another_domain().declared("b", {"n", 7}, float32).load({{"x", {4, 5}}}));
+  const Plan plan = value_of(make_plan(graph, ByType{}, {}));
+  std::vector<std::string> names;
+  for (const PlannedOperator& op : plan.operators) names.push_back(op.name);
+  EXPECT_THAT(names, ElementsAre("relu", "frobnicate"));
+}
+
+TEST(ForeignNode, ItsTensorsAreRowMajor) {
+  ModelBuilder model;
+  model.input("x", {1, 16, 4, 4}).floats("w", {16, 16, 1, 1}, 1).output("y");
+  model.floats("scales", {4}, {1, 1, 2, 2}).node("Conv", {"x", "w"}, {"a"});
+  model.node("Resize", {"a", "", "scales"}, {"b"}, {{"mode", std::string("cubic")}});
+  model.node("Conv", {"b", "w"}, {"y"});
+  const Graph graph = value_of(model.load());
+  const Plan plan = value_of(make_plan(graph, ByType{}, {.blocked = Layout::nChw16c}));
+  for (const PlannedTensor& tensor : plan.tensors)
+    EXPECT_EQ(tensor.layout, Layout::row_major) << tensor.name;
+}
+
+}  // namespace
+}  // namespace opsplit::graph
