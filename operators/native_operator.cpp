@@ -2,6 +2,7 @@
 #include "graph/model.hpp"
 #include "graph/planner.hpp"
 #include "operators/operator.hpp"
+#include "operators/task_graph.hpp"
 
 namespace opsplit::operators {
 namespace {
@@ -78,6 +79,12 @@ Result<std::unique_ptr<Program>> wrap_task(const OperatorSpec& spec, const MakeT
   const auto inputs = add_names(task.inputs, described.inputs);
   const auto outputs = add_names(task.outputs, described.outputs);
   OPSPLIT_TRY(described.model, graph::export_task(part, task.nodes, inputs, outputs));
+  OPSPLIT_TRY(const TaskGraph extracted,
+              extract_task(part, task.nodes, edges(spec.plan, task.inputs),
+                           edges(spec.plan, task.outputs)));
+  // A step without a node copies an output that no node gives.
+  for (const Step& step : extracted.steps)
+    if (step.node != nullptr) described.nodes.push_back(spec_of(extracted, step));
   auto kernel = make(described);
   if (!kernel) return within("task " + task.name, kernel.error());
   return Program::wrap(part, edges(spec.plan, task.inputs), edges(spec.plan, task.outputs),

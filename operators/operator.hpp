@@ -12,6 +12,7 @@
 #include "base/error.hpp"
 #include "base/plan.hpp"
 #include "operators/kernel.hpp"
+#include "operators/kernels/kernel_spec.hpp"
 #include "operators/program.hpp"
 #include "operators/thread_placement.hpp"
 
@@ -53,12 +54,15 @@ struct NamedType {
 struct TaskSpec {
   std::string name;
   std::string model = {};  // a serialized ONNX model of just this task, weights included
+  // The same as nodes, views included, in the order of execution; their operands are known by name.
+  std::vector<KernelSpec> nodes = {};
   std::vector<NamedType> inputs = {}, outputs = {};
   int threads = 1;
 };
 
-// Called for each task; an error keeps the operator from starting. The kernel gets the task's inputs and
-// outputs in the order of the spec, row-major.
+// Called for each task; an error keeps the operator from starting. Nodes and constants are there for the
+// time of the call, a constant's bytes as long as its owner. The kernel gets the task's inputs and outputs in
+// the order of the spec, row-major.
 using MakeTaskKernel = std::function<Result<std::unique_ptr<Kernel>>(const TaskSpec&)>;
 
 // Every task run by one kernel of somebody else's.

@@ -238,7 +238,10 @@ KernelSpec spec_of(const TaskGraph& task, const Step& step) {
   const auto operand_of = [&](TensorId id) {
     if (id == no_tensor) return Operand{.present = false};
     const TaskTensor& tensor = task.tensor(id);
-    return Operand{.type = tensor.type, .layout = tensor.layout, .constant = tensor.constant};
+    return Operand{.type = tensor.type,
+                   .layout = tensor.layout,
+                   .constant = tensor.constant,
+                   .name = tensor.name};
   };
   for (const TensorId input : step.inputs) spec.inputs.push_back(operand_of(input));
   for (const TensorId output : step.outputs) spec.outputs.push_back(operand_of(output));

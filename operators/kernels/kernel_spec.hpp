@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "graph/graph.hpp"
@@ -22,6 +23,7 @@ struct Operand {
   const graph::Constant* constant = nullptr;  // content known when the kernel is made, row-major
   bool present = true;
   bool in_place = false;  // an input of Concat that its producer has put into the output already
+  std::string name = {};  // of the value in the model; for kernels of others
 };
 
 // Done to each element of the output before it is stored.

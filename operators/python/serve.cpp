@@ -26,11 +26,11 @@ py::object array_of(const graph::Constant& constant) {
   return constant.type.dtype == bfloat16 ? object : Tensor::numpy(object);
 }
 
-// (dtype, shape, constant or None), or None where it is absent.
+// (name, dtype, shape, constant or None), or None where it is absent.
 py::object operand_of(const operators::Operand& operand) {
   if (!operand.present) return py::none();
   return py::make_tuple(
-      numpy_dtype(operand.type.dtype), tuple_of(operand.type.shape),
+      operand.name, numpy_dtype(operand.type.dtype), tuple_of(operand.type.shape),
       operand.constant == nullptr ? py::object(py::none()) : array_of(*operand.constant));
 }
 
@@ -90,7 +90,7 @@ Result<Kernels> make_node_kernel(const py::object& prepare, const operators::Ker
   });
 }
 
-// make((name, model, inputs, outputs, threads)) -> function
+// make((name, model, inputs, outputs, threads, nodes)) -> function
 Result<Kernels> make_task_kernel(const py::object& make, const operators::TaskSpec& spec) {
   return guarded([&]() -> Kernels {
     const auto described = [](const std::vector<operators::NamedType>& tensors) {
@@ -100,9 +100,11 @@ Result<Kernels> make_task_kernel(const py::object& make, const operators::TaskSp
                                    tuple_of(tensors[i].type.shape));
       return result;
     };
+    py::tuple nodes(spec.nodes.size());
+    for (std::size_t i = 0; i < spec.nodes.size(); ++i) nodes[i] = node_of(spec.nodes[i]);
     const py::object function =
         make(py::make_tuple(spec.name, py::bytes(spec.model), described(spec.inputs),
-                            described(spec.outputs), spec.threads));
+                            described(spec.outputs), spec.threads, nodes));
     return std::make_unique<PythonKernel>(function, PythonKernel::Style::task, py::dict(),
                                           operands(spec.inputs), operands(spec.outputs));
   });

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Optional
 
 from opsplit import _core
+from opsplit._operator import Node
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +29,15 @@ class Task:
     inputs: tuple[TensorSpec, ...]  # that change from request to request
     outputs: tuple[TensorSpec, ...]
     threads: int  # to compute with
+    nodes: tuple[Node, ...] = ()  # the same as nodes, in the order of execution; they name what they read and give
 
 
 def _specs(described: Sequence[tuple[Any, ...]]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(*spec) for spec in described)
 
 
-MakeTask = Callable[[Task], Callable[[tuple[_core.Tensor, ...], tuple[_core.Tensor, ...]], None]]
+RunTask = Callable[[tuple[_core.Tensor, ...], tuple[_core.Tensor, ...]], Optional[int]]
+MakeTask = Callable[[Task], RunTask]
 
 
 def run_backend(make_task: MakeTask, argv: Sequence[str] | None = None) -> NoReturn:
@@ -46,7 +49,9 @@ def run_backend(make_task: MakeTask, argv: Sequence[str] | None = None) -> NoRet
     """
 
     def make(described: tuple[Any, ...]) -> Callable[..., Any]:
-        name, model, inputs, outputs, threads = described
-        return make_task(Task(name, model, _specs(inputs), _specs(outputs), threads))
+        name, model, inputs, outputs, threads, nodes = described
+        return make_task(
+            Task(name, model, _specs(inputs), _specs(outputs), threads, tuple(map(Node.described, nodes)))
+        )
 
     sys.exit(_core.backend_main(list(sys.argv if argv is None else argv), make))

@@ -14,16 +14,21 @@ import numpy as np
 from opsplit import _core
 
 
+def type_text(dtype: Any, shape: Sequence[int]) -> str:
+    return f"{dtype} {'x'.join(map(str, shape)) or 'scalar'}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Operand:
     """An input or output of a node. `dtype` is a numpy.dtype, or 'bfloat16', which NumPy does not have."""
 
+    name: str  # of the value in the model
     dtype: Any
     shape: tuple[int, ...]
     constant: Any = None  # a read-only numpy.ndarray, where the model has the values
 
     def __str__(self) -> str:
-        return f"{self.dtype} {'x'.join(map(str, self.shape)) or 'scalar'}"
+        return type_text(self.dtype, self.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +41,12 @@ class Node:
     attributes: Mapping[str, Any]
     inputs: tuple[Operand | None, ...]
     outputs: tuple[Operand | None, ...]
+
+    @classmethod
+    def described(cls, described: tuple[Any, ...]) -> Node:
+        """From what opsplit._core says of it."""
+        *rest, inputs, outputs = described
+        return cls(*rest, _operands(inputs), _operands(outputs))
 
 
 class Operator:
@@ -51,15 +62,14 @@ class Operator:
 
     def prepare(self, described: tuple[Any, ...]) -> tuple[Callable[..., int | None], dict[str, Any]]:
         """The function that computes a node, and its keyword arguments besides `out`. Called by opsplit._core."""
-        name, op_type, opset, attributes, inputs, outputs = described
-        node = Node(name, op_type, opset, attributes, _operands(inputs), _operands(outputs))
+        node = Node.described(described)
         function: Any = self.implementation
         if inspect.isclass(self.implementation):
             function = function(node)
         parameters = inspect.signature(function).parameters.values()
         keyword_only = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
         _check_positional(self.op_type, node, parameters)
-        keywords = {key: value for key, value in attributes.items() if key in keyword_only and key != "out"}
+        keywords = {key: value for key, value in node.attributes.items() if key in keyword_only and key != "out"}
         if "node" in keyword_only:
             keywords["node"] = node
         for parameter in parameters:
@@ -104,8 +114,7 @@ class _Returning:
                 continue  # nobody reads it
             array = np.asarray(result)
             if array.shape != spec.shape or array.dtype != spec.dtype:
-                got = Operand(array.dtype, array.shape)
-                raise ValueError(f"output {index} is {got}, must be {spec}")
+                raise ValueError(f"output {index} is {type_text(array.dtype, array.shape)}, must be {spec}")
             np.copyto(target.numpy(), array)
             copied += array.nbytes
         return copied

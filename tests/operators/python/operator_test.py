@@ -19,15 +19,19 @@ class Kernel:
     """An operator's kernel for one node whose inputs (arrays, None: absent) and outputs are all of these."""
 
     def __init__(self, operator, inputs, outputs, attributes=None):
-        described = ("n", operator.op_type, 17, attributes or {}, *map(self._operands, (inputs, outputs)))
+        operands = self._operands("x", inputs), self._operands("y", outputs)
+        described = ("n", operator.op_type, 17, attributes or {}, *operands)
         function, keywords = operator.prepare(described)
         self.inputs = [None if array is None else opsplit.Tensor(array, writable=False) for array in inputs]
         self.outputs = [opsplit.Tensor(array) for array in outputs]
         self.kernel = _core.TestKernel(function, "node", keywords, self.inputs, self.outputs)
 
     @staticmethod
-    def _operands(arrays):
-        return tuple(None if array is None else (array.dtype, array.shape, None) for array in arrays)
+    def _operands(letter, arrays):
+        return tuple(
+            None if array is None else (f"{letter}{index}", array.dtype, array.shape, None)
+            for index, array in enumerate(arrays)
+        )
 
     def run(self):
         return self.kernel.run(self.inputs, self.outputs)
@@ -77,7 +81,7 @@ class OperatorTest(unittest.TestCase):
         node = seen["node"]
         self.assertEqual((node.name, node.op_type, node.opset), ("n", "Op", 17))
         self.assertEqual(node.attributes["unasked"], 1)
-        self.assertEqual(node.inputs, (opsplit.Operand(FLOAT32, (1, 4)),))
+        self.assertEqual(node.inputs, (opsplit.Operand("x0", FLOAT32, (1, 4)),))
         with self.assertRaisesRegex(TypeError, "'alpha' has no default, and the node no such attribute"):
             self.kernel(clip)
 
