@@ -77,6 +77,7 @@ packages=("${build_packages[@]}" "${test_packages[@]}")
 [ "$version" != 12 ] || packages+=(clang-format-14) # the pinned version; tests/check_tidy.py skips where it is not
 install_packages "${packages[@]}"
 python_env || failed+=("the Python environment build/venv")
+tensorflow_env || failed+=("the Python environment build/venv-tensorflow")
 
 if build release 1200; then
   run_tests release "${without_long[@]}"

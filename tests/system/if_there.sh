@@ -4,7 +4,7 @@
 program=$1
 shift
 if [ ! -x "$program" ]; then
-  echo "skipped: $program is missing; scripts/python_env.sh makes it"
+  echo "skipped: $program is missing; scripts/test.sh makes it"
   exit 77
 fi
 exec "$@"

@@ -22,8 +22,15 @@ set(if_torch sh -c "'${Python_EXECUTABLE}' -c 'import numpy, torch' 2>/dev/null 
 foreach(test tensor imports)
   python_test(operators.python.${test}_pytorch unit ${if_torch} ${Python_EXECUTABLE} -B ${unit}/${test}_test.py)
 endforeach()
+python_test(operators.python.pytorch unit ${if_torch} ${Python_EXECUTABLE} -B ${unit}/pytorch_test.py)
 python_test(system.python_operator_pytorch system ${if_torch} ${system} ${Python_EXECUTABLE} -B ${system_script}
   PythonOperatorTest.test_pytorch_computes_in_place)
+
+# TensorFlow is in a virtual environment of its own.
+set(tensorflow_python ${PROJECT_SOURCE_DIR}/build/venv-tensorflow/bin/python)
+set(if_tensorflow ${CMAKE_CURRENT_SOURCE_DIR}/system/if_there.sh ${tensorflow_python})
+python_test(operators.python.imports_tensorflow unit ${if_tensorflow} ${tensorflow_python} -B ${unit}/imports_test.py)
+python_test(operators.python.tensorflow unit ${if_tensorflow} ${tensorflow_python} -B ${unit}/tensorflow_test.py)
 
 set_tests_properties(system.python_operator system.python_operator_pytorch PROPERTIES
   TIMEOUT 600 RESOURCE_LOCK roudi)

@@ -1,0 +1,91 @@
+"""Runs the tasks of an operator in PyTorch, on the tensors where they lie.
+
+python3 -m opsplit.pytorch --socket ... --deployment ... --operator ...
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import torch
+
+from opsplit import Task, Tensor, run_backend
+from opsplit._backend import RunTask
+from opsplit._graph import Framework, function_as_task, nodes_as_task
+
+
+def make_task(task: Task) -> RunTask:
+    """Of any nodes whose ops _pytorch_ops has."""
+    return nodes_as_task(_framework())(task)
+
+
+def serve(module: Callable[..., Any], argv: Sequence[str] | None = None) -> NoReturn:
+    """The whole of a program that runs a module of yours in place of its operator's nodes.
+
+    `module`, a torch.nn.Module (put into evaluation mode) or any callable, is called with the task's inputs in their
+    order and returns its output, or a tuple of them. They must have the very shape and dtype, are copied, and the bytes
+    counted.
+    """
+    import torch
+
+    if isinstance(module, torch.nn.Module):
+        module.eval()
+    run_backend(function_as_task(_framework(), module), argv)
+
+
+def _framework() -> Framework:
+    import torch  # main() has looked whether it is there
+
+    from opsplit._pytorch_ops import OPS
+
+    def running(threads: int) -> torch.inference_mode:
+        if torch.get_num_threads() != threads:  # of the thread that computes, which is not the one that has made it
+            torch.set_num_threads(threads)
+        return torch.inference_mode()
+
+    return Framework(
+        name="pytorch",
+        ops=OPS,
+        constant=_constant,
+        view=torch.from_dlpack,
+        place=torch.from_dlpack,
+        tensor=torch.Tensor,
+        described=lambda tensor: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)),
+        store=_store,
+        running=running,
+    )
+
+
+def _constant(array: Any) -> torch.Tensor:
+    """In the same memory, to which nothing writes."""
+    import torch
+
+    if isinstance(array, Tensor):  # bfloat16, which NumPy does not have
+        return torch.from_dlpack(array)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writ", UserWarning)
+        return torch.from_numpy(array)
+
+
+def _store(result: torch.Tensor, output: Tensor) -> int:
+    import torch
+
+    if result.data_ptr() == output.data_ptr and result.is_contiguous():
+        return 0
+    torch.from_dlpack(output).copy_(result)
+    return result.numel() * result.element_size()
+
+
+def main() -> NoReturn:
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("opsplit.pytorch: PyTorch is not installed: pip install torch, or Debian's python3-torch")
+    run_backend(make_task)
+
+
+if __name__ == "__main__":
+    main()
