@@ -20,7 +20,7 @@ transport_packages=(libcpp-httplib-dev libgrpc++-dev libzmq3-dev cppzmq-dev)
 # What the benchmarks need besides. (RabbitMQ's server starts as a service where it is installed on a whole machine.)
 bench_packages=("${transport_packages[@]}" librabbitmq-dev rabbitmq-server)
 # What the tests need besides.
-test_packages=(spin python3-venv python3-torch python3-numpy util-linux procps graphviz "${transport_packages[@]}")
+test_packages=(spin python3-venv python3-torch python3-onnx python3-sklearn python3-numpy util-linux procps graphviz "${transport_packages[@]}")
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -93,13 +93,15 @@ python_env() {
 
 # tensorflow_env: TensorFlow in one of its own, build/venv-tensorflow: 1.6 GB, and a NumPy and protobuf as it wants them.
 tensorflow_env() {
-  local folder=$root/build/venv-tensorflow
-  "$folder/bin/python" -c 'import tensorflow' 2>/dev/null && return 0
-  say "Making the Python environment build/venv-tensorflow: tensorflow-cpu"
+  local folder=$root/build/venv-tensorflow packages=(tensorflow-cpu onnx)
+  # Found, not imported, which takes seconds.
+  local there='import importlib.util as it; exit(not (it.find_spec("tensorflow") and it.find_spec("onnx")))'
+  "$folder/bin/python" -c "$there" 2>/dev/null && return 0
+  say "Making the Python environment build/venv-tensorflow: ${packages[*]}"
   rm -rf "$folder"
   /usr/bin/python3 -m venv "$folder" &&
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check tensorflow-cpu &&
-    "$folder/bin/python" -c 'import tensorflow' 2>/dev/null
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "${packages[@]}" &&
+    "$folder/bin/python" -c "$there"
 }
 
 mkdir -p "$root/build"
