@@ -15,4 +15,4 @@ endforeach()
 
 add_test(NAME examples.mnist_data COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/system/if_there.sh ${mnist_python}
   ${mnist_python} -B ${CMAKE_CURRENT_SOURCE_DIR}/examples/mnist_data_test.py)
-set_tests_properties(examples.mnist_data PROPERTIES SKIP_RETURN_CODE 77 LABELS unit TIMEOUT 60)
+set_tests_properties(examples.mnist_data PROPERTIES SKIP_RETURN_CODE 77 LABELS unit TIMEOUT 300)
