@@ -114,6 +114,18 @@ def _batch_normalization(node: Node) -> Function:
     return run
 
 
+def _lrn(node: Node) -> Function:
+    size, bias = node.attributes["size"], node.attributes.get("bias", 1.0)
+    alpha, beta = node.attributes.get("alpha", 1e-4), node.attributes.get("beta", 0.75)
+
+    def run(x: Tensor, *, out: Tensor | None) -> Tensor:
+        squares = torch.nn.functional.pad((x * x).flatten(2)[:, None], (0, 0, (size - 1) // 2, size // 2))
+        average = torch.nn.functional.avg_pool2d(squares, (size, 1), 1)  # over neighbouring channels
+        return torch.div(x, average.mul_(alpha).add_(bias).pow_(beta).view(x.shape), out=out)
+
+    return run
+
+
 def _gemm(node: Node) -> Function:
     alpha, beta = node.attributes.get("alpha", 1.0), node.attributes.get("beta", 1.0)
     a_lies, b_lies = node.attributes.get("transA", 0), node.attributes.get("transB", 0)
@@ -255,6 +267,7 @@ OPS: dict[str, Callable[[Node], Function]] = {
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _hard_swish,
     "Identity": _view,
+    "LRN": _lrn,
     "LeakyRelu": _leaky_relu,
     "Log": _same(torch.log),
     "LogSoftmax": _softmax(aten._log_softmax),

@@ -85,6 +85,20 @@ def _batch_normalization(node: Node) -> Function:
     return run
 
 
+def _lrn(node: Node) -> Function:
+    size, bias = node.attributes["size"], node.attributes.get("bias", 1.0)
+    alpha, beta = node.attributes.get("alpha", 1e-4), node.attributes.get("beta", 0.75)
+    shape = shape_of(node)
+    as_image = (shape[0], shape[1], math.prod(shape[2:]), 1)  # of channels and positions
+
+    def run(x: Tensor, *, out: None) -> Tensor:
+        squares = tf.pad(tf.reshape(x * x, as_image), [(0, 0), ((size - 1) // 2, size // 2), (0, 0), (0, 0)])
+        average = tf.nn.avg_pool2d(squares, (size, 1), 1, "VALID")  # over neighbouring channels
+        return x / tf.reshape(tf.pow(average * alpha + bias, beta), shape)
+
+    return run
+
+
 def _gemm(node: Node) -> Function:
     alpha, beta = node.attributes.get("alpha", 1.0), node.attributes.get("beta", 1.0)
     a_lies, b_lies = bool(node.attributes.get("transA", 0)), bool(node.attributes.get("transB", 0))
@@ -228,6 +242,7 @@ OPS: dict[str, Make] = {
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _same(_hard_swish),
     "Identity": _view,
+    "LRN": _lrn,
     "LeakyRelu": _leaky_relu,
     "Log": _same(tf.math.log),
     "LogSoftmax": _softmax(tf.nn.log_softmax),

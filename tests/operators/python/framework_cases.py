@@ -7,12 +7,15 @@ import contextlib
 import io
 import itertools
 import math
+import pathlib
+import re
 
 import numpy as np
 
 import opsplit
 from opsplit import _core
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent.parent
 FLOAT32 = np.dtype(np.float32)
 
 
@@ -276,6 +279,17 @@ class FrameworkCases:
             attributes = {"epsilon": 0.01}
             self.check("BatchNormalization", [x, scale, bias, mean, var], expected, attributes, constants=[1, 2, 3, 4])
 
+    def test_lrn(self):
+        for shape, size in (((2, 7, 4, 3), 5), ((1, 6, 5), 4), ((1, 3, 4, 4), 9)):
+            x = self.values(*shape)
+            squares = np.zeros_like(x)
+            for channel in range(shape[1]):
+                first, last = max(0, channel - (size - 1) // 2), channel + size // 2
+                squares[:, channel] = (x[:, first : last + 1] ** 2).sum(axis=1)
+            for alpha, beta, bias in ((0.3, 0.75, 1.0), (0.1, 0.5, 2.0)):
+                attributes = {"size": size, "alpha": alpha, "beta": beta, "bias": bias}
+                self.check("LRN", [x], x / (bias + alpha / size * squares) ** beta, attributes)
+
     def test_gemm(self):
         for a_lies, b_lies, alpha, beta in itertools.product((0, 1), (0, 1), (1.0, 0.5), (1.0, 0.25)):
             a, b = self.values(3, 5), self.values(5, 4)
@@ -343,6 +357,11 @@ class FrameworkCases:
             np.testing.assert_allclose(running.outputs[1], 2 * relu.reshape(5, 2), rtol=1e-5, atol=1e-5)
             for output in running.outputs:
                 output[...] = 77
+
+    def test_the_reference_lists_its_ops(self):
+        reference = (ROOT / "docs/python.md").read_text()
+        listed = re.search(r"PyTorch and TensorFlow have ([^.]*)\. An operator", reference).group(1)
+        self.assertEqual(sorted(re.split(r",\s+|\s+and\s+", listed)), sorted(self.framework._framework().ops))
 
     def test_an_op_that_it_does_not_have_is_refused_by_name(self):
         x = self.values(2, 3)
