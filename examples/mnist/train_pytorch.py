@@ -10,9 +10,16 @@ from __future__ import annotations
 import argparse
 import collections
 import pathlib
+import sys
 
-import numpy as np
-import torch
+try:
+    import numpy as np
+    import torch
+
+    if not torch.__version__.startswith("1."):
+        import onnx  # noqa: F401  only the export needs it, which would say so after the training
+except ImportError as error:
+    sys.exit(f"train_pytorch.py: {error}: apt-get install python3-torch python3-onnx")
 
 SEED = 20240229
 EPOCHS = 5

@@ -10,14 +10,18 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+import sys
 
 # TensorFlow has no other way to be told to say less, and to compute in the same order on every CPU; read on import.
 os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", TF_ENABLE_ONEDNN_OPTS="0")
 
-import numpy as np  # noqa: E402
-import onnx  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+try:
+    import numpy as np
+    import onnx
+    import tensorflow as tf
+    from onnx import TensorProto, helper, numpy_helper
+except ImportError as error:
+    sys.exit(f"train_tensorflow.py: {error}: pip install tensorflow-cpu onnx")
 
 SEED = 20240229
 EPOCHS = 5
