@@ -38,7 +38,8 @@ def main() -> int:
     )
     answers = ask(options.deployment, images)
     if answers.shape != expected.shape:
-        sys.exit(f"{options.deployment}: answers {answers.shape}, the framework {expected.shape}: train and start it again")
+        shapes = f"its answers are {answers.shape}, the framework's {expected.shape}"
+        sys.exit(f"{options.deployment}: {shapes}: train and start it again")
 
     predicted, framework = answers.argmax(axis=1), expected.argmax(axis=1)
     for index in np.flatnonzero(predicted != framework):
@@ -51,7 +52,8 @@ def main() -> int:
     accuracy, own = (float((digits == labels).mean()) for digits in (predicted, framework))
     print(f"the framework's accuracy: {percent(own)} of {len(labels)} test images")
     print(f"the split deployment's:   {percent(accuracy)}")
-    print(f"the same prediction: {same} of {len(labels)}; largest difference of a logit {np.abs(answers - expected).max():.1e}")
+    difference = np.abs(answers - expected).max()
+    print(f"the same prediction: {same} of {len(labels)}; largest difference of a logit {difference:.1e}")
     if not np.isfinite(answers).all():
         print("FAILED: not every answer is a finite number")
         return 1

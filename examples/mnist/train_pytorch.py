@@ -70,7 +70,8 @@ def main() -> None:
         predictions = network(test_images).numpy()
     np.save(folder / "predictions.npy", predictions)
     right = int((predictions.argmax(axis=1) == test_labels).sum())
-    print(f"PyTorch {torch.__version__}: accuracy {100 * right / len(test_labels):.2f} % ({right} of {len(test_labels)})")
+    count = len(test_labels)
+    print(f"PyTorch {torch.__version__}: accuracy {100 * right / count:.2f} % ({right} of {count})")
 
     torch.onnx.export(
         network,

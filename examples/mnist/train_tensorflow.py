@@ -87,7 +87,8 @@ def main() -> None:
     predictions = network.predict(test_images, verbose=0)
     np.save(folder / "predictions.npy", predictions)
     right = int((predictions.argmax(axis=1) == test_labels).sum())
-    print(f"TensorFlow {tf.__version__}: accuracy {100 * right / len(test_labels):.2f} % ({right} of {len(test_labels)})")
+    count = len(test_labels)
+    print(f"TensorFlow {tf.__version__}: accuracy {100 * right / count:.2f} % ({right} of {count})")
     onnx.save(to_onnx(network, images.shape[1:]), str(folder / "mnist-tensorflow.onnx"))
 
 

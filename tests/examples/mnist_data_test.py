@@ -42,7 +42,8 @@ class DataTest(unittest.TestCase):
     def arrays(self):
         done = self.run_program()
         self.assertEqual(done.returncode, 0, done.stderr)
-        return [np.load(self.out / f"{name}.npy") for name in ("train_images", "train_labels", "test_images", "test_labels")]
+        names = ("train_images", "train_labels", "test_images", "test_labels")
+        return [np.load(self.out / f"{name}.npy") for name in names]
 
     def expect_error(self, text):
         done = self.run_program()

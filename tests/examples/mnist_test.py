@@ -89,7 +89,7 @@ def check_comparison(programs, name, folder):
     command = (DEBIAN_PYTHON, "-B", EXAMPLE / "evaluate.py", name, folder)
     environment = {**os.environ, "PYTHONPATH": str(programs.parent / "python")}
     down = run(*command, env=environment, stderr=subprocess.STDOUT)
-    expect(down.returncode == 1 and down.stdout.count("\n") == 1, "no deployment runs, and that is not said in one line")
+    expect(down.returncode == 1 and down.stdout.count("\n") == 1, "that no deployment runs is not said in one line")
     expect(run(programs / "opsplit", "up", EXAMPLE / f"{name}.yaml").returncode == 0, "it does not start again")
     try:
         np.save(predictions, spoiled)
