@@ -91,7 +91,7 @@ Result<> assign_places(Plan& plan) {
     return plan.tensors[a].bytes > plan.tensors[b].bytes;
   });
 
-  plan.slot_bytes = 0;
+  plan.slot_bytes = alignment;  // even where all tensors are empty: an arena can't be
   for (std::size_t i = 0; i < order.size(); ++i) {
     PlannedTensor& tensor = plan.tensors[order[i]];
     std::vector<Range> taken;

@@ -134,11 +134,10 @@ Result<bool> infer_node(Graph& graph, Node& node, TypeRule foreign_types) {
 
   const ops::Op* op = ops::find(node.op_type);
   const ops::Site site(graph, node);
-  const bool is_shape = node.op_type == "Shape";  // of a tensor that need not be known itself
-  if (!is_shape && !all_inputs_constant(graph, node)) return false;
-  if (op->fold == nullptr)
-    return fail(ErrorCode::invalid_input,
-                "depends on no input and is not evaluated here: fold it when exporting the model");
+  // Of a tensor that need not be known itself.
+  const bool is_shape = node.op_type == "Shape" || node.op_type == "Size";
+  // What is not evaluated here is run like any other node, although it gives the same each time.
+  if ((!is_shape && !all_inputs_constant(graph, node)) || op->fold == nullptr) return false;
   OPSPLIT_TRY(ops::Constants constants, op->fold(site, types));
   for (std::size_t i = 0; i < node.outputs.size(); ++i)
     if (node.outputs[i] != no_value)

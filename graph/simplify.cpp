@@ -88,6 +88,49 @@ void remove_idle_views(Graph& graph) {
   }
 }
 
+// Copies into a place of its own what no task would write there: an output that is a constant; and,
+// where the model only passes on its inputs, one of them, so that there is a task at all. The copy is
+// an Expand to the very shape.
+class Copies {
+ public:
+  explicit Copies(Graph& graph) : graph_(graph), values_(value_names(graph)) {
+    for (const Node& node : graph.nodes) nodes_.take(node.name);
+  }
+
+  Result<> run() {
+    for (const ValueId output : graph_.outputs) {
+      if (!graph_.is_constant(output)) continue;
+      const ValueId constant =
+          add_constant(graph_, values_, graph_.value(output).name + ".constant",
+                       *std::exchange(graph_.value(output).constant, std::nullopt));
+      OPSPLIT_CHECK(copy(constant, output));
+    }
+    if (!graph_.outputs.empty() && std::all_of(graph_.nodes.begin(), graph_.nodes.end(), is_view)) {
+      const ValueId output = graph_.outputs[0];
+      const auto view = std::find_if(graph_.nodes.begin(), graph_.nodes.end(),
+                                     [&](const Node& node) { return node.outputs[0] == output; });
+      if (view == graph_.nodes.end()) return {};  // it is an input itself
+      Value value = graph_.value(output);
+      value.name = values_.make(value.name + ".view");
+      const ValueId viewed = view->outputs[0] = graph_.add_value(std::move(value));
+      OPSPLIT_CHECK(copy(viewed, output));
+    }
+    return {};
+  }
+
+ private:
+  Result<> copy(ValueId from, ValueId to) {
+    const std::string name = graph_.value(to).name;  // a copy: values are added
+    OPSPLIT_TRY(const ValueId shape,
+                add_constant(graph_, values_, name + ".shape", graph_.type(to).shape));
+    graph_.nodes.push_back({nodes_.make("copy_" + name), "Expand", {from, shape}, {to}, {}});
+    return {};
+  }
+
+  Graph& graph_;
+  UniqueNames values_, nodes_;
+};
+
 }  // namespace
 
 Result<> simplify(Graph& graph) {
@@ -96,6 +139,7 @@ Result<> simplify(Graph& graph) {
   remove_idle_views(graph);
   OPSPLIT_CHECK(join_activations(graph));
   OPSPLIT_CHECK(fold_affine(graph));
+  OPSPLIT_CHECK(Copies(graph).run());
   remove_dead(graph);
   return {};
 }

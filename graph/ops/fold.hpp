@@ -9,6 +9,8 @@ namespace opsplit::graph::ops {
 // fold_movement.cpp: any element type
 Result<Constants> fold_view(const Site& site, const Types& outputs);   // no copy
 Result<Constants> fold_shape(const Site& site, const Types& outputs);  // needs no constant input
+Result<Constants> fold_size(const Site& site, const Types& outputs);   // nor does this
+Result<Constants> fold_where(const Site& site, const Types& outputs);
 Result<Constants> fold_constant(const Site& site, const Types& outputs);
 Result<Constants> fold_constant_of_shape(const Site& site, const Types& outputs);
 Result<Constants> fold_transpose(const Site& site, const Types& outputs);
@@ -20,6 +22,8 @@ Result<Constants> fold_gather(const Site& site, const Types& outputs);
 // fold_arithmetic.cpp: float32, float64, int32, int64
 Result<Constants> fold_unary(const Site& site, const Types& outputs);
 Result<Constants> fold_arithmetic(const Site& site, const Types& outputs);
+Result<Constants> fold_comparison(const Site& site, const Types& outputs);
+Result<Constants> fold_range(const Site& site, const Types& outputs);
 Result<Constants> fold_cast(const Site& site, const Types& outputs);  // all but the 16-bit floats
 
 }  // namespace opsplit::graph::ops

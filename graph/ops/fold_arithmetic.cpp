@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <type_traits>
 
+#include "graph/ops/element.hpp"
 #include "graph/ops/fold.hpp"
 #include "graph/ops/walk.hpp"
 
@@ -132,35 +132,25 @@ Result<Constants> arithmetic_of(const Site& site, const TensorType& output) {
   return Constants{made.first};
 }
 
-// Out of range ends at the nearest there is; what is not a number becomes 0.
-template <class To, class From>
-To convert(From value) {
-  if constexpr (std::is_same_v<To, bool>) return value != 0;
-  if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
-    if (std::isnan(value)) return 0;
-    if (value >= std::ldexp(From{1}, std::numeric_limits<To>::digits))
-      return std::numeric_limits<To>::max();
-    if (value <= static_cast<From>(std::numeric_limits<To>::lowest()))
-      return std::numeric_limits<To>::lowest();
-  }
-  return static_cast<To>(value);
-}
-
-// Calls f with a null pointer to the C++ type that stands for `dtype`; to void if there is none.
-template <class F>
-auto dispatch(DType dtype, F f) -> decltype(f(static_cast<float*>(nullptr))) {
-  if (dtype == float32) return f(static_cast<float*>(nullptr));
-  if (dtype == float64) return f(static_cast<double*>(nullptr));
-  if (dtype == int64) return f(static_cast<std::int64_t*>(nullptr));
-  if (dtype == int32) return f(static_cast<std::int32_t*>(nullptr));
-  if (dtype == int16) return f(static_cast<std::int16_t*>(nullptr));
-  if (dtype == int8) return f(static_cast<std::int8_t*>(nullptr));
-  if (dtype == uint64) return f(static_cast<std::uint64_t*>(nullptr));
-  if (dtype == uint32) return f(static_cast<std::uint32_t*>(nullptr));
-  if (dtype == uint16) return f(static_cast<std::uint16_t*>(nullptr));
-  if (dtype == uint8) return f(static_cast<std::uint8_t*>(nullptr));
-  if (dtype == bool8) return f(static_cast<bool*>(nullptr));
-  return f(static_cast<void*>(nullptr));
+template <class T>
+Result<Constants> comparison_of(const Site& site, const TensorType& output) {
+  OPSPLIT_TRY(auto made, Constant::allocate(output));
+  const std::string_view op = site.node().op_type;
+  const auto a = site.constant(0)->template as<T>();
+  const auto b = site.constant(1)->template as<T>();
+  std::byte* out = made.second;
+  walk<2>(output.shape,
+          {broadcast_strides(site.shape(0), output.shape),
+           broadcast_strides(site.shape(1), output.shape)},
+          [&](std::int64_t left, std::int64_t right) {
+            const T x = a[static_cast<std::size_t>(left)], y = b[static_cast<std::size_t>(right)];
+            *out++ = std::byte{op == "Equal"            ? x == y
+                               : op == "Greater"        ? x > y
+                               : op == "GreaterOrEqual" ? x >= y
+                               : op == "Less"           ? x < y
+                                                        : x <= y};
+          });
+  return Constants{made.first};
 }
 
 template <class T>
@@ -186,6 +176,32 @@ Result<Constants> fold_arithmetic(const Site& site, const Types& outputs) {
       return arithmetic_of<T>(site, outputs[0]);
     else
       return not_evaluated(site, outputs[0].dtype);
+  });
+}
+
+Result<Constants> fold_comparison(const Site& site, const Types& outputs) {
+  return dispatch(site.type(0).dtype, [&](auto* type) -> Result<Constants> {
+    using T = std::remove_pointer_t<decltype(type)>;
+    if constexpr (is_arithmetic<T>)
+      return comparison_of<T>(site, outputs[0]);
+    else
+      return not_evaluated(site, site.type(0).dtype);
+  });
+}
+
+Result<Constants> fold_range(const Site& site, const Types& outputs) {
+  return dispatch(outputs[0].dtype, [&](auto* type) -> Result<Constants> {
+    using T = std::remove_pointer_t<decltype(type)>;
+    if constexpr (is_arithmetic<T>) {
+      OPSPLIT_TRY(auto made, Constant::allocate(outputs[0]));
+      const T step = site.constant(2)->template as<T>()[0];
+      T* out = reinterpret_cast<T*>(made.second);
+      for (std::int64_t i = 0; i < outputs[0].shape[0]; ++i)
+        out[i] = add(site.constant(0)->template as<T>()[0], multiply(static_cast<T>(i), step));
+      return Constants{made.first};
+    } else {
+      return not_evaluated(site, outputs[0].dtype);
+    }
   });
 }
 

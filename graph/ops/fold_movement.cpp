@@ -49,6 +49,30 @@ Result<Constants> fold_shape(const Site& site, const Types& outputs) {
                                                    static_cast<std::size_t>(outputs[0].shape[0])));
 }
 
+Result<Constants> fold_size(const Site& site, const Types& outputs) {
+  OPSPLIT_TRY(const std::int64_t elements, site.shape(0).elements());
+  return from_numbers<std::int64_t>(outputs[0], {&elements, 1});
+}
+
+Result<Constants> fold_where(const Site& site, const Types& outputs) {
+  OPSPLIT_TRY(auto made, Constant::allocate(outputs[0]));
+  const auto size = static_cast<std::int64_t>(outputs[0].dtype.bytes());
+  std::byte* out = made.second;
+  const auto strides = [&](std::size_t input) {
+    return broadcast_strides(site.shape(input), outputs[0].shape);
+  };
+  walk<3>(outputs[0].shape, {strides(0), strides(1), strides(2)},
+          [&](std::int64_t condition, std::int64_t first, std::int64_t second) {
+            const bool holds =
+                site.constant(0)->bytes[static_cast<std::size_t>(condition)] != std::byte{0};
+            const auto& from = site.constant(holds ? 1 : 2)->bytes;
+            std::memcpy(out, from.data() + (holds ? first : second) * size,
+                        static_cast<std::size_t>(size));
+            out += size;
+          });
+  return Constants{made.first};
+}
+
 Result<Constants> fold_constant(const Site& site, const Types& outputs) {
   const Attribute& value = site.node().attributes.begin()->second;
   if (const auto* tensor = std::get_if<Constant>(&value)) return Constants{*tensor};

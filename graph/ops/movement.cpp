@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -130,6 +131,9 @@ Result<Types> infer_gather(const Site& site) {
 
 Result<Types> infer_pad(const Site& site) {
   const Shape& in = site.shape(0);
+  const std::string mode = site.node().text("mode", "constant");
+  if (mode != "constant" && mode != "edge" && mode != "reflect" && mode != "wrap")
+    return fail(ErrorCode::invalid_input, "unknown mode '{}'", mode);
   OPSPLIT_TRY(const Dims pads, site.integers("pads", 1));
   OPSPLIT_TRY(Dims axes, site.integers("axes", 3));
   if (axes.empty()) {
@@ -148,6 +152,9 @@ Result<Types> infer_pad(const Site& site) {
         __builtin_add_overflow(dim, pads[axes.size() + i], &dim) || dim < 0)
       return fail(ErrorCode::invalid_input, "pads {} and {} do not fit {} of axis {}", pads[i],
                   pads[axes.size() + i], in[axis], axis);
+    if (in[axis] == 0 && dim > 0 && mode != "constant")
+      return fail(ErrorCode::invalid_input, "mode {} has nothing to repeat along axis {}", mode,
+                  axis);
   }
   return types;
 }
@@ -226,6 +233,32 @@ Result<Types> infer_resize(const Site& site) {
                   to_string(in), size);
     types[0].shape[axis] =
         scales.empty() && common == 0 ? sizes[i] : static_cast<std::int64_t>(size);
+  }
+  return types;
+}
+
+// N x C x D1 ... Dk, read at the places N x E1 ... Ek x k of a grid.
+Result<Types> infer_grid_sample(const Site& site) {
+  static constexpr std::array<std::string_view, 5> modes{"linear", "bilinear", "nearest", "cubic",
+                                                         "bicubic"};
+  static constexpr std::array<std::string_view, 3> paddings{"zeros", "border", "reflection"};
+  const std::string mode = site.node().text("mode", "linear");
+  const std::string padding = site.node().text("padding_mode", "zeros");
+  if (std::find(modes.begin(), modes.end(), mode) == modes.end() ||
+      std::find(paddings.begin(), paddings.end(), padding) == paddings.end())
+    return fail(ErrorCode::invalid_input, "unknown mode '{}' or padding_mode '{}'", mode, padding);
+  const Shape& in = site.shape(0);
+  const Shape& grid = site.shape(1);
+  const std::size_t rank = in.rank();
+  if (rank < 3 || grid.rank() != rank || site.type(0).dtype != float32 ||
+      site.type(1).dtype != float32 || grid[0] != in[0] ||
+      grid[rank - 1] != static_cast<std::int64_t>(rank - 2))
+    return fail(ErrorCode::invalid_input, "the grid {} does not fit {}", to_string(site.type(1)),
+                to_string(site.type(0)));
+  Types types{site.type(0)};
+  for (std::size_t axis = 2; axis < rank; ++axis) {
+    if (in[axis] == 0) return fail(ErrorCode::invalid_input, "axis {} is empty", axis);
+    types[0].shape[axis] = grid[axis - 1];
   }
   return types;
 }

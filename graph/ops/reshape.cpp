@@ -77,6 +77,8 @@ Result<Types> infer_shape(const Site& site) {
   return Types{{int64, Shape{std::max<std::int64_t>(0, end - start)}}};
 }
 
+Result<Types> infer_size(const Site& /*site*/) { return Types{{int64, {}}}; }
+
 Result<Types> infer_constant(const Site& site) {
   const auto& attributes = site.node().attributes;
   if (attributes.size() != 1) return fail(ErrorCode::invalid_input, "must have one value");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "operators/kernels/reference.hpp"
 #include "operators/kernels/sequence.hpp"
 
 namespace opsplit::operators {
@@ -45,17 +46,13 @@ constexpr std::array kinds{
     KernelKind{"Transpose", make_transpose, LayoutRule::row_major, false},
     KernelKind{"Resize", make_resize, LayoutRule::image, false},
     KernelKind{"Upsample", make_resize, LayoutRule::image, false},
-    KernelKind{"Pow", make_reference, LayoutRule::row_major, false},
-    KernelKind{"PRelu", make_reference, LayoutRule::row_major, false},
-    KernelKind{"LogSoftmax", make_reference, LayoutRule::row_major, false},
     KernelKind{"ReduceMean", make_reduction, LayoutRule::row_major, false},
     KernelKind{"ReduceSum", make_reduction, LayoutRule::row_major, false},
     KernelKind{"ReduceMax", make_reduction, LayoutRule::row_major, false},
-    KernelKind{"Slice", make_reference, LayoutRule::row_major, false},
-    KernelKind{"Gather", make_reference, LayoutRule::row_major, false},
-    KernelKind{"Pad", make_reference, LayoutRule::row_major, false},
-    KernelKind{"Split", make_reference, LayoutRule::row_major, false},
 };
+
+// What has no faster way, the reference computes.
+constexpr KernelKind by_reference{"", make_reference, LayoutRule::row_major, false};
 
 bool is_empty(const Operand& operand) {
   return operand.present && operand.type.shape.elements() == 0;
@@ -87,13 +84,16 @@ Result<std::unique_ptr<Kernel>> make(const KernelKind& kind, const KernelSpec& s
 std::vector<std::string> kernel_op_types() {
   std::vector<std::string> names;
   for (const KernelKind& kind : kinds) names.emplace_back(kind.op_type);
+  for (const std::string_view op_type : reference::op_types())
+    if (std::ranges::find(names, op_type) == names.end()) names.emplace_back(op_type);
   return names;
 }
 
 const KernelKind* find_kernel(std::string_view op_type) {
   const auto* found = std::find_if(kinds.begin(), kinds.end(),
                                    [&](const KernelKind& kind) { return kind.op_type == op_type; });
-  return found == kinds.end() ? nullptr : found;
+  if (found != kinds.end()) return found;
+  return reference::knows(op_type) ? &by_reference : nullptr;
 }
 
 Result<std::unique_ptr<Kernel>> make_kernel(const KernelSpec& spec,

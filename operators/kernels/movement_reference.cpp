@@ -231,26 +231,61 @@ Result<> gather(const Call& call) {
   return {};
 }
 
+namespace {
+
+constexpr std::int64_t outside = -1;
+
+// Which of `size` elements is seen at `position`, which may lie beyond them.
+std::int64_t padded_position(std::int64_t position, std::int64_t size, std::string_view mode) {
+  if (position >= 0 && position < size) return position;
+  if (mode == "constant" || size == 0) return outside;
+  if (mode == "edge") return std::clamp<std::int64_t>(position, 0, size - 1);
+  const std::int64_t period = mode == "wrap" ? size : std::max<std::int64_t>(2 * (size - 1), 1);
+  const std::int64_t inside = (position % period + period) % period;
+  return inside < size ? inside : period - inside;  // reflect: without repeating the last one
+}
+
+// For each axis of the output, the element of the input that each of its elements is.
+Result<std::vector<std::vector<std::int64_t>>> padded_positions(const Call& call) {
+  const Shape& x = call.inputs[0].type.shape;
+  const Shape& y = call.outputs[0].type.shape;
+  OPSPLIT_TRY(const auto pads, indices(call, "pads", 1));
+  OPSPLIT_TRY(auto axes, indices(call, "axes", 3));
+  if (axes.empty()) {
+    axes.resize(x.rank());
+    std::iota(axes.begin(), axes.end(), 0);
+  }
+  std::vector<std::int64_t> before(x.rank()), after(x.rank());
+  bool valid = pads.size() == 2 * axes.size();
+  for (std::size_t i = 0; i < axes.size() && valid; ++i) {
+    const std::int64_t axis = axes[i] < 0 ? axes[i] + static_cast<std::int64_t>(x.rank()) : axes[i];
+    valid = axis >= 0 && axis < static_cast<std::int64_t>(x.rank());
+    if (!valid) break;
+    before[static_cast<std::size_t>(axis)] = pads[i];
+    after[static_cast<std::size_t>(axis)] = pads[axes.size() + i];
+  }
+  const std::string mode = call.node.text("mode", "constant");
+  std::vector<std::vector<std::int64_t>> positions(x.rank());
+  for (std::size_t axis = 0; axis < x.rank() && valid; ++axis) {
+    std::int64_t size = 0;
+    valid = !__builtin_add_overflow(x[axis], before[axis], &size) &&
+            !__builtin_add_overflow(size, after[axis], &size) && size == y[axis] &&
+            before[axis] > INT64_MIN;
+    for (std::int64_t at = 0; at < y[axis] && valid; ++at)
+      positions[axis].push_back(padded_position(at - before[axis], x[axis], mode));
+  }
+  if (valid) return positions;
+  return fail(ErrorCode::invalid_input, "Pad of {} does not give {}",
+              to_string(call.inputs[0].type), to_string(call.outputs[0].type));
+}
+
+}  // namespace
+
 Result<> pad(const Call& call) {
   OPSPLIT_CHECK(check_ranks(call));
   const TensorView& x = call.inputs[0];
   const MutableTensorView& y = call.outputs[0];
-  const std::size_t rank = x.type.shape.rank();
-  if (call.node.text("mode", "constant") != "constant" || call.has_input(3))
-    return fail(ErrorCode::invalid_input, "Pad: only constants around all axes are supported");
-  OPSPLIT_TRY(const auto pads, indices(call, "pads", 1));
-  bool valid = pads.size() == 2 * rank;
-  Coordinates first{};
-  for (std::size_t axis = 0; axis < rank && valid; ++axis) {
-    std::int64_t size = 0;
-    valid = !__builtin_add_overflow(x.type.shape[axis], pads[axis], &size) &&
-            !__builtin_add_overflow(size, pads[axis + rank], &size) && size == y.type.shape[axis] &&
-            pads[axis] > INT64_MIN;
-    if (valid) first[axis] = -pads[axis];
-  }
-  if (!valid)
-    return fail(ErrorCode::invalid_input, "Pad of {} does not give {}", to_string(x.type),
-                to_string(y.type));
+  OPSPLIT_TRY(const auto positions, padded_positions(call));
   TensorView value;
   const float attribute = call.node.real("value", 0.0F);
   const std::uint64_t zero = 0;
@@ -263,7 +298,18 @@ Result<> pad(const Call& call) {
   } else {
     value.data = reinterpret_cast<const std::byte*>(&zero);
   }
-  copy_box(y, x, first, ones(), [&](std::int64_t to) { copy_element(y, to, value, 0); });
+  const Coordinates strides = strides_of(x.type.shape);
+  std::int64_t to = 0;
+  for_each_index(y.type.shape, [&](const Coordinates& at) {
+    std::int64_t from = 0;
+    bool inside = true;
+    for (std::size_t axis = 0; axis < positions.size(); ++axis) {
+      const std::int64_t position = positions[axis][static_cast<std::size_t>(at[axis])];
+      inside = inside && position != outside;
+      from += position * strides[axis];
+    }
+    copy_element(y, to++, inside ? x : value, inside ? from : 0);
+  });
   return {};
 }
 

@@ -124,20 +124,14 @@ Result<> binary(const Call& call) {
         !is_broadcastable(call.inputs[i].type.shape, y.shape))
       return fail(ErrorCode::invalid_input, "{} of {} giving {}", call.node.op_type,
                   to_string(call.inputs[i].type), to_string(y));
-  if (y.dtype == float32) return fold<float>(call);
-  if (call.node.op_type != "Pow") {  // an integer power can leave the range of its type
-    if (y.dtype == int32) return fold<std::int32_t>(call);
-    if (y.dtype == int64) return fold<std::int64_t>(call);
-  }
-  if (y.dtype == float64) return fold<double>(call);
-  return fail(ErrorCode::invalid_input, "{} of {} is not supported", call.node.op_type,
-              to_string(y.dtype));
+  return y.dtype == float32 ? fold<float>(call) : elementwise_binary(call);
 }
 
 Result<> activation(const Call& call) {
   const TensorView& x = call.inputs[0];
   const MutableTensorView& y = call.outputs[0];
-  if (x.type != y.type || y.type.dtype != float32)
+  if (x.type.dtype != float32) return elementwise_unary(call);
+  if (x.type != y.type)
     return fail(ErrorCode::invalid_input, "{} of {} giving {}", call.node.op_type,
                 to_string(x.type), to_string(y.type));
   // Parameters that are inputs (Clip's bounds) are constants here: they have arrived.

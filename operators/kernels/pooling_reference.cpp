@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "operators/kernels/index_space.hpp"
@@ -114,6 +115,21 @@ Result<> max_pool(const Call& call) {
   const TensorView& x = call.inputs[0];
   OPSPLIT_TRY(const Window window, read_pool(call.node, x.type, call.outputs[0].type));
   maximum(x, call.outputs[0], window, padded_end(call.node, window, x.type.shape));
+  return {};
+}
+
+// The p-norm of each window.
+Result<> lp_pool(const Call& call) {
+  const TensorView& x = call.inputs[0];
+  OPSPLIT_TRY(const Window window, read_pool(call.node, x.type, call.outputs[0].type));
+  const auto p = static_cast<double>(call.node.integer("p", 2));
+  if (p < 1) return fail(ErrorCode::invalid_input, "LpPool with p {}", p);
+  float* out = call.outputs[0].as<float>();
+  double sum = 0;
+  slide(
+      x, call.outputs[0].type.shape, window, padded_end(call.node, window, x.type.shape),
+      [&](float value) { sum += std::pow(std::abs(static_cast<double>(value)), p); },
+      [&](std::int64_t) { *out++ = static_cast<float>(std::pow(std::exchange(sum, 0), 1 / p)); });
   return {};
 }
 

@@ -129,8 +129,8 @@ Result<std::vector<bool>> reduced_axes(const graph::Node& node, std::size_t rank
 Result<std::unique_ptr<Kernel>> make_reduction(const KernelSpec& spec,
                                                const KernelResources& resources) {
   const auto extents = extents_of(spec);
-  if (!extents) return make_reference(spec, resources);
   const std::string_view op = spec.node->op_type;
+  if (!extents) return make_reference(spec, resources);
   const Function function = op == "ReduceMean"  ? Function::mean
                             : op == "ReduceSum" ? Function::sum
                                                 : Function::maximum;

@@ -1,5 +1,6 @@
 #include "operators/kernels/reference.hpp"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -32,7 +33,7 @@ constexpr std::array entries{
     Entry{"Sub", reference::binary, 2},
     Entry{"Mul", reference::binary, 2},
     Entry{"Div", reference::binary, 2},
-    Entry{"Pow", reference::binary, 2},
+    Entry{"Pow", reference::power, 2},
     Entry{"Sum", reference::binary, 1},
     Entry{"Max", reference::binary, 1},
     Entry{"Min", reference::binary, 1},
@@ -63,6 +64,87 @@ constexpr std::array entries{
     Entry{"Gather", reference::gather, 2},
     Entry{"Pad", reference::pad, 1},
     Entry{"Split", reference::split, 1},
+    Entry{"Acos", reference::elementwise_unary, 1},
+    Entry{"Acosh", reference::elementwise_unary, 1},
+    Entry{"Asin", reference::elementwise_unary, 1},
+    Entry{"Asinh", reference::elementwise_unary, 1},
+    Entry{"Atan", reference::elementwise_unary, 1},
+    Entry{"Atanh", reference::elementwise_unary, 1},
+    Entry{"BitwiseNot", reference::elementwise_unary, 1},
+    Entry{"Ceil", reference::elementwise_unary, 1},
+    Entry{"Celu", reference::elementwise_unary, 1},
+    Entry{"Cos", reference::elementwise_unary, 1},
+    Entry{"Cosh", reference::elementwise_unary, 1},
+    Entry{"Floor", reference::elementwise_unary, 1},
+    Entry{"Gelu", reference::elementwise_unary, 1},
+    Entry{"Mish", reference::elementwise_unary, 1},
+    Entry{"Reciprocal", reference::elementwise_unary, 1},
+    Entry{"Round", reference::elementwise_unary, 1},
+    Entry{"Selu", reference::elementwise_unary, 1},
+    Entry{"Shrink", reference::elementwise_unary, 1},
+    Entry{"Sign", reference::elementwise_unary, 1},
+    Entry{"Sin", reference::elementwise_unary, 1},
+    Entry{"Sinh", reference::elementwise_unary, 1},
+    Entry{"Softplus", reference::elementwise_unary, 1},
+    Entry{"Softsign", reference::elementwise_unary, 1},
+    Entry{"Tan", reference::elementwise_unary, 1},
+    Entry{"ThresholdedRelu", reference::elementwise_unary, 1},
+    Entry{"BitShift", reference::elementwise_binary, 2},
+    Entry{"BitwiseAnd", reference::elementwise_binary, 2},
+    Entry{"BitwiseOr", reference::elementwise_binary, 2},
+    Entry{"BitwiseXor", reference::elementwise_binary, 2},
+    Entry{"Mod", reference::elementwise_binary, 2},
+    Entry{"Mean", reference::elementwise_binary, 1},
+    Entry{"Equal", reference::comparison, 2},
+    Entry{"Greater", reference::comparison, 2},
+    Entry{"GreaterOrEqual", reference::comparison, 2},
+    Entry{"Less", reference::comparison, 2},
+    Entry{"LessOrEqual", reference::comparison, 2},
+    Entry{"And", reference::logic, 2},
+    Entry{"Or", reference::logic, 2},
+    Entry{"Xor", reference::logic, 2},
+    Entry{"Not", reference::logic, 1},
+    Entry{"IsInf", reference::elementwise_question, 1},
+    Entry{"IsNaN", reference::elementwise_question, 1},
+    Entry{"Where", reference::where, 3},
+    Entry{"Cast", reference::cast, 1},
+    Entry{"CastLike", reference::cast, 2},
+    Entry{"ReduceL1", reference::reduce, 1},
+    Entry{"ReduceL2", reference::reduce, 1},
+    Entry{"ReduceLogSum", reference::reduce, 1},
+    Entry{"ReduceLogSumExp", reference::reduce, 1},
+    Entry{"ReduceMin", reference::reduce, 1},
+    Entry{"ReduceProd", reference::reduce, 1},
+    Entry{"ReduceSumSquare", reference::reduce, 1},
+    Entry{"ArgMax", reference::arg_extreme, 1},
+    Entry{"ArgMin", reference::arg_extreme, 1},
+    Entry{"Hardmax", reference::hardmax, 1},
+    Entry{"TopK", reference::top_k, 1},
+    Entry{"CumSum", reference::cumulative_sum, 2},
+    Entry{"Expand", reference::expand, 1},
+    Entry{"Tile", reference::tile, 1},
+    Entry{"Trilu", reference::trilu, 1},
+    Entry{"DepthToSpace", reference::depth_to_space, 1},
+    Entry{"SpaceToDepth", reference::depth_to_space, 1},
+    Entry{"ReverseSequence", reference::reverse_sequence, 2},
+    Entry{"EyeLike", reference::eye_like, 1},
+    Entry{"Range", reference::range, 3},
+    Entry{"GatherElements", reference::gather_elements, 2},
+    Entry{"GatherND", reference::gather_nd, 2},
+    Entry{"Scatter", reference::scatter_elements, 3},
+    Entry{"ScatterElements", reference::scatter_elements, 3},
+    Entry{"ScatterND", reference::scatter_nd, 3},
+    Entry{"OneHot", reference::one_hot, 3},
+    Entry{"LayerNormalization", reference::layer_normalization, 2},
+    Entry{"InstanceNormalization", reference::group_normalization, 3},
+    Entry{"GroupNormalization", reference::group_normalization, 3},
+    Entry{"NegativeLogLikelihoodLoss", reference::loss, 2},
+    Entry{"SoftmaxCrossEntropyLoss", reference::loss, 2},
+    Entry{"GridSample", reference::grid_sample, 2},
+    Entry{"QuantizeLinear", reference::quantize, 2},
+    Entry{"DequantizeLinear", reference::dequantize, 2},
+    Entry{"DynamicQuantizeLinear", reference::dynamic_quantize, 1},
+    Entry{"LpPool", reference::lp_pool, 1},
 };
 
 const Entry* find(const graph::Node& node) {
@@ -87,6 +169,18 @@ class ReferenceKernel final : public Kernel {
 };
 
 }  // namespace
+
+bool reference::knows(const graph::Node& node) { return find(node) != nullptr; }
+
+bool reference::knows(std::string_view op_type) {
+  return std::ranges::any_of(entries, [&](const Entry& entry) { return entry.op_type == op_type; });
+}
+
+std::vector<std::string_view> reference::op_types() {
+  std::vector<std::string_view> types;
+  for (const Entry& entry : entries) types.push_back(entry.op_type);
+  return types;
+}
 
 Result<> reference::evaluate(const graph::Node& node, std::int64_t opset,
                              std::span<const TensorView> inputs,

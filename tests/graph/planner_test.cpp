@@ -113,11 +113,22 @@ TEST(MakePlan, AnOutputThatOnlyAViewGivesFeedsTheClient) {
   EXPECT_EQ(op_types(value_of(model.load())).size(), 1U) << "Flatten of 2x3 is idle";
 }
 
-TEST(MakePlan, RefusesAConstantOutput) {
+TEST(MakePlan, ATaskCopiesAConstantOutput) {
   ModelBuilder model;
   model.input("x", {1}).output("y").output("c").floats("c", {1}, 1).node("Relu", {"x"}, {"y"});
-  EXPECT_THAT(error_of(make_plan(value_of(model.load()), Fused{}, {})),
+  EXPECT_THAT(error_of(make_plan(value_of(model.infer()), Fused{}, {})),
               HasSubstr("output 'c' does not depend on any input"));
+  const Plan plan = plan_of(model, PerNode{});  // simplified
+  ASSERT_EQ(plan.tasks.size(), 2U);
+  EXPECT_THAT(names(plan, plan.tasks[1].outputs), ElementsAre("c"));
+  EXPECT_THAT(plan.tasks[1].inputs, IsEmpty());
+  EXPECT_TRUE(plan.tasks[1].feeds_client);
+}
+
+TEST(MakePlan, EmptyTensorsTakeAnArenaAllTheSame) {
+  ModelBuilder model;
+  model.input("x", {0}).output("y").node("Relu", {"x"}, {"y"});
+  EXPECT_GT(plan_of(model, Fused{}).slot_bytes, 0U);
 }
 
 TEST(MakePlan, TasksFollowTheirProducersEvenWhenNodesDoNot) {

@@ -292,5 +292,24 @@ TEST(Simplify, RemovesWhatNoOutputNeeds) {
   EXPECT_EQ(graph.find("c"), no_value);
 }
 
+TEST(Simplify, WhereThereIsNothingToRunAnOutputIsCopied) {
+  ModelBuilder model;
+  model.input("x", {2, 3}).output("y").output("z");
+  model.node("Flatten", {"x"}, {"y"}, {{"axis", std::int64_t{0}}}).node("Identity", {"x"}, {"z"});
+  const Graph graph = value_of(model.load());
+  EXPECT_THAT(op_types(graph), ElementsAre("Flatten", "Identity", "Expand"));
+  EXPECT_EQ(graph.value(graph.nodes.back().outputs[0]).name, "y");
+}
+
+TEST(Simplify, ConstantOutputsAreCopied) {
+  ModelBuilder model;
+  model.input("x", {2, 3}).output("s").output("y");
+  model.node("Shape", {"x"}, {"s"}).node("Relu", {"x"}, {"y"});
+  const Graph graph = value_of(model.load());
+  EXPECT_THAT(op_types(graph), ElementsAre("Relu", "Expand"));
+  EXPECT_FALSE(graph.is_constant(graph.outputs[0]));
+  EXPECT_EQ(graph.value(graph.outputs[0]).name, "s");
+}
+
 }  // namespace
 }  // namespace opsplit::graph

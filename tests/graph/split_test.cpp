@@ -58,10 +58,10 @@ TEST(Split, PerNodeMakesNamesThatAreUniqueAndHarmless) {
   EXPECT_THAT(operators[3].tasks, ElementsAre(ElementsAre(3)));
 }
 
-TEST(Split, RefusesAModelWithNothingToRun) {
+TEST(Split, RefusesAGraphWithNothingToRun) {
   ModelBuilder model;
   model.input("x", {2, 3}).output("y").node("Flatten", {"x"}, {"y"});
-  EXPECT_THAT(error_of(split(value_of(model.load()), Fused{})), HasSubstr("nothing to run"));
+  EXPECT_THAT(error_of(split(value_of(model.infer()), Fused{})), HasSubstr("nothing to run"));
 }
 
 TEST(Cost, CountsOperationsAndTheBytesOfWeightsOrAllBytes) {

@@ -1,5 +1,8 @@
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
+#include <cmath>
+
+#include "tests/operators/evaluate.hpp"
 #include "tests/operators/kernel_case.hpp"
 
 namespace opsplit::operators::testing {
@@ -43,6 +46,73 @@ TEST(Reduction, ManyRowsOnSeveralThreads) {
       test.attributes = {{"axes", axes}};
       expect_equals_reference(test);
     }
+}
+
+TEST(Reduction, EachFunction) {
+  const std::vector<double> x{-1, 2, -3, 0.5, 0.25, 4};
+  const auto of = [&](const std::string& op) {
+    const auto node = make_node(op, {{"axes", Ints{1}}, {"keepdims", std::int64_t{0}}});
+    return evaluate<double>(node, {Numbers({2, 3}, x)}, {2}, 12);
+  };
+  const auto expect = [&](const std::string& op, double first, double second) {
+    const auto y = of(op);
+    EXPECT_NEAR(y[0], first, 1e-12) << op;
+    EXPECT_NEAR(y[1], second, 1e-12) << op;
+  };
+  expect("ReduceMin", -3, 0.25);
+  expect("ReduceProd", 6, 0.5);
+  expect("ReduceL1", 6, 4.75);
+  expect("ReduceSumSquare", 14, 16.3125);
+  expect("ReduceL2", std::sqrt(14.0), std::sqrt(16.3125));
+  expect("ReduceLogSumExp", std::log(std::exp(-1.0) + std::exp(2.0) + std::exp(-3.0)),
+         std::log(std::exp(0.5) + std::exp(0.25) + std::exp(4.0)));
+  EXPECT_NEAR(of("ReduceLogSum")[1], std::log(4.75), 1e-12);
+}
+
+TEST(Reduction, ExponentialsOfLargeNumbersDoNotOverflow) {
+  EXPECT_THAT(evaluate<float>(make_node("ReduceLogSumExp"),
+                              {Numbers({2}, std::vector<float>{1000, 1000})}, {1}),
+              ::testing::ElementsAre(1000 + std::log(2.0F)));
+  EXPECT_THAT(evaluate<float>(make_node("ReduceLogSumExp"),
+                              {Numbers({2}, std::vector<float>{-INFINITY, -INFINITY})}, {1}),
+              ::testing::ElementsAre(-INFINITY));
+}
+
+TEST(Reduction, OfIntegersIsExact) {
+  constexpr std::int64_t large = (std::int64_t{1} << 53) + 1;  // no double
+  EXPECT_THAT(evaluate<std::int64_t>(make_node("ReduceSum"), {Numbers({2}, Ints{large, 0})}, {1}),
+              ::testing::ElementsAre(large));
+  EXPECT_THAT(evaluate<std::int64_t>(make_node("ReduceMax"), {Numbers({2}, Ints{large, 0})}, {1}),
+              ::testing::ElementsAre(large));
+  EXPECT_THAT(evaluate<std::uint8_t>(make_node("ReduceMin"),
+                                     {Numbers({2}, std::vector<std::uint8_t>{200, 7})}, {1}),
+              ::testing::ElementsAre(7));
+}
+
+TEST(Reduction, OfNothing) {
+  const auto of = [](const std::string& op) {
+    return evaluate<float>(make_node(op), {Numbers({0}, std::vector<float>{})}, {1})[0];
+  };
+  EXPECT_EQ(of("ReduceSum"), 0);
+  EXPECT_EQ(of("ReduceProd"), 1);
+  EXPECT_EQ(of("ReduceMax"), -INFINITY);
+  EXPECT_EQ(of("ReduceMin"), INFINITY);
+  EXPECT_EQ(of("ReduceLogSumExp"), -INFINITY);
+  EXPECT_NE(error_of(make_node("ReduceMean"), {Numbers({0}, std::vector<float>{})}, {float32, {1}}),
+            "");
+}
+
+TEST(Reduction, RunningSums) {
+  const Numbers x({2, 3}, Ints{1, 2, 3, 4, 5, 6});
+  const auto of = [&](std::int64_t axis, std::int64_t exclusive, std::int64_t reverse) {
+    const auto node = make_node("CumSum", {{"exclusive", exclusive}, {"reverse", reverse}});
+    return evaluate<std::int64_t>(node, {x, Numbers({}, Ints{axis})}, {2, 3});
+  };
+  EXPECT_THAT(of(1, 0, 0), ::testing::ElementsAre(1, 3, 6, 4, 9, 15));
+  EXPECT_THAT(of(-1, 1, 0), ::testing::ElementsAre(0, 1, 3, 0, 4, 9));
+  EXPECT_THAT(of(1, 0, 1), ::testing::ElementsAre(6, 5, 3, 15, 11, 6));
+  EXPECT_THAT(of(0, 1, 1), ::testing::ElementsAre(4, 5, 6, 0, 0, 0));
+  EXPECT_NE(error_of(make_node("CumSum"), {x, Numbers({}, Ints{2})}, {int64, {2, 3}}), "");
 }
 
 }  // namespace

@@ -17,6 +17,12 @@ foreach(test tensor operator backend imports)
 endforeach()
 python_test(system.python_operator system ${if_there} ${system} ${python} -B ${system_script})
 
+# ONNX's backend tests, by the Python of scripts/common.sh's onnx_env; skipped without that.
+set(onnx_python ${PROJECT_SOURCE_DIR}/build/venv-onnx/bin/python)
+python_test(system.onnx_backend system ${CMAKE_CURRENT_SOURCE_DIR}/system/if_there.sh ${onnx_python} ${system}
+  ${onnx_python} -B ${CMAKE_CURRENT_SOURCE_DIR}/system/onnx_backend_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+set_tests_properties(system.onnx_backend PROPERTIES TIMEOUT 1800 RESOURCE_LOCK roudi)
+
 # PyTorch is Debian's, and so is the Python that has it.
 set(if_torch sh -c "'${Python_EXECUTABLE}' -c 'import numpy, torch' 2>/dev/null && exec \"$@\" || echo 'skipped: it takes python3-torch' && exit 77" -)
 foreach(test tensor imports)

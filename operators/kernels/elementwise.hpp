@@ -1,0 +1,80 @@
+// Loops over elements of any type, for the kernels that are made of nothing else.
+#pragma once
+
+#include <algorithm>
+#include <string_view>
+
+#include "graph/ops/element.hpp"
+#include "operators/kernels/index_space.hpp"
+#include "operators/kernels/reference.hpp"
+
+namespace opsplit::operators::reference {
+
+// A bool is computed with as a byte: in C++ one that is neither 0 nor 1 would be undefined behaviour.
+template <class T>
+using Stored = std::conditional_t<std::is_same_v<T, bool>, std::uint8_t, T>;
+
+inline tl::unexpected<Error> not_supported(const Call& call) {
+  return fail(ErrorCode::invalid_input, "{} of {} is not supported", call.node.op_type,
+              to_string(call.inputs[0].type.dtype));
+}
+
+// Integers wrap around, as ONNX Runtime's do.
+template <class T>
+T add(T a, T b) {
+  if constexpr (std::is_integral_v<T>)
+    return static_cast<T>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+  else
+    return a + b;
+}
+template <class T>
+T subtract(T a, T b) {
+  if constexpr (std::is_integral_v<T>)
+    return static_cast<T>(static_cast<std::uint64_t>(a) - static_cast<std::uint64_t>(b));
+  else
+    return a - b;
+}
+template <class T>
+T multiply(T a, T b) {
+  if constexpr (std::is_integral_v<T>)
+    return static_cast<T>(static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b));
+  else
+    return a * b;
+}
+
+// y = f(x), element by element. Precondition: as many of X as of Y.
+template <class X, class Y, class F>
+void map(const TensorView& x, const MutableTensorView& y, F f) {
+  const X* from = x.as<X>();
+  Y* to = y.as<Y>();
+  const std::int64_t elements = *y.type.shape.elements();
+  for (std::int64_t i = 0; i < elements; ++i) to[i] = static_cast<Y>(f(from[i]));
+}
+
+// y = f(a, b), both broadcast to y: row by row along the last axis. Precondition: is_broadcastable.
+// y may be a.
+template <class A, class B, class Y, class F>
+void map(const TensorView& a, const TensorView& b, const MutableTensorView& y, F f) {
+  const Shape& shape = y.type.shape;
+  const std::size_t rank = shape.rank();
+  const Coordinates a_strides = broadcast_strides(a.type.shape, shape);
+  const Coordinates b_strides = broadcast_strides(b.type.shape, shape);
+  const std::int64_t size = rank == 0 ? 1 : shape[rank - 1];
+  const std::int64_t a_step = rank == 0 ? 0 : a_strides[rank - 1];
+  const std::int64_t b_step = rank == 0 ? 0 : b_strides[rank - 1];
+  Shape rows = shape;
+  if (rank > 0) rows[rank - 1] = size == 0 ? 0 : 1;
+  Y* to = y.as<Y>();
+  for_each_index(rows, [&](const Coordinates& at) {
+    const A* from_a = a.as<A>() + offset_of(at, a_strides, rank);
+    const B* from_b = b.as<B>() + offset_of(at, b_strides, rank);
+    if (a_step == 1 && b_step == 1)
+      for (std::int64_t i = 0; i < size; ++i) to[i] = static_cast<Y>(f(from_a[i], from_b[i]));
+    else
+      for (std::int64_t i = 0; i < size; ++i)
+        to[i] = static_cast<Y>(f(from_a[i * a_step], from_b[i * b_step]));
+    to += size;
+  });
+}
+
+}  // namespace opsplit::operators::reference
