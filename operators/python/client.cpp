@@ -10,6 +10,7 @@
 
 #include "base/default_folder.hpp"
 #include "ipc/client.hpp"
+#include "ipc/message_socket.hpp"
 #include "operators/python/errors.hpp"
 #include "operators/python/tensor.hpp"
 
@@ -152,6 +153,31 @@ std::unique_ptr<Request> begin(ipc::Client& client, double wait_for_slot) {
   }
 }
 
+// opsplitd, asked as the commands ask it. What is temporary ends with the connection.
+class Control {
+ public:
+  Control(const std::string& path, double timeout)
+      : socket_(value_or_raise(
+            ipc::MessageSocket::connect(path, Clock::now() + from_seconds(timeout)))) {}
+
+  // The last reply to a request; JSON both. What it says of its progress is passed over.
+  std::string call(const std::string& request, double timeout) {
+    auto message = nlohmann::json::parse(request);
+    message["version"] = OPSPLIT_VERSION;
+    const Deadline deadline = Clock::now() + from_seconds(timeout);
+    Result<nlohmann::json> reply;
+    {
+      const py::gil_scoped_release no_gil;
+      reply = socket_.call(message, deadline);
+      while (reply && reply->contains("progress")) reply = socket_.receive_reply(deadline);
+    }
+    return value_or_raise(std::move(reply)).dump();
+  }
+
+ private:
+  ipc::MessageSocket socket_;
+};
+
 py::tuple described(const std::vector<ipc::TensorSpec>& specs) {
   py::tuple result(specs.size());
   for (std::size_t i = 0; i < specs.size(); ++i)
@@ -164,6 +190,9 @@ py::tuple described(const std::vector<ipc::TensorSpec>& specs) {
 
 void bind_client(py::module_& module) {
   module.def("default_socket", [] { return (default_folder() / "opsplitd.sock").string(); });
+  py::class_<Control>(module, "Control")
+      .def(py::init<const std::string&, double>(), py::arg("socket"), py::arg("timeout"))
+      .def("call", &Control::call, py::arg("request"), py::arg("timeout"));
   py::class_<ipc::Client>(module, "Client")
       .def(py::init(&connect), py::arg("deployment"), py::arg("socket"), py::arg("timeout"))
       .def_property_readonly("inputs",
