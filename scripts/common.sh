@@ -104,4 +104,18 @@ tensorflow_env() {
     "$folder/bin/python" -c "$there"
 }
 
+# onnx_env: build/venv-onnx, with the version of onnx whose backend tests docs/operators.md is about. Fails where it does
+# not install: there is no wheel for Python 3.13.
+onnx_env() {
+  local python="$root/build/venv-onnx/bin/python" version=1.16.2
+  "$python" -c "import numpy, onnx; assert onnx.__version__ == '$version'" 2>/dev/null && return 0
+  say "Making the Python environment build/venv-onnx: onnx $version"
+  rm -rf "$root/build/venv-onnx"
+  /usr/bin/python3 -m venv "$root/build/venv-onnx" &&
+    "$python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: numpy "onnx==$version" &&
+    "$python" -c 'import numpy, onnx' && return 0
+  rm -rf "$root/build/venv-onnx" # the test is skipped, and says what it misses
+  return 1
+}
+
 mkdir -p "$root/build"
