@@ -50,8 +50,8 @@ py::object node_of(const operators::KernelSpec& spec) {
     for (std::size_t i = 0; i < all.size(); ++i) result[i] = operand_of(all[i]);
     return result;
   };
-  return py::make_tuple(spec.node->name, spec.node->op_type, spec.opset, attributes,
-                        operands(spec.inputs), operands(spec.outputs));
+  return py::make_tuple(spec.node->name, py::str(std::string(graph::named_op_type(*spec.node))),
+                        spec.opset, attributes, operands(spec.inputs), operands(spec.outputs));
 }
 
 std::vector<PythonKernel::Operand> operands(const std::vector<operators::Operand>& all) {
