@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds everything and runs the tests, on a fresh Debian 12 or 13: installs what it needs, then
 #   1. preset release: all tests,
-#   2. preset asan: the base, ipc, graph and daemon tests under AddressSanitizer and UndefinedBehaviorSanitizer (of the
-#      operators' GCC 12 warns wrongly where it instruments),
+#   2. preset asan: the base, ipc, graph and daemon tests under AddressSanitizer and UndefinedBehaviorSanitizer; with
+#      --long the operators', too,
 #   3. preset tsan: the ipc and daemon tests under ThreadSanitizer.
 # Goes on to the end whatever fails. The last line is `N passed, N failed` (`, N skipped`); the exit code says the same.
 #
@@ -12,9 +12,10 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 without_long=(-LE '^long$')
+asan=(base ipc graph daemon)
 while [ $# -gt 0 ]; do
   case "$1" in
-    --long) without_long=() ;;
+    --long) without_long=() asan+=(operators) ;;
     -h | --help)
       sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
       exit 0
@@ -83,8 +84,8 @@ onnx_env || say "onnx 1.16.2 does not install here: ONNX's backend tests are ski
 if build release 1200; then
   run_tests release "${without_long[@]}"
 fi
-if build asan 1600 base_tests ipc_tests graph_tests daemon_tests; then
-  run_tests asan -R '^(base|ipc|graph|daemon)[.]' "${without_long[@]}"
+if build asan 1600 "${asan[@]/%/_tests}"; then
+  run_tests asan -R "^($(IFS='|' && echo "${asan[*]}"))[.]" "${without_long[@]}"
 fi
 if build tsan 1600 ipc_tests daemon_tests; then
   # GCC 12's does not find its way about where too much of an address is random.
