@@ -9,7 +9,8 @@
 namespace opsplit::daemon {
 namespace {
 
-constexpr std::array<std::string_view, 3> names = {"native", "attach", "onnxruntime"};
+constexpr std::array<std::string_view, 5> names = {"native", "attach", "onnxruntime", "pytorch",
+                                                   "tensorflow"};
 
 }  // namespace
 

@@ -13,11 +13,13 @@ enum class Backend {
   native,       // opsplit-operator: our own kernels
   attach,       // whoever attaches; opsplitd starts nobody
   onnxruntime,  // opsplit-operator-onnxruntime, of the Python package
+  pytorch,      // opsplit-operator-pytorch, of it as well
+  tensorflow,   // opsplit-operator-tensorflow
 };
 
 std::string_view to_string(Backend backend);
 std::optional<Backend> backend_from_string(std::string_view name);
-// "native, attach or onnxruntime"
+// "native, attach, onnxruntime, pytorch or tensorflow"
 std::string backend_names();
 
 // The program that opsplitd starts for it: beside its own programs, or in PATH. Error not_found: it is not

@@ -53,6 +53,7 @@ objective: latency
 #     hung_after: 5       # seconds without progress on a task; default: by what its tasks take
 #   pool: {cores: 1}
 #   gemm: {backend: attach}  # nobody, until: opsplit attach NAME/gemm -- ./my_operator
+#   relu: {backend: pytorch}  # or onnxruntime, tensorflow: through opsplit's Python package
 #
 # Split by hand (instead of `split`): every node must be in one operator.
 # operators:

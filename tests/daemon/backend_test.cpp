@@ -12,10 +12,11 @@ namespace {
 using testing::HasSubstr;
 
 TEST(Backend, HasAName) {
-  for (const Backend backend : {Backend::native, Backend::attach, Backend::onnxruntime})
+  for (const Backend backend : {Backend::native, Backend::attach, Backend::onnxruntime,
+                                Backend::pytorch, Backend::tensorflow})
     EXPECT_EQ(backend_from_string(to_string(backend)), backend);
   EXPECT_FALSE(backend_from_string("tensorrt"));
-  EXPECT_EQ(backend_names(), "native, attach or onnxruntime");
+  EXPECT_EQ(backend_names(), "native, attach, onnxruntime, pytorch or tensorflow");
 }
 
 TEST(Backend, ItsProgramIsFoundBesideOpsplitdOrTheErrorSaysWhatToInstall) {
@@ -27,6 +28,8 @@ TEST(Backend, ItsProgramIsFoundBesideOpsplitdOrTheErrorSaysWhatToInstall) {
   std::ofstream(program) << "#!/bin/sh\n";
   std::filesystem::permissions(program, std::filesystem::perms::owner_all);
   EXPECT_EQ(find_program(Backend::onnxruntime, folder.path()), program);
+  EXPECT_THAT(find_program(Backend::tensorflow, folder.path()).error().message,
+              HasSubstr("there is no opsplit-operator-tensorflow beside opsplitd"));
 }
 
 }  // namespace

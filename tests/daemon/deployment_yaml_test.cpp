@@ -61,6 +61,10 @@ TEST(DeploymentSchemaTest, EnumsAreTheParsers) {
   for (const json& objective : schema()["properties"]["objective"]["enum"])
     EXPECT_TRUE(objective_from_string(objective.get<std::string>())) << objective;
   EXPECT_EQ(schema()["properties"]["objective"]["enum"].size(), 2u);
+  const json backends = operator_properties()["backend"]["enum"];
+  for (const json& backend : backends)
+    EXPECT_TRUE(parses("operators: {a: {backend: " + backend.get<std::string>() + "}}")) << backend;
+  EXPECT_EQ(backends.size(), 5u);
 }
 
 TEST(DeploymentSchemaTest, RangesAreTheParsers) {

@@ -274,6 +274,19 @@ class PythonOperatorTest(unittest.TestCase):
         self.assert_answers(opsplit.connect("digits"), 1e-4)
         self.assertEqual(self.bytes_copied("all"), 0)
 
+    @unittest.skipUnless(importlib.util.find_spec("onnxruntime"), "onnxruntime is not installed")
+    def test_a_backend_is_told_its_nodes_with_constants_where_the_weights_are_mapped(self):
+        script = ROOT / "tests/system/python_operators.py"
+        operator = self.up(WHOLE, "all", sys.executable, "-B", script, "tells_its_nodes")
+        told = [json.loads(operator.stderr.readline()) for _ in range(13)]
+        common = {"mapped": True, "writable": False}
+        names = {"reads": ["image", "conv1.weight", "conv1.bias"], "gives": ["conv1"]}
+        self.assertEqual(told[0], {"op_type": "Conv", **names, "constants": [[64, 1, 3, 3], [64]], **common})
+        self.assertEqual(told[8]["op_type"], "Flatten", "views are nodes, too")
+        names = {"reads": ["dense2"], "gives": ["probabilities"]}
+        self.assertEqual(told[-1], {"op_type": "Softmax", **names, "constants": [], **common})
+        self.assert_answers(opsplit.connect("digits"), 1e-4)
+
     @unittest.skipUnless(importlib.util.find_spec("torch"), "PyTorch is not installed")
     def test_pytorch_computes_in_place(self):
         self.up_relu("TorchRelu")
@@ -281,6 +294,82 @@ class PythonOperatorTest(unittest.TestCase):
         self.assertEqual(self.bytes_copied("relu"), 0)
 
 
+class Backend:
+    """Tests of one that opsplitd starts, for PythonOperatorTest."""
+
+    def __init__(self, name, copies_answer):
+        self.name = name
+        self.copies_answer = copies_answer  # computed to memory of its own
+
+    def up(self, test, deployment):
+        test.file.write_text(deployment.replace("backend: attach", f"backend: {self.name}"))
+        outcome = run_opsplit("up", test.file)
+        test.assertEqual(outcome.returncode, 0, outcome.stderr)
+        return opsplit.connect("digits")
+
+    def runs_one_type_of_nodes(self, test):
+        for op in ("conv", "gemm"):
+            client = self.up(test, BY_TYPE.format(op))
+            test.assert_answers(client, 1e-4)
+            test.assertEqual([instance["backend"] for instance in test.instances(op)], [self.name])
+            run_opsplit("down")
+
+    def runs_relu_and_counts_what_it_copies(self, test):
+        client = self.up(test, ONE_RELU)
+        test.assert_answers(client, 1e-6)
+        test.assertEqual(test.bytes_copied_by_one_request(client), 64 * 4 if self.copies_answer else 0)
+
+    def runs_the_whole_model(self, test):
+        client = self.up(test, WHOLE)
+        test.assert_answers(client, 1e-4)
+        test.assertEqual(test.bytes_copied_by_one_request(client), 10 * 4 if self.copies_answer else 0)
+
+    def runs_a_module_of_the_user_s(self, test):
+        test.up_relu(f"{self.name}_module")
+        client = opsplit.connect("digits")
+        test.assert_answers(client, 1e-6)
+        test.assertEqual(test.bytes_copied_by_one_request(client), 64 * 4)
+
+    def refuses_what_a_module_returns_wrongly_by_name(self, test):
+        test.up_relu(f"{self.name}_wrong_module")
+        with test.assertRaisesRegex(opsplit.OperatorFailed, "ValueError: output 'relu4' is float32 64, the task"):
+            opsplit.connect("digits").infer(IMAGES[0])
+
+    def takes_the_place_of_an_operator_under_way(self, test):
+        client = self.up(test, BY_TYPE.format("relu").replace("backend: attach", "backend: native"))
+        swap = start(programs / "opsplit", "swap", "digits/relu", "--backend", self.name)
+        test.processes.append(swap)
+        while swap.poll() is None:
+            test.assert_answers(client, 1e-4)
+        output, errors = swap.communicate()
+        test.assertEqual(swap.returncode, 0, output + errors)
+        test.assert_answers(client, 1e-4)
+        test.assertIn((self.name, "ready"), [(entry["backend"], entry["state"]) for entry in test.instances("relu")])
+
+    def add_tests(self, module):
+        there = unittest.skipUnless(importlib.util.find_spec(module), f"{module} is not installed")
+        for name in vars(Backend):
+            if name.startswith(("runs_", "takes_", "refuses_")):
+                setattr(PythonOperatorTest, f"test_{self.name}_{name}", there(self.test(name)))
+
+    def test(self, name):
+        def run(test):
+            getattr(self, name)(test)
+
+        return run
+
+    def add_program(self, folder):
+        """opsplit-operator-NAME, as pip makes it."""
+        program = folder / f"opsplit-operator-{self.name}"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -B -m opsplit.{self.name} "$@"\n')
+        program.chmod(0o755)
+
+
 if __name__ == "__main__":
     programs = pathlib.Path(sys.argv.pop(1))
-    unittest.main(verbosity=2)
+    with tempfile.TemporaryDirectory() as scripts:
+        os.environ["PATH"] = f"{scripts}:{os.environ['PATH']}"  # opsplitd's, too
+        for backend, module in ((Backend("pytorch", False), "torch"), (Backend("tensorflow", True), "tensorflow")):
+            backend.add_tests(module)
+            backend.add_program(pathlib.Path(scripts))
+        unittest.main(verbosity=2)

@@ -4,6 +4,7 @@
 usage: python_operators.py WHICH OPTION...     WHICH: one of the functions and classes below
 """
 
+import json
 import sys
 
 import numpy as np
@@ -35,7 +36,7 @@ class Located:
 
     def __call__(self, x, *, out):
         if self.shared is None:
-            self.shared = list(shared_mappings())
+            self.shared = list(file_mappings("rw-s", "/dev/shm/"))
         for tensor in (x, out):
             if not any(tensor.data_ptr in mapping for mapping in self.shared):
                 raise AssertionError(f"{tensor} is in none of {self.shared}")
@@ -51,12 +52,12 @@ class Announced:
         relu(x, out=out)
 
 
-def shared_mappings():
-    """Address ranges of files in /dev/shm."""
+def file_mappings(wanted, folder):
+    """Address ranges of files."""
     with open("/proc/self/maps") as maps:
         for line in maps:
             addresses, permissions, *rest = line.split()
-            if permissions == "rw-s" and rest[-1].startswith("/dev/shm/"):
+            if permissions == wanted and rest[-1].startswith(folder):
                 yield range(*(int(address, 16) for address in addresses.split("-")))
 
 
@@ -103,6 +104,61 @@ class TorchRelu:
         self.torch.clamp(self.torch.from_dlpack(x), min=0, out=self.torch.from_dlpack(out))
 
 
+def tells_its_nodes():
+    """A backend that prints what it is told of its nodes, and where the constants lie."""
+    from opsplit import onnxruntime
+
+    def make_task(task):
+        mapped = list(file_mappings("r--p", "/"))
+        for node in task.nodes:
+            constants = [operand.constant for operand in node.inputs if operand.constant is not None]
+            told = {
+                "op_type": node.op_type,
+                "reads": [operand.name for operand in node.inputs],
+                "gives": [operand.name for operand in node.outputs],
+                "constants": [list(constant.shape) for constant in constants],
+                "mapped": all(any(constant.ctypes.data in part for part in mapped) for constant in constants),
+                "writable": any(constant.flags.writeable for constant in constants),
+            }
+            print(json.dumps(told), file=sys.stderr, flush=True)
+        return onnxruntime.make_task(task)
+
+    opsplit.run_backend(make_task)
+
+
+# -- Modules in place of a task ---------------------------------------------------------------------
+
+
+def pytorch_module():
+    import torch
+
+    from opsplit import pytorch
+
+    pytorch.serve(torch.nn.ReLU())
+
+
+def pytorch_wrong_module():
+    from opsplit import pytorch
+
+    pytorch.serve(lambda x: x[0])
+
+
+def tensorflow_module():
+    import tensorflow
+
+    from opsplit import tensorflow as backend
+
+    backend.serve(tensorflow.keras.layers.ReLU())
+
+
+def tensorflow_wrong_module():
+    from opsplit import tensorflow
+
+    tensorflow.serve(lambda x: x[0])
+
+
 if __name__ == "__main__":
-    which = sys.argv.pop(1)
-    opsplit.main(globals()[which])
+    which = globals()[sys.argv.pop(1)]
+    if isinstance(which, opsplit.Operator):
+        opsplit.main(which)
+    which()

@@ -29,14 +29,15 @@ foreach(test tensor imports)
   python_test(operators.python.${test}_pytorch unit ${if_torch} ${Python_EXECUTABLE} -B ${unit}/${test}_test.py)
 endforeach()
 python_test(operators.python.pytorch unit ${if_torch} ${Python_EXECUTABLE} -B ${unit}/pytorch_test.py)
-python_test(system.python_operator_pytorch system ${if_torch} ${system} ${Python_EXECUTABLE} -B ${system_script}
-  PythonOperatorTest.test_pytorch_computes_in_place)
+python_test(system.python_operator_pytorch system ${if_torch} ${system} ${Python_EXECUTABLE} -B ${system_script} -k pytorch)
 
 # TensorFlow is in a virtual environment of its own.
 set(tensorflow_python ${PROJECT_SOURCE_DIR}/build/venv-tensorflow/bin/python)
 set(if_tensorflow ${CMAKE_CURRENT_SOURCE_DIR}/system/if_there.sh ${tensorflow_python})
 python_test(operators.python.imports_tensorflow unit ${if_tensorflow} ${tensorflow_python} -B ${unit}/imports_test.py)
 python_test(operators.python.tensorflow unit ${if_tensorflow} ${tensorflow_python} -B ${unit}/tensorflow_test.py)
+python_test(system.python_operator_tensorflow system
+  ${if_tensorflow} ${system} ${tensorflow_python} -B ${system_script} -k tensorflow)
 
-set_tests_properties(system.python_operator system.python_operator_pytorch PROPERTIES
+set_tests_properties(system.python_operator system.python_operator_pytorch system.python_operator_tensorflow PROPERTIES
   TIMEOUT 600 RESOURCE_LOCK roudi)
