@@ -58,6 +58,23 @@ def native_answers():
     return answers
 
 
+def determinants(folder):
+    """A model with an op between others that opsplit has no kernels for."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node(*node) for node in (("Relu", ["x"], ["a"]), ("Det", ["a"], ["b"]), ("Relu", ["b"], ["y"]))
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [7, 3, 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [7])
+    model = helper.make_model(
+        helper.make_graph(nodes, "determinants", [x], [y]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    onnx.save(model, folder / "determinants.onnx")
+    return folder / "determinants.onnx"
+
+
 class PythonOperatorTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -287,6 +304,23 @@ class PythonOperatorTest(unittest.TestCase):
         self.assertEqual(told[-1], {"op_type": "Softmax", **names, "constants": [], **common})
         self.assert_answers(opsplit.connect("digits"), 1e-4)
 
+    @unittest.skipUnless(
+        importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"), "onnxruntime or onnx is not installed"
+    )
+    def test_what_opsplit_has_no_kernels_for_runs_in_onnx_runtime_by_itself(self):
+        self.file.write_text(f"model: {determinants(self.file.parent)}\nname: digits\n")
+        planned = run_opsplit("plan", self.file)
+        self.assertRegex(planned.stdout, r"(?m)^det +onnxruntime .*$")
+        self.assertIn("det: opsplit has no kernels for Det\n", planned.stdout)
+        outcome = run_opsplit("up", self.file)
+        self.assertEqual(outcome.returncode, 0, outcome.stderr)
+        x = np.random.default_rng(1).standard_normal((7, 3, 3)).astype(np.float32)
+        answer = opsplit.connect("digits").infer(x)
+        np.testing.assert_allclose(answer, np.maximum(np.linalg.det(np.maximum(x, 0)), 0), rtol=1e-5, atol=1e-6)
+        self.assertEqual([instance["backend"] for instance in self.instances("det")], ["onnxruntime"])
+        self.assertEqual([instance["backend"] for instance in self.instances("relu")], ["native"])
+        self.assertEqual(self.bytes_copied("det"), 0)
+
     @unittest.skipUnless(importlib.util.find_spec("torch"), "PyTorch is not installed")
     def test_pytorch_computes_in_place(self):
         self.up_relu("TorchRelu")
@@ -372,4 +406,5 @@ if __name__ == "__main__":
         for backend, module in ((Backend("pytorch", False), "torch"), (Backend("tensorflow", True), "tensorflow")):
             backend.add_tests(module)
             backend.add_program(pathlib.Path(scripts))
+        Backend("onnxruntime", False).add_program(pathlib.Path(scripts))
         unittest.main(verbosity=2)
