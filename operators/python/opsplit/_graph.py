@@ -140,7 +140,43 @@ def _function(framework: Framework, node: Node) -> Function:
             f"node {node.name}: {framework.name} gives the first output of {node.op_type} only; "
             "use backend: onnxruntime"
         )
+    for attribute, value in node.attributes.items():
+        if attribute not in _ATTRIBUTES.get(node.op_type, "").split() and _NEUTRAL.get(attribute) != value:
+            raise ValueError(
+                f"node {node.name}: {framework.name}'s {node.op_type} does not know {attribute}={value!r}; "
+                "use backend: onnxruntime"
+            )
+    if node.op_type == "Dropout" and len(node.inputs) > 2 and node.inputs[2] is not None:
+        training = node.inputs[2].constant
+        if training is None or training:
+            raise ValueError(f"node {node.name}: its training_mode is not false: export the model for inference")
     return make(node)
+
+
+# What the tables read, or what the shape of a result says. Nodes come with others where opsplit has no kernel for them.
+_ATTRIBUTES = {
+    "AveragePool": "kernel_shape strides pads dilations ceil_mode count_include_pad",
+    "BatchNormalization": "epsilon momentum",
+    "Clip": "min max",
+    "Concat": "axis",
+    "Conv": "kernel_shape strides pads dilations group",
+    "Dropout": "ratio seed",
+    "Elu": "alpha",
+    "Flatten": "axis",
+    "Gemm": "alpha beta transA transB",
+    "HardSigmoid": "alpha beta",
+    "LRN": "size alpha beta bias",
+    "LeakyRelu": "alpha",
+    "LogSoftmax": "axis",
+    "MaxPool": "kernel_shape strides pads dilations ceil_mode",
+    "Reshape": "allowzero",
+    "Softmax": "axis",
+    "Squeeze": "axes",
+    "Transpose": "perm",
+    "Unsqueeze": "axes",
+}
+# Values that say what is so without them.
+_NEUTRAL = {"auto_pad": "NOTSET", "spatial": 1, "storage_order": 0, "training_mode": 0}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -371,6 +371,22 @@ class FrameworkCases:
         ):
             self.run_node("Foo", [x], x.shape)
 
+    def test_what_it_does_not_know_of_an_op_is_refused_by_name(self):
+        x, name = self.values(1, 1, 4, 4), self.framework.__name__.rpartition(".")[2]
+        pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+        for attribute, value in (("auto_pad", "SAME_UPPER"), ("storage_order", 1)):
+            with self.assertRaisesRegex(ValueError, f"node the_MaxPool: {name}'s MaxPool does not know {attribute}="):
+                self.run_node("MaxPool", [x], (1, 1, 2, 2), {**pool, attribute: value})
+        expected = x.reshape(2, 2, 2, 2).max(axis=(1, 3)).reshape(1, 1, 2, 2)
+        self.check("MaxPool", [x], expected, {**pool, "auto_pad": "NOTSET", "storage_order": 0})
+
+    def test_a_dropout_that_is_to_train_is_refused(self):
+        x, ratio, training = self.values(2, 3), np.array(0.5, np.float32), np.array(True)
+        for constants in ([1, 2], [1]):
+            with self.assertRaisesRegex(ValueError, "node the_Dropout: its training_mode is not false"):
+                self.run_node("Dropout", [x, ratio, training], x.shape, constants=constants)
+        self.check("Dropout", [x, ratio, np.array(False)], x, constants=[1, 2], copies=True)
+
     def test_inputs_and_results_are_where_they_are_to_be(self):
         """By a function in place of the task, which sees the framework's tensors."""
         seen = []
