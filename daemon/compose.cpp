@@ -48,11 +48,49 @@ std::string list(const std::vector<std::string>& texts) {
   return fmt::format("[{}]", fmt::join(scalars, ", "));
 }
 
-std::string shown_from(const fs::path& folder, const fs::path& path) {
+// Without a slash at the end.
+fs::path normal(const fs::path& path) {
   const fs::path absolute = fs::absolute(path).lexically_normal();
-  const fs::path relative = absolute.lexically_relative(fs::absolute(folder).lexically_normal());
-  if (relative.empty() || *relative.begin() == "..") return absolute.string();
-  return relative == "." ? "." : "./" + relative.string();
+  return absolute.has_filename() ? absolute : absolute.parent_path();
+}
+
+bool lies_in(const fs::path& path, const fs::path& folder) {
+  const fs::path relative = normal(path).lexically_relative(normal(folder));
+  return !relative.empty() && *relative.begin() != "..";
+}
+
+// A path as the compose file names it.
+std::string shown(const fs::path& path, const ComposeOptions& options) {
+  const fs::path& repository = options.build_context;
+  const bool together = !repository.empty() && lies_in(path, repository) &&
+                        lies_in(options.folder, repository);  // moved together, too
+  if (!together && !lies_in(path, options.folder)) return normal(path).string();
+  const fs::path relative = normal(path).lexically_relative(normal(options.folder));
+  return relative == "." || *relative.begin() == ".." ? relative.string()
+                                                      : "./" + relative.string();
+}
+
+// The file's own backend: opsplitd is told that all operators attach.
+Backend backend_of(const Deployment& deployment, std::string_view op) {
+  const auto found = deployment.operators.find(op);
+  return found == deployment.operators.end() ? Backend::native : found->second.backend;
+}
+
+// The target of docker/Dockerfile, whose image is opsplit/TARGET.
+std::string operator_target(Backend backend) {
+  return backend == Backend::native ? "operator" : fmt::format("operator-{}", to_string(backend));
+}
+
+// What a framework takes before it has seen a model, with room.
+std::uint64_t framework_bytes(Backend backend) {
+  switch (backend) {
+    case Backend::native:
+    case Backend::attach:
+      return 0;
+    case Backend::onnxruntime:
+      return 256 * mib;
+  }
+  return 0;
 }
 
 struct Mount {
@@ -124,13 +162,16 @@ std::string compose_service(std::string_view op) {
   return fmt::format("{}{}", taken ? "operator-" : "", op);
 }
 
+std::set<std::string> compose_images(const Deployment& deployment) {
+  std::set<std::string> images = {"opsplit/opsplitd", "opsplit/operator"};
+  for (const auto& [op, settings] : deployment.operators)
+    if (settings.backend != Backend::attach)
+      images.insert("opsplit/" + operator_target(settings.backend));
+  return images;
+}
+
 Result<std::string> compose_file(const Planned& planned, const Target& target,
                                  const ComposeOptions& options) {
-  for (const auto& [op, settings] : planned.deployment.operators)
-    if (settings.backend != Backend::native)
-      return fail(ErrorCode::refused,
-                  "operator '{}': containers run opsplit's own kernels only, not backend {}", op,
-                  to_string(settings.backend));
   const Deployment& deployment = planned.deployment;
   OPSPLIT_TRY(const std::vector<Mount> mounts, mounts_of(deployment, target));
   const bool own_ipc = options.ipc == IpcNamespace::own;
@@ -153,7 +194,7 @@ Result<std::string> compose_file(const Planned& planned, const Target& target,
   std::vector<std::string> volumes = {"tmp:/tmp"};
   for (const Mount& mount : mounts)
     volumes.push_back(
-        fmt::format("{}:{}:ro", shown_from(options.folder, mount.host), mount.container.string()));
+        fmt::format("{}:{}:ro", shown(mount.host, options), mount.container.string()));
   std::vector<std::string> start = {"opsplitd",
                                     "--broker",
                                     "/tmp/opsplit-10001/broker.sock",
@@ -166,8 +207,27 @@ Result<std::string> compose_file(const Planned& planned, const Target& target,
     if (options.build_context.empty()) return std::string();
     return fmt::format(
         "    build: {{context: {}, dockerfile: docker/Dockerfile, target: {}, network: host}}\n",
-        scalar(shown_from(options.folder, options.build_context)), image);
+        scalar(shown(options.build_context, options)), image);
   };
+  const auto anchored_build =
+      [&](std::string_view image) {  // the anchors' members are indented by two
+        return options.build_context.empty() ? "" : build(image).substr(2);
+      };
+
+  std::string backends;
+  std::set<Backend> known = {Backend::native, Backend::attach};
+  for (const PlannedOperator& planned_op : planned.plan.operators) {
+    const Backend backend = backend_of(deployment, planned_op.name);
+    if (!known.insert(backend).second) continue;
+    const std::string image = operator_target(backend);
+    backends += fmt::format(R"(x-{0}: &{0}
+  <<: *operator
+  image: opsplit/{0}
+{1}  mem_limit: {2}
+
+)",
+                            image, anchored_build(image), limit(op + framework_bytes(backend)));
+  }
 
   std::string out = fmt::format(
       R"(# The deployment {0} in containers: each operator is one, and they share {1}.
@@ -196,7 +256,7 @@ x-operator: &operator
   restart: always
   mem_limit: {5}
 
-services:
+{13}services:
   # PID 1 of the namespace that all share. It does nothing, so that it never ends: if the broker were
   # PID 1, its restart would lose all the others for good.
   anchor:
@@ -229,16 +289,20 @@ services:
 )",
       deployment.name, own_ipc ? "an IPC namespace of their own" : "the host's IPC namespace",
       command_line(target, options), own_ipc ? "\"service:anchor\"" : "host",
-      // The anchors' members are indented by two.
-      options.build_context.empty() ? "" : build("operator").substr(2), limit(op),
-      build("opsplitd"), own_ipc ? fmt::format("shareable\n    shm_size: {}", limit(shm)) : "host",
-      pool / mib, limit(broker), list(start), list(volumes), limit(opsplitd));
+      anchored_build("operator"), limit(op), build("opsplitd"),
+      own_ipc ? fmt::format("shareable\n    shm_size: {}", limit(shm)) : "host", pool / mib,
+      limit(broker), list(start), list(volumes), limit(opsplitd), backends);
   for (const PlannedOperator& planned_op : planned.plan.operators) {
+    const Backend backend = backend_of(deployment, planned_op.name);
+    if (backend == Backend::attach) {
+      out += fmt::format("  # {}: backend attach, another container's to be\n", planned_op.name);
+      continue;
+    }
     const OperatorSettings settings = settings_of(deployment, planned_op.name);
     const int instances = settings.instances + settings.standby;
-    out += fmt::format("  {}: {{<<: *operator, command: [--deployment, {}, --operator, {}]{}}}\n",
-                       scalar(compose_service(planned_op.name)), scalar(deployment.name),
-                       scalar(planned_op.name),
+    out += fmt::format("  {}: {{<<: *{}, command: [--deployment, {}, --operator, {}]{}}}\n",
+                       scalar(compose_service(planned_op.name)), operator_target(backend),
+                       scalar(deployment.name), scalar(planned_op.name),
                        instances == 1 ? "" : fmt::format(", scale: {}", instances));
   }
   if (!deployment.client.empty())

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,9 @@ namespace opsplit::daemon {
 enum class IpcNamespace { host, own };
 
 struct ComposeOptions {
-  std::filesystem::path folder = {};  // of the compose file: paths below it become relative to it
+  // Of the compose file: paths below it become relative to it, and if it lies in the repository that
+  // is built, all paths in there.
+  std::filesystem::path folder = {};
   std::filesystem::path build_context = {};  // our repository; empty: the images are there
   IpcNamespace ipc = IpcNamespace::host;
 };
@@ -25,7 +28,11 @@ struct ComposeOptions {
 // The service of an operator: its name, unless one of our own services has it.
 std::string compose_service(std::string_view op);
 
-// Pools and memory limits come from the plan, made for this machine's CPU. The target's path is a
+// What its containers may be made from.
+std::set<std::string> compose_images(const Deployment& deployment);
+
+// Pools and memory limits come from the plan, made for this machine's CPU. An operator with backend
+// `attach` gets no service, only a comment: somebody else's container joins as it. The target's path is a
 // relative one: an absolute `model` can be told from one relative to the file then. Error: the
 // `model` climbs too far above the deployment file.
 Result<std::string> compose_file(const Planned& planned, const Target& target,

@@ -472,8 +472,11 @@ void RunningDeployment::become_ready_if_complete() {
   if (phase_ != Phase::starting) return;
   for (const RunningInstance& instance : instances_) {
     const Instance::State state = instance.life.state();
-    const bool may_come_later =
-        state == Instance::State::awaited && !planned_.deployment.attach;  // then it waits for all
+    const auto& settings =
+        planned_.deployment.operators;  // not settings_of(): with --attach all attach
+    const auto found = settings.find(planned_.plan.operators[instance.op].name);
+    const bool may_come_later = state == Instance::State::awaited && found != settings.end() &&
+                                found->second.backend == Backend::attach;
     if (state != Instance::State::ready && state != Instance::State::standby && !may_come_later)
       return;
   }

@@ -46,9 +46,10 @@ Result<std::string> checked(const std::vector<std::string>& arguments,
               words.empty() ? fmt::format("{}: {}", arguments[0], end.how) : words);
 }
 
-Result<> check_engine() {
-  const auto found =
-      run_program({"docker", "image", "inspect", "opsplit/opsplitd", "opsplit/operator"});
+Result<> check_engine(const std::set<std::string>& images) {
+  std::vector<std::string> inspect = {"docker", "image", "inspect"};
+  inspect.insert(inspect.end(), images.begin(), images.end());
+  const auto found = run_program(inspect);
   if (!found)
     return fail(ErrorCode::not_found,
                 "{}: --runtime docker needs Docker's engine and docker-compose",
@@ -57,9 +58,11 @@ Result<> check_engine() {
   const std::string words = last_line(found->err);
   if (words.find("No such image") == std::string::npos)
     return fail(ErrorCode::unavailable, "docker: {}", words);
+  const std::string image = words.substr(words.find_last_of(" /") + 1);  // ... opsplit/operator
   return fail(ErrorCode::not_found,
-              "docker has no image opsplit/opsplitd or opsplit/operator: in opsplit's repository, "
-              "`docker-compose -f compose.ipc.yaml build`");
+              "docker has no image opsplit/{0}: in opsplit's repository, `docker build "
+              "--network=host --target {0} -f docker/Dockerfile -t opsplit/{0} .`",
+              image);
 }
 
 // A folder that is gone at the end.
@@ -150,7 +153,7 @@ Result<json> ContainerDeployment::up(const fs::path& folder, Target target,
   target.path = fs::proximate(target.path);
   OPSPLIT_TRY(Deployment read, Deployment::open(target));
   OPSPLIT_CHECK(check_name_is_free(folder, read.name));
-  OPSPLIT_CHECK(check_engine());
+  OPSPLIT_CHECK(check_engine(compose_images(read)));
   progress("planning " + read.model.filename().string());
   read.client.clear();  // of the deployment file's own compose project
   OPSPLIT_TRY(const Planned planned, plan_deployment(std::move(read)));

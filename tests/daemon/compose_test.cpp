@@ -75,6 +75,43 @@ TEST_F(ComposeFileTest, InstancesAreContainersOfOneService) {
   EXPECT_FALSE(found["relu"]["scale"]);
 }
 
+TEST_F(ComposeFileTest, AnotherBackendIsAnotherImageWithRoomForTheFramework) {
+  const auto found = services(
+      deployment("model: " + model + "\nname: a\noperators:\n  gemm: {backend: onnxruntime}\n"),
+      {.build_context = source});
+  const YAML::Node conv = found["conv"]["<<"];  // what they are merged with
+  const YAML::Node gemm = found["gemm"]["<<"];
+  EXPECT_EQ(conv["image"].as<std::string>(), "opsplit/operator");
+  EXPECT_EQ(gemm["image"].as<std::string>(), "opsplit/operator-onnxruntime");
+  EXPECT_EQ(gemm["build"]["target"].as<std::string>(), "operator-onnxruntime");
+  EXPECT_TRUE(gemm["<<"].is(conv)) << "hardened and joined as the others are";
+  EXPECT_THAT(list(found["gemm"]["command"]),
+              ElementsAre("--deployment", "a", "--operator", "gemm"));
+  EXPECT_GE(std::stoul(gemm["mem_limit"].as<std::string>()),
+            std::stoul(conv["mem_limit"].as<std::string>()) + 256);
+}
+
+TEST_F(ComposeFileTest, WhoeverAttachesHasNoServiceAndNobodyWaitsForTheirImage) {
+  const Target target = deployment("model: " + model + "\noperators:\n  relu: {backend: attach}\n");
+  const auto found = services(target);
+  EXPECT_FALSE(found["relu"]);
+  EXPECT_TRUE(found["conv"]);
+  EXPECT_THAT(text(target, {.folder = source}).value(),
+              HasSubstr("  # relu: backend attach, another container's to be\n"));
+  EXPECT_THAT(compose_images(Deployment::open(target).value()),
+              ElementsAre("opsplit/operator", "opsplit/opsplitd"));
+}
+
+TEST_F(ComposeFileTest, InTheRepositoryThatIsBuiltAllPathsAreRelative) {
+  const std::filesystem::path folder = source / "examples/custom-kernel";
+  const auto found = services(digits, {.folder = folder, .build_context = "."});
+  EXPECT_EQ(found["conv"]["<<"]["build"]["context"].as<std::string>(), "../..");
+  EXPECT_THAT(list(found["opsplitd"]["volumes"]),
+              ElementsAre("tmp:/tmp", "../digits:/deployment:ro"));
+  EXPECT_THAT(list(services(digits, {.folder = folder})["opsplitd"]["volumes"]),
+              ElementsAre("tmp:/tmp", (source / "examples/digits").string() + ":/deployment:ro"));
+}
+
 TEST_F(ComposeFileTest, AnOperatorThatIsCalledLikeAServiceOfOursIsRenamed) {
   const auto found = services(deployment("model: " + model +
                                          "\noperators:\n"

@@ -428,6 +428,19 @@ TEST_F(RunningDeploymentTest, WhereOthersStartAllOperatorsItIsReadyOnceAllHaveAt
   EXPECT_TRUE(started && *started);
 }
 
+TEST_F(RunningDeploymentTest, WhereOthersStartAllOperatorsWhoeverAttachesLaterIsNotWaitedFor) {
+  make([&](Deployment& digits) {
+    digits.attach = true;
+    digits.operators[plan.operators[1].name].backend = Backend::attach;
+  });
+  deployment->start(epoch, [this](const Result<>& result) { started = result; });
+  EXPECT_FALSE(started);
+  ASSERT_TRUE(deployment->attach_operator(::getpid(), plan.operators[0].name, everything));
+  ASSERT_TRUE(deployment->operator_ready(::getpid()));
+  EXPECT_TRUE(started && *started);
+  EXPECT_THAT(deployment->awaited(), ElementsAre(plan.operators[1].name));
+}
+
 // Two instances of stage 1, in a deployment that is ready.
 class Swap : public RunningDeploymentTest {
  protected:
