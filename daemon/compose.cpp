@@ -89,6 +89,10 @@ std::uint64_t framework_bytes(Backend backend) {
       return 0;
     case Backend::onnxruntime:
       return 256 * mib;
+    case Backend::pytorch:
+      return 512 * mib;
+    case Backend::tensorflow:
+      return 1024 * mib;
   }
   return 0;
 }

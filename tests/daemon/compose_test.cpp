@@ -60,6 +60,17 @@ TEST_F(ComposeFileTest, TheOneInTheRepositoryIsThatOfTheDigits) {
       << "opsplit export compose examples/digits/digits.yaml --build . -o compose.ipc.yaml";
 }
 
+TEST_F(ComposeFileTest, TheOneInExamplesFrameworksIsThatOfItsDeploymentFile) {
+  const std::filesystem::path folder = "examples/frameworks";
+  const auto written =
+      text({.path = folder / "frameworks.yaml"},
+           {.folder = source / folder, .build_context = ".", .ipc = IpcNamespace::own});
+  ASSERT_TRUE(written) << written.error().message;
+  EXPECT_EQ(*written, read_file(source / folder / "compose.yaml"))
+      << "opsplit export compose examples/frameworks/frameworks.yaml --build . --ipc own -o "
+         "examples/frameworks/compose.yaml";
+}
+
 TEST_F(ComposeFileTest, EveryOperatorIsAServiceThatAttaches) {
   const auto found = services(digits);
   for (const char* op : {"conv", "relu", "maxpool", "gemm", "softmax"})
