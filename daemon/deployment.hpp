@@ -29,7 +29,8 @@ struct OperatorSettings {
   // Others than native have row-major tensors only. One that is to be attached need not be there
   // for the deployment to be ready: requests wait for it.
   Backend backend = Backend::native;
-  int line = 0;  // in the deployment file
+  bool backend_given = false;  // else what opsplit has no kernels for goes to another backend
+  int line = 0;                // in the deployment file
 };
 
 // What is to be started: a deployment file or a model, and what a command line says against it.

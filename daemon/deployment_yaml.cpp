@@ -339,6 +339,7 @@ class Reader {
     const auto found = node.IsScalar() ? backend_from_string(node.Scalar()) : std::nullopt;
     if (!found) return wrong(node, fmt::format("{}: must be {}", where_, backend_names()), node);
     settings_->backend = *found;
+    settings_->backend_given = true;
     return {};
   }
 

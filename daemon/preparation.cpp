@@ -54,8 +54,9 @@ void find_op_types(Planned& planned) {
 void give_foreign_nodes_to_onnxruntime(Planned& planned) {
   for (std::size_t op = 0; op < planned.foreign_types.size(); ++op) {
     if (planned.foreign_types[op].empty()) continue;
-    Backend& backend = planned.deployment.operators[planned.plan.operators[op].name].backend;
-    if (backend == Backend::native) backend = Backend::onnxruntime;
+    OperatorSettings& settings = planned.deployment.operators[planned.plan.operators[op].name];
+    if (settings.backend == Backend::native && !settings.backend_given)
+      settings.backend = Backend::onnxruntime;
   }
 }
 
@@ -116,6 +117,10 @@ Result<> check_backends(const Planned& planned, const std::filesystem::path& pro
     const std::string& name = planned.plan.operators[op].name;
     const Backend backend = settings_of(planned.deployment, name).backend;
     if (planned.foreign_types[op].empty() || backend == Backend::attach) continue;
+    if (backend == Backend::native)
+      return fail(ErrorCode::unsupported,
+                  "operator '{}': opsplit has no kernels for {}, and its backend is to be native",
+                  name, fmt::join(planned.foreign_types[op], ", "));
     if (const auto program = find_program(backend, programs); !program)
       return within(fmt::format("operator '{}': opsplit has no kernels for {}", name,
                                 fmt::join(planned.foreign_types[op], ", ")),

@@ -19,6 +19,7 @@ constexpr std::size_t header_bytes = 4;
 
 constexpr std::array error_names = {
     std::pair{ErrorCode::invalid_input, "invalid_input"},
+    std::pair{ErrorCode::unsupported, "unsupported"},
     std::pair{ErrorCode::not_found, "not_found"},
     std::pair{ErrorCode::already_exists, "already_exists"},
     std::pair{ErrorCode::refused, "refused"},

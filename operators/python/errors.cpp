@@ -15,6 +15,8 @@ struct Kind {
 const std::array kinds{
     Kind{ErrorCode::invalid_input, "InvalidInput", &PyExc_ValueError,
          "An argument or a tensor is not what it must be."},
+    Kind{ErrorCode::unsupported, "Unsupported", nullptr,
+         "It is valid, but nothing that opsplit does."},
     Kind{ErrorCode::not_found, "NotFound", &PyExc_LookupError,
          "There is no such deployment, operator or tensor."},
     Kind{ErrorCode::already_exists, "AlreadyExists", nullptr, "The name is taken."},

@@ -150,21 +150,26 @@ TEST_F(PreparationTest, WithoutACacheAllIsInTheFolder) {
 TEST(PlanDeployment, GivesToOnnxRuntimeWhatOpsplitHasNoKernelsFor) {
   const TemporaryFolder folder;
   ModelBuilder model;
-  model.input("x", {2, 5}).ints("k", {3}).output("y").node("Relu", {"x"}, {"a"});
-  model.node("TopK", {"a", "k"}, {"b", "where"}).node("Relu", {"b"}, {"y"});
+  model.input("x", {2, 2}).output("y").node("Relu", {"x"}, {"a"});
+  model.node("Det", {"a"}, {"b"}).node("Relu", {"b"}, {"y"});
   model.save(folder.path() / "m.onnx");
   Deployment deployment = Deployment::for_model(folder.path() / "m.onnx");
   Planned planned = graph::value_of(plan_deployment(deployment));
-  EXPECT_EQ(settings_of(planned.deployment, "topk").backend, Backend::onnxruntime);
+  EXPECT_EQ(settings_of(planned.deployment, "det").backend, Backend::onnxruntime);
   EXPECT_EQ(settings_of(planned.deployment, "relu").backend, Backend::native);
-  EXPECT_THAT(planned.foreign_types, testing::ElementsAre(IsEmpty(), testing::ElementsAre("TopK")));
+  EXPECT_THAT(planned.foreign_types, testing::ElementsAre(IsEmpty(), testing::ElementsAre("Det")));
   EXPECT_THAT(graph::error_of(check_backends(planned, folder.path())),
-              testing::HasSubstr("operator 'topk': opsplit has no kernels for TopK: backend "
+              testing::HasSubstr("operator 'det': opsplit has no kernels for Det: backend "
                                  "onnxruntime is not installed"));
 
-  deployment.operators["topk"].backend = Backend::attach;
+  deployment.operators["det"].backend_given = true;
   planned = graph::value_of(plan_deployment(deployment));
-  EXPECT_EQ(settings_of(planned.deployment, "topk").backend, Backend::attach);
+  EXPECT_THAT(graph::error_of(check_backends(planned, folder.path())),
+              testing::HasSubstr("no kernels for Det, and its backend is to be native"));
+
+  deployment.operators["det"].backend = Backend::attach;
+  planned = graph::value_of(plan_deployment(deployment));
+  EXPECT_EQ(settings_of(planned.deployment, "det").backend, Backend::attach);
   EXPECT_TRUE(check_backends(planned, folder.path()));
 }
 

@@ -32,6 +32,7 @@ from opsplit._core import (
     Tensor,
     TimedOut,
     Unavailable,
+    Unsupported,
     __version__,
 )
 from opsplit._operator import Node, Operand, Operator, main, operator
@@ -56,6 +57,7 @@ __all__ = [
     "TensorSpec",
     "TimedOut",
     "Unavailable",
+    "Unsupported",
     "__version__",
     "connect",
     "main",
