@@ -29,8 +29,8 @@ Result<Graph> import_model(const std::filesystem::path& file);
 Result<Graph> import_part(const std::filesystem::path& file,
                           const std::filesystem::path& weights_folder);
 
-// Gives every value a type and folds what does not depend on an input: after it no node has only
-// constant inputs, every symbolic size is bound, and shapes that overflow are refused. Padding
+// Gives every value a type and folds what does not depend on an input, where the op is evaluated here:
+// after it every symbolic size is bound, and shapes that overflow are refused. Padding
 // is explicit after it: auto_pad has become pads. Nodes that opsplit has no kernels for have types, too: by
 // `foreign_types`, else those that the model declares.
 Result<> infer_shapes(Graph& graph, const InputShapes& shapes, TypeRule foreign_types = nullptr);

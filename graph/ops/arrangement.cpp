@@ -108,7 +108,7 @@ Result<Types> infer_eye_like(const Site& site) {
   if (!site.node().has("dtype")) return infer_same(site);
   const auto dtype = dtype_from_onnx(site.node().integer("dtype", 0));
   if (!dtype)
-    return fail(ErrorCode::invalid_input, "element type {} is not supported",
+    return fail(ErrorCode::unsupported, "element type {} is not supported",
                 site.node().integer("dtype", 0));
   return Types{{*dtype, site.shape(0)}};
 }
@@ -118,7 +118,7 @@ Result<Types> infer_range(const Site& site) {
   for (const std::size_t i : {0u, 1u, 2u}) {
     OPSPLIT_TRY(const std::int64_t elements, site.shape(i).elements());
     if (site.constant(i) == nullptr || elements != 1)
-      return fail(ErrorCode::invalid_input,
+      return fail(ErrorCode::unsupported,
                   "input {} must be constant, and one number: shapes that depend on data are not "
                   "supported",
                   i);

@@ -37,7 +37,7 @@ Result<Types> infer_quantize(const Site& site) {
   if (const std::int64_t given = site.node().integer("output_dtype", 0); given != 0 && !site.has(2))
     dtype = dtype_from_onnx(given).value_or(float32);
   if (site.type(0).dtype != float32 || !is_quantized(dtype) || dtype == int32)
-    return fail(ErrorCode::invalid_input, "quantizes {} to {}, which is not supported",
+    return fail(ErrorCode::unsupported, "quantizes {} to {}, which is not supported",
                 to_string(site.type(0)), to_string(dtype));
   OPSPLIT_CHECK(check_scale(site, float32, dtype));
   return Types{{dtype, site.shape(0)}};
@@ -46,7 +46,7 @@ Result<Types> infer_quantize(const Site& site) {
 Result<Types> infer_dequantize(const Site& site) {
   const DType dtype = site.type(0).dtype;
   if (!is_quantized(dtype) || site.type(1).dtype != float32)
-    return fail(ErrorCode::invalid_input, "dequantizes {} to {}, which is not supported",
+    return fail(ErrorCode::unsupported, "dequantizes {} to {}, which is not supported",
                 to_string(site.type(0)), to_string(site.type(1).dtype));
   OPSPLIT_CHECK(check_scale(site, float32, dtype));
   return Types{{float32, site.shape(0)}};
@@ -54,7 +54,7 @@ Result<Types> infer_dequantize(const Site& site) {
 
 Result<Types> infer_dynamic_quantize(const Site& site) {
   if (site.type(0).dtype != float32)
-    return fail(ErrorCode::invalid_input, "input 0 is {}, must be float32",
+    return fail(ErrorCode::unsupported, "quantizes {}, which is not supported",
                 to_string(site.type(0)));
   return Types{{uint8, site.shape(0)}, {float32, {}}, {uint8, {}}};
 }

@@ -361,6 +361,15 @@ Result<> power(const Call& call) {
   const MutableTensorView& y = call.outputs[0];
   if (call.inputs.size() != 2 || call.inputs[0].type.dtype != y.type.dtype)
     return not_supported(call);
+  if (call.inputs[1].type.dtype == y.type.dtype) {
+    const auto apply = [&](auto* type) {
+      using T = std::remove_pointer_t<decltype(type)>;
+      map<T, T, T>(call.inputs[0], call.inputs[1], y, [](T x, T to) { return std::pow(x, to); });
+      return Result<>();
+    };
+    if (y.type.dtype == float32) return apply(static_cast<float*>(nullptr));
+    if (y.type.dtype == float64) return apply(static_cast<double*>(nullptr));
+  }
   OPSPLIT_TRY(const auto exponents, reals(call.inputs[1]));
   const TensorView exponent{{float64, call.inputs[1].type.shape},
                             Layout::row_major,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <utility>
+#include <vector>
 
 #include "operators/kernels/kernels.hpp"
 
@@ -14,7 +15,8 @@ using Function = Result<> (*)(const reference::Call&);
 struct Entry {
   std::string_view op_type;
   Function function;
-  std::size_t inputs;  // at least
+  std::size_t inputs;           // at least
+  bool takes_any_type = false;  // without it, the 16-bit floats come as float
 };
 
 constexpr std::array entries{
@@ -29,14 +31,14 @@ constexpr std::array entries{
     Entry{"Softmax", reference::softmax, 1},
     Entry{"LRN", reference::lrn, 1},
     Entry{"BatchNormalization", reference::batch_normalization, 5},
-    Entry{"Add", reference::binary, 2},
-    Entry{"Sub", reference::binary, 2},
-    Entry{"Mul", reference::binary, 2},
-    Entry{"Div", reference::binary, 2},
+    Entry{"Add", reference::elementwise_binary, 2},
+    Entry{"Sub", reference::elementwise_binary, 2},
+    Entry{"Mul", reference::elementwise_binary, 2},
+    Entry{"Div", reference::elementwise_binary, 2},
     Entry{"Pow", reference::power, 2},
-    Entry{"Sum", reference::binary, 1},
-    Entry{"Max", reference::binary, 1},
-    Entry{"Min", reference::binary, 1},
+    Entry{"Sum", reference::elementwise_binary, 1},
+    Entry{"Max", reference::elementwise_binary, 1},
+    Entry{"Min", reference::elementwise_binary, 1},
     Entry{"Relu", reference::activation, 1},
     Entry{"LeakyRelu", reference::activation, 1},
     Entry{"Clip", reference::activation, 1},
@@ -51,19 +53,19 @@ constexpr std::array entries{
     Entry{"Sqrt", reference::activation, 1},
     Entry{"Abs", reference::activation, 1},
     Entry{"Neg", reference::activation, 1},
-    Entry{"Concat", reference::concat, 1},
-    Entry{"Transpose", reference::transpose, 1},
+    Entry{"Concat", reference::concat, 1, true},
+    Entry{"Transpose", reference::transpose, 1, true},
     Entry{"Resize", reference::resize, 1},
     Entry{"Upsample", reference::resize, 1},
-    Entry{"PRelu", reference::binary, 2},
+    Entry{"PRelu", reference::elementwise_binary, 2},
     Entry{"LogSoftmax", reference::softmax, 1},
     Entry{"ReduceMean", reference::reduce, 1},
     Entry{"ReduceSum", reference::reduce, 1},
     Entry{"ReduceMax", reference::reduce, 1},
-    Entry{"Slice", reference::slice, 1},
-    Entry{"Gather", reference::gather, 2},
-    Entry{"Pad", reference::pad, 1},
-    Entry{"Split", reference::split, 1},
+    Entry{"Slice", reference::slice, 1, true},
+    Entry{"Gather", reference::gather, 2, true},
+    Entry{"Pad", reference::pad, 1, true},
+    Entry{"Split", reference::split, 1, true},
     Entry{"Acos", reference::elementwise_unary, 1},
     Entry{"Acosh", reference::elementwise_unary, 1},
     Entry{"Asin", reference::elementwise_unary, 1},
@@ -106,9 +108,9 @@ constexpr std::array entries{
     Entry{"Not", reference::logic, 1},
     Entry{"IsInf", reference::elementwise_question, 1},
     Entry{"IsNaN", reference::elementwise_question, 1},
-    Entry{"Where", reference::where, 3},
-    Entry{"Cast", reference::cast, 1},
-    Entry{"CastLike", reference::cast, 2},
+    Entry{"Where", reference::where, 3, true},
+    Entry{"Cast", reference::cast, 1, true},
+    Entry{"CastLike", reference::cast, 2, true},
     Entry{"ReduceL1", reference::reduce, 1},
     Entry{"ReduceL2", reference::reduce, 1},
     Entry{"ReduceLogSum", reference::reduce, 1},
@@ -121,16 +123,16 @@ constexpr std::array entries{
     Entry{"Hardmax", reference::hardmax, 1},
     Entry{"TopK", reference::top_k, 1},
     Entry{"CumSum", reference::cumulative_sum, 2},
-    Entry{"Expand", reference::expand, 1},
-    Entry{"Tile", reference::tile, 1},
-    Entry{"Trilu", reference::trilu, 1},
-    Entry{"DepthToSpace", reference::depth_to_space, 1},
-    Entry{"SpaceToDepth", reference::depth_to_space, 1},
-    Entry{"ReverseSequence", reference::reverse_sequence, 2},
+    Entry{"Expand", reference::expand, 1, true},
+    Entry{"Tile", reference::tile, 1, true},
+    Entry{"Trilu", reference::trilu, 1, true},
+    Entry{"DepthToSpace", reference::depth_to_space, 1, true},
+    Entry{"SpaceToDepth", reference::depth_to_space, 1, true},
+    Entry{"ReverseSequence", reference::reverse_sequence, 2, true},
     Entry{"EyeLike", reference::eye_like, 1},
     Entry{"Range", reference::range, 3},
-    Entry{"GatherElements", reference::gather_elements, 2},
-    Entry{"GatherND", reference::gather_nd, 2},
+    Entry{"GatherElements", reference::gather_elements, 2, true},
+    Entry{"GatherND", reference::gather_nd, 2, true},
     Entry{"Scatter", reference::scatter_elements, 3},
     Entry{"ScatterElements", reference::scatter_elements, 3},
     Entry{"ScatterND", reference::scatter_nd, 3},
@@ -150,8 +152,43 @@ constexpr std::array entries{
 const Entry* find(const graph::Node& node) {
   for (const Entry& entry : entries)
     if (entry.op_type == node.op_type) return &entry;
-  static constexpr Entry view{"a view", reference::view, 1};
+  static constexpr Entry view{"a view", reference::view, 1, true};
   return graph::is_view(node) ? &view : nullptr;
+}
+
+bool is_short_float(DType dtype) { return dtype == float16 || dtype == bfloat16; }
+
+// As floats, where they are shorter ones.
+Result<> evaluate_widened(Function function, const reference::Call& call) {
+  std::vector<std::vector<float>> memory;
+  const auto widened = [&](const auto& view) -> Result<MutableTensorView> {
+    OPSPLIT_TRY(const std::int64_t elements, view.type.shape.elements());
+    memory.emplace_back(static_cast<std::size_t>(elements) + 1);  // never without an address
+    return MutableTensorView{{float32, view.type.shape},
+                             Layout::row_major,
+                             reinterpret_cast<std::byte*>(memory.back().data())};
+  };
+  const auto convert = [&](const TensorView& from, const MutableTensorView& to) {
+    return reference::cast({call.node, call.opset, {&from, 1}, {&to, 1}});
+  };
+  std::vector<TensorView> inputs(call.inputs.begin(), call.inputs.end());
+  for (TensorView& input : inputs) {
+    if (input.data == nullptr || !is_short_float(input.type.dtype)) continue;
+    OPSPLIT_TRY(const MutableTensorView wide, widened(input));
+    OPSPLIT_CHECK(convert(input, wide));
+    input = {wide.type, wide.layout, wide.data};
+  }
+  std::vector<MutableTensorView> outputs(call.outputs.begin(), call.outputs.end());
+  for (MutableTensorView& output : outputs)
+    if (output.data != nullptr && is_short_float(output.type.dtype)) {
+      OPSPLIT_TRY(output, widened(output));
+    }
+  OPSPLIT_CHECK(function({call.node, call.opset, inputs, outputs}));
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    if (outputs[i].data != call.outputs[i].data)
+      OPSPLIT_CHECK(
+          convert({outputs[i].type, outputs[i].layout, outputs[i].data}, call.outputs[i]));
+  return {};
 }
 
 class ReferenceKernel final : public Kernel {
@@ -169,8 +206,6 @@ class ReferenceKernel final : public Kernel {
 };
 
 }  // namespace
-
-bool reference::knows(const graph::Node& node) { return find(node) != nullptr; }
 
 bool reference::knows(std::string_view op_type) {
   return std::ranges::any_of(entries, [&](const Entry& entry) { return entry.op_type == op_type; });
@@ -193,6 +228,12 @@ Result<> reference::evaluate(const graph::Node& node, std::int64_t opset,
   if (!complete)
     return fail(ErrorCode::invalid_input, "{} needs {} inputs and an output", node.op_type,
                 entry->inputs);
+  const auto is_short = [](const auto& view) {
+    return view.data != nullptr && is_short_float(view.type.dtype);
+  };
+  if (!entry->takes_any_type && (std::any_of(inputs.begin(), inputs.end(), is_short) ||
+                                 std::any_of(outputs.begin(), outputs.end(), is_short)))
+    return evaluate_widened(entry->function, {node, opset, inputs, outputs});
   return entry->function({node, opset, inputs, outputs});
 }
 

@@ -16,8 +16,7 @@ namespace opsplit::operators::reference {
 Result<> evaluate(const graph::Node& node, std::int64_t opset, std::span<const TensorView> inputs,
                   std::span<const MutableTensorView> outputs);
 
-// Does the reference know it?
-bool knows(const graph::Node& node);
+// What evaluate() knows, views apart.
 bool knows(std::string_view op_type);
 std::vector<std::string_view> op_types();
 
@@ -48,12 +47,11 @@ Result<> batch_normalization(const Call& call);
 // group_normalization_reference.cpp
 Result<> layer_normalization(const Call& call);
 Result<> group_normalization(const Call& call);  // and InstanceNormalization
-Result<> loss(const Call& call);    // NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss
-Result<> binary(const Call& call);  // Add, Sub, Mul, Div, Sum, Max, Min, PRelu of float32
+Result<> loss(const Call& call);  // NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss
 Result<> activation(const Call& call);
-// elementwise_reference.cpp: the same, and more, of any type
-Result<> elementwise_unary(const Call& call);
-Result<> elementwise_binary(const Call& call);
+// elementwise_reference.cpp
+Result<> elementwise_unary(const Call& call);     // the same, and more, of any type
+Result<> elementwise_binary(const Call& call);    // Add, Max, Mod, PRelu ...
 Result<> elementwise_question(const Call& call);  // IsNaN, IsInf
 Result<> power(const Call& call);
 Result<> comparison(const Call& call);

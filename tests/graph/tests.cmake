@@ -10,6 +10,7 @@ opsplit_test(graph
     onnx_rules_test.cpp
     onnx_tensor_test.cpp
     ops/fold_test.cpp
+    ops/infer_test.cpp
     ops/movement_test.cpp
     ops/op_test.cpp
     ops/window_test.cpp

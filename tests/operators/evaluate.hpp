@@ -41,14 +41,17 @@ struct Evaluation {
 
   // The outputs' bytes, or the error's text.
   Result<std::vector<std::vector<std::byte>>> run(const std::vector<TensorType>& types) const {
+    std::byte nothing{};  // where empty tensors are: no address means that there is none
     std::vector<TensorView> from;
     for (const Numbers& input : inputs)
-      from.push_back({input.type, Layout::row_major, input.bytes.data()});
+      from.push_back(
+          {input.type, Layout::row_major, input.bytes.empty() ? &nothing : input.bytes.data()});
     std::vector<std::vector<std::byte>> results;
     std::vector<MutableTensorView> to;
     for (const TensorType& type : types) {
       results.emplace_back(*byte_size(type), std::byte{0xA5});
-      to.push_back({type, Layout::row_major, results.back().data()});
+      to.push_back(
+          {type, Layout::row_major, results.back().empty() ? &nothing : results.back().data()});
     }
     OPSPLIT_CHECK(reference::evaluate(node, opset, from, to));
     return results;

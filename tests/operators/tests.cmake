@@ -1,7 +1,10 @@
 opsplit_test(operators
-  SOURCES kernels/arrangement_test.cpp kernels/elementwise_test.cpp kernels/group_normalization_test.cpp
-    kernels/indexing_test.cpp kernels/loss_test.cpp kernels/ranking_test.cpp cores_follower_test.cpp kernels/convolution_test.cpp kernels/dense_test.cpp kernels/fastest_test.cpp kernel_case.cpp kernels/movement_test.cpp
+  SOURCES kernels/arrangement_reference_test.cpp kernels/convolution_test.cpp cores_follower_test.cpp
+    kernels/dense_test.cpp kernels/elementwise_test.cpp kernels/fastest_test.cpp
+    kernels/grid_sample_reference_test.cpp kernels/group_normalization_reference_test.cpp sdk/harness_test.cpp
+    kernels/indexing_reference_test.cpp kernel_case.cpp kernels/loss_reference_test.cpp kernels/movement_test.cpp
     kernels/normalization_test.cpp packed_weights_test.cpp kernels/pointwise_test.cpp kernels/pooling_test.cpp
-    program_test.cpp sdk/harness_test.cpp kernels/reduction_test.cpp kernels/reference_test.cpp kernels/resize_test.cpp small_graph.cpp tensors.cpp
+    program_test.cpp kernels/quantization_reference_test.cpp kernels/ranking_reference_test.cpp
+    kernels/reduction_test.cpp kernels/reference_test.cpp kernels/resize_test.cpp small_graph.cpp tensors.cpp
     thread_placement_test.cpp kernels/transposed_convolution_test.cpp kernels/winograd_test.cpp
   LIBRARIES opsplit-sdk opsplit_host opsplit_operators opsplit_graph OpenMP::OpenMP_CXX)

@@ -235,5 +235,29 @@ TEST(Fold, CastSaturates) {
   EXPECT_THAT(error_of(half.infer()), HasSubstr("not evaluated"));
 }
 
+TEST(Fold, ComparisonsChooseBetweenConstants) {
+  const auto chosen = [](const std::string& op) {
+    ModelBuilder model(16);
+    model.ints("a", {1, 2, 3}).ints("b", {2}).ints("minus", {-1});
+    model.node(op, {"a", "b"}, {"holds"}).node("Where", {"holds", "a", "minus"}, {"y"});
+    return ints(evaluate(model));
+  };
+  EXPECT_THAT(chosen("Equal"), ElementsAre(-1, 2, -1));
+  EXPECT_THAT(chosen("Less"), ElementsAre(1, -1, -1));
+  EXPECT_THAT(chosen("LessOrEqual"), ElementsAre(1, 2, -1));
+  EXPECT_THAT(chosen("Greater"), ElementsAre(-1, -1, 3));
+  EXPECT_THAT(chosen("GreaterOrEqual"), ElementsAre(-1, 2, 3));
+}
+
+TEST(Fold, RangeAndSize) {
+  ModelBuilder model;
+  model.ints("from", {7}).ints("to", {0}).ints("step", {-3});
+  model.node("Range", {"from", "to", "step"}, {"y"});
+  EXPECT_THAT(ints(evaluate(model)), ElementsAre(7, 4, 1));
+  ModelBuilder size;
+  size.input("x", {2, 3, 5}).node("Size", {"x"}, {"y"});
+  EXPECT_THAT(ints(evaluate(size)), ElementsAre(30));
+}
+
 }  // namespace
 }  // namespace opsplit::graph
