@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""ONNX's own backend tests (onnx.backend.test, as the package has them), run by opsplit.onnx_backend on one opsplitd: by
-opsplit's own kernels, each model in operators of its own.
+"""ONNX's own backend tests (onnx.backend.test, as the package has them), run by opsplit.onnx_backend: each model is a
+deployment of its own, computed by opsplit's own kernels, all on one opsplitd.
 
 usage: onnx_backend_test.py BIN_DIR [--only PATTERN] [--write]     the package opsplit must be in PYTHONPATH
 
-Whatever opsplit does not refuse must be right, but for the exceptions that are listed here with their reasons; and as much
-must pass as has passed. docs/operators.md is the table of what passes, and must be up to date: --write makes it.
+Whatever opsplit does not refuse must be right, but for the exceptions that are listed here with their reasons; and as
+much must pass as has passed. docs/operators.md is the table of what passes, and must be up to date: --write makes it.
 """
 
 import argparse
 import collections
 import pathlib
 import re
-import sys
+import textwrap
 import unittest
 import warnings
 
@@ -29,7 +29,7 @@ KINDS = {
     "pytorch-converted": "OnnxBackendPyTorchConvertedModelTest",
     "pytorch-operator": "OnnxBackendPyTorchOperatorModelTest",
 }
-LEAST_PASSED = 600  # of the node tests
+LEAST_PASSED = 980  # of the node tests
 EXCEPTIONS = {
     "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True": "the expected values count what "
     "ceil_mode adds as padding; other cases, and opsplit with them, do not",
@@ -56,12 +56,16 @@ class Refused(unittest.SkipTest):
 
 
 class Rep:
+    brokers: set[int] = set()  # that have been seen
+
     def __init__(self, rep):
         self._rep = rep
 
     def run(self, inputs, **kwargs):
         try:
-            return self._rep.run(inputs, **kwargs)
+            outputs = self._rep.run(inputs, **kwargs)
+            self.brokers.add(self._rep.daemon.broker())
+            return outputs
         except BackendIsNotSupposedToImplementIt as refusal:
             raise Refused(str(refusal)) from refusal
 
@@ -107,15 +111,22 @@ def models():
         yield case.name, max(versions, default=None), {node.op_type for node in model.graph.node}
 
 
+def blamed(reason, operations):
+    """The operations that a refusal is about."""
+    named = re.match(r"node '[^']*' \((\w+)\)|.*no kernels for ([\w, .]+),", reason)
+    if named:
+        return set((named[1] or named[2]).split(", ")) & operations
+    return operations if len(operations) == 1 else set()
+
+
 def short(reason):
     """A refusal without what differs from case to case."""
+    if "no kernels for" in reason:
+        return "another form of it"
     reason = re.sub(r"^(node|input|output) '[^']*'( \([^)]*\))?: ", "", reason)
-    return re.sub(r"'[^']*'", "...", reason).split("(TensorProto")[0].split(": ")[0].strip()[:100]
-
-
-def spans(numbers):
-    numbers = sorted(numbers)
-    return ", ".join(str(number) for number in numbers)
+    reason = re.sub(r"element type (\d+)", lambda number: onnx.TensorProto.DataType.Name(int(number[1])), reason)
+    reason = re.sub(r"^'[^']*' is (bfloat16).*", r"\1", reason)
+    return re.split(r" \(TensorProto|, which|: | is not supported", reason.replace("'", "`"))[0]
 
 
 def page(outcomes, totals):
@@ -129,17 +140,15 @@ def page(outcomes, totals):
                 opsets[operation].add(opset)
         if name in outcomes.refused:
             reason = outcomes.refused[name]
-            named = re.match(r"node '[^']*' \((\w+)\)", reason)
-            blamed = {named[1]} & operations if named else operations if len(operations) == 1 else set()
-            for operation in blamed:
+            for operation in blamed(reason, operations):
                 reasons[operation][short(reason)] += 1
     lines = [
         "# Operations",
         "",
         "What opsplit's own kernels compute, proved by ONNX's backend tests (`onnx.backend.test` of onnx "
-        f"{onnx.__version__}):",
-        "each of them is run through `opsplit.onnx_backend` ([python.md](python.md)) on one opsplitd.",
-        "`tests/system/onnx_backend_test.py --write` has made this page, and fails where it is not up to date.",
+        f"{onnx.__version__}), each run",
+        "through `opsplit.onnx_backend` ([python.md](python.md)) on one opsplitd and one broker.",
+        "`tests/system/onnx_backend_test.py --write` made this page, and fails without it where it is out of date.",
         "",
         "| tests | passed | refused by name | exceptions | all |",
         "|---|---|---|---|---|",
@@ -148,13 +157,15 @@ def page(outcomes, totals):
         count = len(found.passed) + len(found.refused) + len(found.wrong)
         lines.append(f"| {kind} | {len(found.passed)} | {len(found.refused)} | {len(found.wrong)} | {count} |")
     lines += ["", "Exceptions, where the answer is another one:", ""]
-    lines += [f"- `{name}`: {reason}" for name, reason in sorted(EXCEPTIONS.items())]
+    for name, reason in sorted(EXCEPTIONS.items()):
+        lines += [f"- `{name}`:", *textwrap.wrap(reason, 118, initial_indent="  ", subsequent_indent="  ")]
     lines += [
         "",
-        "Inputs that decide on the shapes of others (axes, sizes, pads ...) must be constants of the model; the tests feed",
-        "them, and the backend makes them constants when a model is first run.",
+        "Inputs that decide on the shapes of others (axes, sizes, pads ...) must be constants of the model; the tests",
+        "feed them, and the backend makes them constants when a model is first run.",
         "",
-        "An operation is listed with every operator set whose tests it passes; `passed` counts all models in which it occurs.",
+        "An operation is listed with every operator set whose tests it passes; `passed` counts the models in which it",
+        "occurs.",
         "",
         "| operation | operator sets | passed | refused |",
         "|---|---|---|---|",
@@ -162,12 +173,11 @@ def page(outcomes, totals):
     for operation in sorted(tested):
         if not passed[operation]:
             continue
-        why = "; ".join(f"{count} x {text}" for text, count in sorted(reasons[operation].items()))
-        lines.append(
-            f"| {operation} | {spans(opsets[operation])} | {passed[operation]} of {tested[operation]} | {why} |"
-        )
+        sets = ", ".join(map(str, sorted(opsets[operation])))
+        why = "; ".join(f"{text} ({count})" for text, count in sorted(reasons[operation].items()))
+        lines.append(f"| {operation} | {sets} | {passed[operation]} of {tested[operation]} | {why} |")
     missing = sorted(operation for operation in tested if not passed[operation])
-    lines += ["", "Not there: " + ", ".join(missing) + ".", ""]
+    lines += ["", *textwrap.wrap(f"Not there: {', '.join(missing)}.", 120), ""]
     return "\n".join(lines)
 
 
@@ -201,6 +211,8 @@ def main():
             PAGE.write_text(text)
         elif PAGE.read_text() != text:
             failures.append(f"docs/{PAGE.name} is not what this run proves: {parser.prog} BIN_DIR --write")
+    if len(Rep.brokers) != 1:
+        failures.append(f"not one broker, but {len(Rep.brokers)}")
     for failure in failures:
         print(f"FAILED: {failure}")
     return 1 if failures else 0

@@ -67,7 +67,7 @@ endfunction()
 detector_test(640x640)
 detector_test(736x960)
 
-# ONNX's own tests of single operations.
+# Operations of older operator sets.
 light_test(onnx_nodes $<TARGET_FILE:system_tests> --private ${light_python}
   ${CMAKE_CURRENT_SOURCE_DIR}/system/onnx_nodes_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
 set_tests_properties(system.light_models.onnx_nodes PROPERTIES

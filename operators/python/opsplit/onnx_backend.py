@@ -76,25 +76,30 @@ class _Daemon:
         atexit.register(self.close)
 
     def _start(self, program: pathlib.Path) -> _core.Control:
-        self._process = subprocess.Popen([program], stderr=subprocess.PIPE)
-        assert self._process.stderr is not None
-        while True:
-            try:
-                return _core.Control(_core.default_socket(), _LIMIT_S)
-            except _core.Unavailable:
+        with tempfile.TemporaryFile() as log:
+            self._process = subprocess.Popen([program], stderr=log)
+            while True:
                 try:
-                    self._process.wait(0.01)
-                except subprocess.TimeoutExpired:
-                    continue
-                words = self._process.stderr.read().decode(errors="replace").strip()
-                raise _core.Unavailable(f"{program} did not start: {words}") from None
+                    return _core.Control(_core.default_socket(), _LIMIT_S)
+                except _core.Unavailable:
+                    try:
+                        self._process.wait(0.01)
+                    except subprocess.TimeoutExpired:
+                        continue
+                    log.seek(0)
+                    words = log.read().decode(errors="replace").strip()
+                    raise _core.Unavailable(f"{program} did not start: {words}") from None
 
-    def up(self, model: pathlib.Path) -> str:
-        """The name of a deployment of the model, which ends with this process at the latest."""
+    def up(self, deployment: pathlib.Path) -> str:
+        """Starts what a file describes, until this process ends at the latest; the name to ask it under."""
         with self._lock:
             name = next(self._names)
-            target = {"path": str(model), "name": name, "split": "fused", "shapes": [], "attach": False}
-            self._control.call(json.dumps({"op": "up", "temporary": True, **target}), _LIMIT_S)
+            target = {"path": str(deployment), "name": name, "split": "", "shapes": [], "attach": False}
+            try:
+                self._control.call(json.dumps({"op": "up", "temporary": True, **target}), _LIMIT_S)
+            except _core.TimedOut:  # its reply would be taken for the next one's
+                self._control = _core.Control(_core.default_socket(), _LIMIT_S)
+                raise
             # Only now, for the broker ends with the last of its deployments.
             unused, self._unused = self._unused, []
         for earlier in unused:
@@ -104,11 +109,16 @@ class _Daemon:
     def down(self, name: str) -> None:
         self._unused.append(name)
 
+    def broker(self) -> int:
+        """Its process, which changes with each life of it."""
+        with self._lock:
+            return json.loads(self._control.call(json.dumps({"op": "ps"}), _LIMIT_S))["broker"]
+
     def close(self) -> None:
         self._downs.shutdown()
         if self._process is not None:
             self._process.terminate()
-            self._process.communicate()
+            self._process.wait()
 
 
 def _program(name: str, programs: pathlib.Path | None) -> pathlib.Path:
@@ -165,7 +175,7 @@ class BackendRep(OnnxBackendRep):
     """A model; planned and started with the first inputs that it is run with, whose sizes decide on its own."""
 
     def __init__(self, daemon: _Daemon, model: onnx.ModelProto) -> None:
-        self._daemon = daemon
+        self.daemon = daemon
         self._model = model
         self._names = [entry.name for entry in _inputs(model.graph)]
         self._planned = _planned_inputs(model.graph)
@@ -215,16 +225,25 @@ class BackendRep(OnnxBackendRep):
                 _declare_shape(entry, arrays[entry.name])
         if self._down is not None:
             self._down()
-        with tempfile.NamedTemporaryFile(prefix="opsplit-", suffix=".onnx") as file:
-            file.write(model.SerializeToString())
-            file.flush()
+        self._client = None
+        with tempfile.TemporaryDirectory(prefix="opsplit-") as name:
+            folder = pathlib.Path(name)
+            (folder / "model.onnx").write_bytes(model.SerializeToString())
+            # Without a word on the backend, ONNX Runtime would run what opsplit has no kernels for.
+            (folder / "model.yaml").write_text(
+                "model: model.onnx\nsplit: fused\noperators:\n  fused: {backend: native}\n"
+            )
             try:
-                deployment = self._daemon.up(pathlib.Path(file.name))
-            except (_core.InvalidInput, _core.LimitExceeded) as error:
-                text = str(error).removeprefix(f"{file.name}: ")
+                deployment = self.daemon.up(folder / "model.yaml")
+            except (_core.InvalidInput, _core.Unsupported, _core.LimitExceeded) as error:
+                text = str(error).removeprefix(f"{folder}/model.onnx: ")
                 raise BackendIsNotSupposedToImplementIt(text) from error
-        self._down = weakref.finalize(self, self._daemon.down, deployment)
-        self._client = _client.connect(deployment)
+        self._down = weakref.finalize(self, self.daemon.down, deployment)
+        client = _client.connect(deployment)
+        for spec in (*client.inputs, *client.outputs):
+            if isinstance(spec.dtype, str):
+                raise BackendIsNotSupposedToImplementIt(f"'{spec.name}' is {spec.dtype}, for which NumPy has no type")
+        self._client = client
 
 
 class Backend(OnnxBackend):
