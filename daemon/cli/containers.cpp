@@ -58,7 +58,8 @@ Result<> check_engine(const std::set<std::string>& images) {
   const std::string words = last_line(found->err);
   if (words.find("No such image") == std::string::npos)
     return fail(ErrorCode::unavailable, "docker: {}", words);
-  const std::string image = words.substr(words.find_last_of(" /") + 1);  // ... opsplit/operator
+  std::string image = words.substr(words.rfind('/') + 1);  // ... opsplit/operator, or ...:latest
+  image = image.substr(0, image.find(':'));
   return fail(ErrorCode::not_found,
               "docker has no image opsplit/{0}: in opsplit's repository, `docker build "
               "--network=host --target {0} -f docker/Dockerfile -t opsplit/{0} .`",
