@@ -55,8 +55,10 @@ int operator_main(int argc, char** argv, const OperatorKind& kind) {
       "attach DEPLOYMENT/OPERATOR -- PROGRAM.");
   app.set_version_flag("--version", OPSPLIT_VERSION);
   HostOptions options;
+  // The last one counts: an image's entry point has one, which who starts it may know better.
   app.add_option("--socket", options.socket, "opsplitd's socket, opsplitd.sock in its folder")
-      ->required();
+      ->required()
+      ->take_last();
   app.add_option("--deployment", options.deployment, "Name of the deployment")->required();
   app.add_option("--operator", options.op, "Name of the operator")->required();
   std::int64_t wait = 0;

@@ -9,6 +9,7 @@
 
 #include "daemon/backend.hpp"
 #include "daemon/cli/commands.hpp"
+#include "daemon/cli/containers.hpp"
 #include "daemon/cli/daemon_client.hpp"
 #include "daemon/cli/program.hpp"
 
@@ -153,7 +154,7 @@ Result<> attach(DaemonClient& opsplitd, const std::filesystem::path& folder, con
 }
 
 struct Arguments {
-  std::string name, backend;
+  std::string name, backend, image;
   std::vector<std::string> program;
 };
 
@@ -200,15 +201,23 @@ void add_swap(CLI::App& app, Invocation& invocation) {
                    ? std::string()
                    : "must be another backend (for a program of yours: -- PROGRAM)";
       });
+  command->add_option("--image", arguments->image,
+                      "What is to serve: a container of this image, whose program takes what\n"
+                      "opsplit-operator takes. Runs until it ends, as a program does");
   command->footer(
       "Examples:\n  opsplit swap digits/relu --backend onnxruntime\n  opsplit swap digits/relu -- "
-      "./my_operator");
+      "./my_operator\n  opsplit swap digits/relu --image opsplit/operator-pytorch");
   command->callback([&, arguments] {
     invocation.run = [&invocation, arguments]() -> Result<> {
       OPSPLIT_TRY(const OperatorName op, operator_name(arguments->name));
-      if (arguments->program.empty() == arguments->backend.empty())
-        return fail(ErrorCode::invalid_input, "say what is to serve: --backend B, or -- PROGRAM");
+      if (!arguments->program.empty() + !arguments->backend.empty() + !arguments->image.empty() !=
+          1)
+        return fail(ErrorCode::invalid_input,
+                    "say what is to serve: --backend B, or --image IMAGE, or -- PROGRAM");
       OPSPLIT_TRY(auto opsplitd, DaemonClient::connect(invocation.folder));
+      if (!arguments->image.empty())
+        return attach(opsplitd, invocation.folder, op,
+                      beside_processes(arguments->image, invocation.folder));
       if (!arguments->program.empty())
         return attach(opsplitd, invocation.folder, op, arguments->program);
       OPSPLIT_TRY(const json deployment, opsplitd.swap(op.deployment, op.op, arguments->backend,

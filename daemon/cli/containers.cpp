@@ -11,6 +11,7 @@
 #include "daemon/cli/output_file.hpp"
 #include "daemon/cli/program.hpp"
 #include "daemon/compose.hpp"
+#include "daemon/paths.hpp"
 
 namespace opsplit::daemon::cli {
 namespace {
@@ -91,6 +92,28 @@ class Scratch {
 
 ContainerDeployment::ContainerDeployment(const fs::path& folder, std::string name)
     : folder_(containers_folder(folder) / name), name_(std::move(name)) {}
+
+std::vector<std::string> beside_processes(const std::string& image, const fs::path& folder) {
+  std::vector<std::string> command = {
+      "docker",         "run",
+      "--rm",
+      "--pull=never",  // opsplitd would wait for gigabytes
+      "--pid=host",     "--ipc=host",
+      "--network=none", fmt::format("--user={}:{}", geteuid(), getegid()),
+      "--cap-drop=ALL", "--security-opt=no-new-privileges:true",
+      "--read-only"};
+  const auto mount = [&](const fs::path& path, const char* how) {
+    std::error_code ignored;
+    if (fs::exists(path, ignored))  // the engine would make it, and root own it
+      command.push_back(fmt::format("--volume={0}:{0}{1}", path.string(), how));
+  };
+  mount("/tmp", "");
+  mount(fs::absolute(folder), "");
+  mount(cache_folder(), "");
+  mount("/etc/passwd", ":ro");  // iceoryx looks the user up
+  command.push_back(image);
+  return command;
+}
 
 std::vector<ContainerDeployment> ContainerDeployment::all(const fs::path& folder) {
   std::vector<ContainerDeployment> found;

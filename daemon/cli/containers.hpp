@@ -15,6 +15,11 @@
 
 namespace opsplit::daemon::cli {
 
+// What runs an operator's image beside processes of this user: arguments of the operator may follow. It sees
+// /tmp and opsplitd's folder (sockets), the cache, and the host's PIDs and IPC namespace, nothing else.
+std::vector<std::string> beside_processes(const std::string& image,
+                                          const std::filesystem::path& folder);
+
 class ContainerDeployment {
  public:
   // `folder` is opsplitd's, as everywhere.

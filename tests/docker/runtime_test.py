@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 
-from engine import (DIGITS, ROOT, affinity, build_images, check_hardening, cpu_set, eventually, expect, first_image,
-                    nothing_left, run, skip_without_engine)
+from engine import (DIGITS, ROOT, affinity, build_images, check_hardening, containers, cpu_set, eventually, expect,
+                    first_image, nothing_left, run, skip_without_engine)
 
 
 class Opsplit:
@@ -109,12 +109,37 @@ def operators_beside_processes(opsplit, scratch):
         (scratch / "image.npy").write_bytes(first_image())
         opsplit("infer", "mixed", "--input", f"image={scratch}/image.npy", "--output-dir", scratch / "mixed")
         expect(digit(scratch / "mixed") == (DIGITS / "test_labels.npy").read_bytes()[128], "a wrong answer")
+        swapped_for_a_container(opsplit, scratch, image)
         opsplit("down", timeout=60)
         eventually("the operator's container has ended", lambda: conv not in run("docker", "ps", "-q", "--no-trunc"))
     finally:
         opsplit("down", check=False)
         run("docker", "rm", "-f", conv, check=False)
     print(f"a container of {suite} beside processes: in order")
+
+
+def swapped_for_a_container(opsplit, scratch, image):
+    """relu, a process, by a container: its entry point's own socket is another one."""
+    before = containers()
+    swap = subprocess.Popen([opsplit.program, "--folder", opsplit.folder, "swap", "mixed/relu", "--image", image],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    eventually("relu is served by a container",
+               lambda: swap.poll() is not None or opsplit.instance("mixed", "relu").get("backend") == "attach")
+    expect(swap.poll() is None, f"swap has ended: {swap.poll() is not None and swap.communicate()}")
+    (container,) = containers() - before
+    pid = json.loads(run("docker", "inspect", container))[0]["State"]["Pid"]
+    expect(opsplit.instance("mixed", "relu")["pid"] == pid, "relu is another process than its container's")
+    opsplit("infer", "mixed", "--input", f"image={scratch}/image.npy", "--output-dir", scratch / "swapped")
+    expect(digit(scratch / "swapped") == (DIGITS / "test_labels.npy").read_bytes()[128], "a wrong answer")
+    opsplit("swap", "mixed/relu", "--backend", "native")
+    out, err = swap.communicate(timeout=60)
+    expect(swap.returncode == 0, f"swap ended with {swap.returncode}: {out}{err}")
+    eventually("relu's container is gone", lambda: container not in containers())
+
+    missing = subprocess.run([opsplit.program, "--folder", opsplit.folder, "swap", "mixed/relu", "--image",
+                              "opsplit/no-such-image"], capture_output=True, text=True, timeout=120)
+    expect(missing.returncode == 1 and "mixed/relu is served as before" in missing.stderr, f"missing: {missing.stderr}")
+    print("an operator swapped for a container and back: in order")
 
 
 def main():
