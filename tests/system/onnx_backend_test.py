@@ -32,7 +32,7 @@ KINDS = {
 LEAST_PASSED = 980  # of the node tests
 EXCEPTIONS = {
     "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True": "the expected values count what "
-    "ceil_mode adds as padding; other cases, and opsplit with them, do not",
+    "ceil_mode adds beyond the padding; ONNX Runtime, and opsplit with it, does not",
     "test_resize_downsample_scales_linear_align_corners": "the expected values count parts of elements in the output's "
     "length; ONNX Runtime, and opsplit with it, does not",
     "test_log_example": "oneDNN's logarithm of 1 is -1.4e-6, more than 1e-7 from 0",
