@@ -164,8 +164,9 @@ Result<CpuTime> cpu_time_of(pid_t pid) {
   std::error_code error;
   auto thread = std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid), error);
   for (; !error && thread != std::filesystem::directory_iterator(); thread.increment(error)) {
-    const auto schedstat = read_file(thread->path() / "schedstat");
+    // In this order: what one that is found asleep has run is all in the figures that are read then.
     const auto stat = read_file(thread->path() / "stat");
+    const auto schedstat = read_file(thread->path() / "schedstat");
     std::uint64_t ran = 0, waited = 0;
     if (!schedstat || !stat || !(std::istringstream(*schedstat) >> ran >> waited))
       continue;  // it has ended meanwhile
