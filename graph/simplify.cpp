@@ -90,7 +90,7 @@ void remove_idle_views(Graph& graph) {
 
 // Copies into a place of its own what no task would write there: an output that is a constant; and,
 // where the model only passes on its inputs, one of them, so that there is a task at all. The copy is
-// an Expand to the very shape.
+// an Expand to the very shape. Nobody reads it, for it comes last, and who reads a constant is to have one.
 class Copies {
  public:
   explicit Copies(Graph& graph) : graph_(graph), values_(value_names(graph)) {
@@ -121,6 +121,7 @@ class Copies {
  private:
   Result<> copy(ValueId from, ValueId to) {
     const std::string name = graph_.value(to).name;  // a copy: values are added
+    for (Node& node : graph_.nodes) std::replace(node.inputs.begin(), node.inputs.end(), to, from);
     OPSPLIT_TRY(const ValueId shape,
                 add_constant(graph_, values_, name + ".shape", graph_.type(to).shape));
     graph_.nodes.push_back({nodes_.make("copy_" + name), "Expand", {from, shape}, {to}, {}});

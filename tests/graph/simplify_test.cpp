@@ -311,5 +311,27 @@ TEST(Simplify, ConstantOutputsAreCopied) {
   EXPECT_EQ(graph.value(graph.outputs[0]).name, "s");
 }
 
+// The copy comes last, and convolutions want constant weights.
+TEST(Simplify, WhoReadsAConstantOutputReadsTheConstant) {
+  ModelBuilder model;
+  model.input("x", {1, 3, 4, 4}).output("y").output("w").floats("w", {2, 3, 1, 1}, 1);
+  model.node("Conv", {"x", "w"}, {"y"});
+  const Graph graph = value_of(model.load());
+  ASSERT_THAT(op_types(graph), ElementsAre("Conv", "Expand"));
+  EXPECT_TRUE(graph.is_constant(graph.nodes[0].inputs[1]));
+  EXPECT_EQ(graph.value(graph.nodes[1].outputs[0]).name, "w");
+}
+
+TEST(Simplify, WhoReadsACopiedViewReadsTheView) {
+  ModelBuilder model(14);
+  model.input("x", {0, 3}).output("y").output("z").ints("none", {3, 0}).ints("flat", {0});
+  const Attributes zeros{{"allowzero", std::int64_t{1}}};
+  model.node("Reshape", {"x", "none"}, {"y"}, zeros).node("Reshape", {"y", "flat"}, {"z"}, zeros);
+  const Graph graph = value_of(model.load());
+  ASSERT_THAT(op_types(graph), ElementsAre("Reshape", "Reshape", "Expand"));
+  EXPECT_EQ(graph.nodes[1].inputs[0], graph.nodes[0].outputs[0]);
+  EXPECT_EQ(graph.value(graph.nodes[2].outputs[0]).name, "y");
+}
+
 }  // namespace
 }  // namespace opsplit::graph
