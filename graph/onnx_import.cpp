@@ -235,6 +235,11 @@ class Importer {
     declare_all(proto_.output());
   }
 
+  static bool needs_all_outputs(const Node& node) {
+    return node.op_type == "Split" || node.op_type == "TopK" ||
+           node.op_type == "DynamicQuantizeLinear";
+  }
+
   // Old exporters name outputs that only training needs: masks, saved means.
   void drop_unread_outputs() {
     std::vector<bool> read(graph_.values.size());
@@ -244,7 +249,7 @@ class Importer {
         if (id != no_value) read[static_cast<std::size_t>(id)] = true;
     for (Node& node : graph_.nodes)
       while (
-          node.outputs.size() > 1 && node.op_type != "Split" && !is_foreign(node) &&
+          node.outputs.size() > 1 && !needs_all_outputs(node) && !is_foreign(node) &&
           (node.outputs.back() == no_value || !read[static_cast<std::size_t>(node.outputs.back())]))
         node.outputs.pop_back();
   }

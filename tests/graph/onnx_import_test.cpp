@@ -83,6 +83,18 @@ TEST(ImportModel, DropsUnreadExtraOutputs) {
   EXPECT_THAT(op_types(value_of(model.import())), ElementsAre("ai.onnx.Dropout"));
 }
 
+// Kernels, and ONNX Runtime, want them all there.
+TEST(ImportModel, KeepsUnreadOutputsThatMayNotBeAbsent) {
+  ModelBuilder model(11);
+  model.input("x", {1, 3}).output("y").ints("k", {2});
+  model.node("TopK", {"x", "k"}, {"y", "where"})
+      .node("DynamicQuantizeLinear", {"x"}, {"q", "s", "z"});
+  model.output("q");
+  const Graph graph = value_of(model.import());
+  for (const Node& node : graph.nodes)
+    EXPECT_EQ(node.outputs.size(), node.op_type == "TopK" ? 2U : 3U) << node.op_type;
+}
+
 TEST(ImportModel, NamesTheFileInEveryError) {
   const auto missing = import_model("/nowhere/model.onnx");
   EXPECT_EQ(error_of(missing), "/nowhere/model.onnx: no such file");
