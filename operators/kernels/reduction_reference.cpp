@@ -33,15 +33,17 @@ template <class S>
 constexpr S highest = std::is_floating_point_v<S> ? std::numeric_limits<S>::infinity()
                                                   : std::numeric_limits<S>::max();
 
-// A maximum passes over what is no number.
-template <class S>
+// A maximum passes over what is no number; of nothing it is the lowest T.
+template <class T, class S>
 Reduction<S> reduction_of(std::string_view op) {
   const auto sum = [](S r, S x, S) { return add(r, x); };
   const auto squares = [](S r, S x, S) { return add(r, multiply(x, x)); };
   if (op == "ReduceSum") return {0, sum};
   if (op == "ReduceMean") return {0, sum, [](double r, double count, double) { return r / count; }};
-  if (op == "ReduceMax") return {lowest<S>, [](S r, S x, S) { return std::max(r, x); }};
-  if (op == "ReduceMin") return {highest<S>, [](S r, S x, S) { return std::min(r, x); }};
+  if (op == "ReduceMax")
+    return {static_cast<S>(lowest<T>), [](S r, S x, S) { return std::max(r, x); }};
+  if (op == "ReduceMin")
+    return {static_cast<S>(highest<T>), [](S r, S x, S) { return std::min(r, x); }};
   if (op == "ReduceProd") return {1, [](S r, S x, S) { return multiply(r, x); }};
   if (op == "ReduceL1")
     return {0, [](S r, S x, S) { return add(r, x < 0 ? multiply<S>(x, -1) : x); }};
@@ -85,10 +87,9 @@ void visit(const TensorView& x, const Targets& targets, std::vector<S>& results,
   });
 }
 
-template <class T>
+template <class T, class S = Sum<T>>
 bool reduce_as(const Call& call, const Targets& targets) {
-  using S = Sum<T>;
-  const auto reduction = reduction_of<S>(call.node.op_type);
+  const auto reduction = reduction_of<T, S>(call.node.op_type);
   if (reduction.take == nullptr) return false;
   const auto size = static_cast<std::size_t>(targets.kept);
   std::vector<S> largest(reduction.needs_largest ? size : 0, lowest<S>);
@@ -139,6 +140,8 @@ Result<> reduce(const Call& call) {
       return false;
     else if constexpr (std::is_same_v<T, bool>)
       return (op == "ReduceMax" || op == "ReduceMin") && reduce_as<T>(call, targets);
+    else if (op == "ReduceLogSumExp")  // exponentials are reals, of integers too
+      return reduce_as<T, double>(call, targets);
     else
       return reduce_as<T>(call, targets);
   });

@@ -89,6 +89,28 @@ TEST(Reduction, OfIntegersIsExact) {
               ::testing::ElementsAre(7));
 }
 
+TEST(Reduction, ExponentialsOfIntegers) {
+  EXPECT_THAT(evaluate<std::int32_t>(make_node("ReduceLogSumExp"),
+                                     {Numbers({2}, std::vector<std::int32_t>{100, 2000})}, {1}),
+              ::testing::ElementsAre(2000));
+}
+
+TEST(Reduction, OfNoIntegersIsTheEndOfTheirType) {
+  const auto of = [](const std::string& op, auto type) {
+    using T = decltype(type);
+    return evaluate<T>(make_node(op), {Numbers({0}, std::vector<T>{})}, {1})[0];
+  };
+  EXPECT_EQ(of("ReduceMax", std::int32_t{}), INT32_MIN);
+  EXPECT_EQ(of("ReduceMin", std::int32_t{}), INT32_MAX);
+  EXPECT_EQ(of("ReduceMax", std::uint64_t{}), 0U);
+  EXPECT_EQ(of("ReduceMin", std::uint64_t{}), UINT64_MAX);
+  EXPECT_EQ(of("ReduceMin", std::int8_t{}), 127);
+  const auto least =
+      Evaluation{make_node("ReduceMin"), {Numbers({0}, std::vector<bool>{})}}.run({{bool8, {1}}});
+  ASSERT_TRUE(least) << least.error().message;
+  EXPECT_EQ((*least)[0][0], std::byte{1});
+}
+
 TEST(Reduction, OfNothing) {
   const auto of = [](const std::string& op) {
     return evaluate<float>(make_node(op), {Numbers({0}, std::vector<float>{})}, {1})[0];
