@@ -152,11 +152,14 @@ bool apply_number(const Call& call) {
   if (op == "Abs") return apply([](T x) { return x < 0 ? subtract<T>(0, x) : x; });
   if (op == "Neg") return apply([](T x) { return subtract<T>(0, x); });
   if (op == "Relu") return apply([](T x) { return x > 0 ? x : 0; });
-  if (op == "Shrink")
-    return apply([lambda = static_cast<T>(call.node.real("lambd", 0.5F)),
-                  bias = static_cast<T>(call.node.real("bias", 0))](T x) {
-      return shrink(x, lambda, bias);
+  if (op == "Shrink") {
+    // Of integers in what holds all of them, for neither attribute need be one.
+    using Wide = std::conditional_t<std::is_integral_v<T>, long double, T>;
+    return apply([lambda = static_cast<Wide>(call.node.real("lambd", 0.5F)),
+                  bias = static_cast<Wide>(call.node.real("bias", 0))](T x) {
+      return convert<T>(shrink(static_cast<Wide>(x), lambda, bias));
     });
+  }
   if (op == "Sign") return apply([](T x) { return sign(x); });
   if constexpr (std::is_integral_v<T>) {
     if (op == "BitwiseNot") return apply([](T x) { return static_cast<T>(~x); });

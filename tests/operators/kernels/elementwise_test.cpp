@@ -80,6 +80,13 @@ TEST(Elementwise, AttributesCount) {
   EXPECT_EQ(one("Shrink", {{"lambd", 1.5F}, {"bias", 0.5F}}, -2), -1.5);
   EXPECT_EQ(one("Shrink", {{"lambd", 1.5F}, {"bias", 0.5F}}, 1.5), 0);
   EXPECT_EQ(one("Shrink", {{"lambd", 1.5F}, {"bias", 0.5F}}, 2), 1.5);
+  const graph::Node shrink = make_node("Shrink", {{"lambd", 1.5F}, {"bias", 1.0F}});
+  EXPECT_THAT(
+      evaluate<std::uint32_t>(shrink, {Numbers({3}, std::vector<std::uint32_t>{0, 1, 4})}, {3}),
+      ElementsAre(0, 0, 3));
+  EXPECT_THAT(evaluate<std::int32_t>(make_node("Shrink", {{"lambd", 1e30F}}),
+                                     {Numbers({2}, Ints{INT32_MIN, INT32_MAX})}, {2}),
+              ElementsAre(0, 0));
   const double tanh = one("Gelu", {{"approximate", std::string("tanh")}}, 1);
   EXPECT_NEAR(tanh, 0.841191990608, 1e-9);
   EXPECT_EQ(one("HardSigmoid", {{"alpha", 0.5F}, {"beta", 0.25F}}, 1), 0.75);
