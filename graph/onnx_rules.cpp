@@ -3,6 +3,7 @@
 #include <onnx/onnx_pb.h>
 #include <onnx/shape_inference/implementation.h>
 
+#include <algorithm>
 #include <set>
 #include <unordered_map>
 
@@ -32,6 +33,32 @@ onnx::ModelProto model_of(const Graph& graph, const Node& node) {
   return model;
 }
 
+// What libonnx divides by, and which axes it takes weights to have, it does not check: a model could end
+// opsplitd with it.
+Result<> check_what_onnx_trusts(const Graph& graph, const Node& node) {
+  const std::string_view type = named_op_type(node);
+  if (type.find('.') != type.npos) return {};  // of another domain
+  for (const std::string_view name : {"strides", "dilations"}) {
+    const auto found = node.attributes.find(name);
+    if (found == node.attributes.end()) continue;
+    const auto* numbers = std::get_if<std::vector<std::int64_t>>(&found->second);
+    if (numbers != nullptr && std::any_of(numbers->begin(), numbers->end(),
+                                          [](std::int64_t number) { return number < 1; }))
+      return fail(ErrorCode::invalid_input, "{} must be 1 or more", name);
+  }
+  if (type == "SplitToSequence") return fail(ErrorCode::unsupported, "sequences are not supported");
+  if (type.find("Conv") == type.npos) return {};
+  const std::size_t weights = type == "QLinearConv" ? 3 : 1;
+  if (node.inputs.size() <= weights || node.inputs[0] == no_value ||
+      node.inputs[weights] == no_value)
+    return fail(ErrorCode::invalid_input, "has no weights");
+  const Shape& x = graph.type(node.inputs[0]).shape;
+  const Shape& w = graph.type(node.inputs[weights]).shape;
+  if (x.rank() != w.rank())
+    return fail(ErrorCode::invalid_input, "weights {} do not fit {}", to_string(w), to_string(x));
+  return {};
+}
+
 std::optional<TensorType> concrete(const onnx::TypeProto& type) {
   if (!type.has_tensor_type() || !type.tensor_type().has_shape()) return std::nullopt;
   const auto dtype = dtype_from_onnx(type.tensor_type().elem_type());
@@ -49,6 +76,7 @@ std::optional<TensorType> concrete(const onnx::TypeProto& type) {
 }  // namespace
 
 Result<std::vector<TensorType>> infer_by_onnx(const Graph& graph, const Node& node) {
+  OPSPLIT_CHECK(check_what_onnx_trusts(graph, node));
   onnx::ModelProto model = model_of(graph, node);
   try {
     const onnx::ShapeInferenceOptions options(/*check types*/ true, /*strict*/ 1,

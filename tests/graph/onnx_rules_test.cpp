@@ -35,6 +35,27 @@ TEST(ForeignNode, WhatOnnxFindsWrongIsSaid) {
   EXPECT_EQ(error.find('\n'), error.npos);
 }
 
+// Each would end this process, or read beyond what it has: libonnx does not look.
+TEST(ForeignNode, WhatOnnxDoesNotCheckIsChecked) {
+  ModelBuilder pool = larger_ones();
+  pool.last_node().mutable_attribute(1)->set_ints(0, 0);
+  EXPECT_THAT(error_of(pool.load()), HasSubstr("node 'top' (ai.onnx.MaxPool): strides must be 1"));
+
+  for (const Ints& weights : {Ints{1, 1, 3, 3, 3}, Ints{1, 1}}) {
+    ModelBuilder convolution;
+    convolution.input("x", {1, 1, 5, 5}, uint8).input("w", {weights.begin(), weights.end()}, uint8);
+    convolution.output("y").node("ConvInteger", {"x", "w"}, {"y"}, {}, "c");
+    EXPECT_THAT(error_of(convolution.load()), HasSubstr("node 'c' (ConvInteger): weights 1x1"));
+  }
+
+  ModelBuilder sequence;
+  sequence.input("x", {4, 2}).output("y").ints("size", {0});
+  sequence.node("Squeeze", {"size"}, {"scalar"});
+  sequence.node("SplitToSequence", {"x", "scalar"}, {"s"}, {}, "cut");
+  sequence.node("ConcatFromSequence", {"s"}, {"y"}, {{"axis", std::int64_t{0}}});
+  EXPECT_THAT(error_of(sequence.load()), HasSubstr("node 'cut' (SplitToSequence): "));
+}
+
 TEST(ForeignNode, TypesThatDependOnDataAreRefused) {
   ModelBuilder model;
   model.input("x", {2, 5}).output("y").node("NonZero", {"x"}, {"y"}, {}, "find");
