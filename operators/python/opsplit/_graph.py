@@ -33,6 +33,7 @@ class Framework:
     store: Callable[[Any, Tensor], int]  # copies a result to where it belongs, unless it is there; the bytes
     running: Callable[[int], AbstractContextManager[Any]]  # around a run on so many threads
     compiled: Callable[[Compute, Task], Compute] = lambda compute, task: compute  # of a task's nodes, when it starts
+    written: Callable[[Any], bool] = lambda tensor: False  # whether somebody has written to the view of an input
 
 
 def shape_of(node: Node) -> tuple[int, ...]:
@@ -70,7 +71,11 @@ def function_as_task(framework: Framework, function: Function) -> MakeTask:
 def _running(framework: Framework, task: Task, compute: Compute) -> RunTask:
     def run(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> int:
         with framework.running(task.threads):
-            results = compute(list(map(framework.view, inputs)), list(map(framework.place, outputs)))
+            views = list(map(framework.view, inputs))
+            results = compute(views, list(map(framework.place, outputs)))
+            for spec, view in zip(task.inputs, views):
+                if framework.written(view):  # others read it, or this task once more: better no answer than a wrong one
+                    raise ValueError(f"input '{spec.name}' was written to: take inplace=False, or a clone() of it")
             return sum(map(functools.partial(_deliver, framework), results, task.outputs, outputs))
 
     return run

@@ -29,7 +29,7 @@ def serve(module: Callable[..., Any], argv: Sequence[str] | None = None) -> NoRe
 
     `module`, a torch.nn.Module (put into evaluation mode) or any callable, is called with the task's inputs in their
     order and returns its output, or a tuple of them. They must have the very shape and dtype, are copied, and the bytes
-    counted.
+    counted. A request whose input it writes to (ReLU(inplace=True), say) fails.
     """
     import torch
 
@@ -48,16 +48,21 @@ def _framework() -> Framework:
             torch.set_num_threads(threads)
         return torch.inference_mode()
 
+    def view(tensor: Tensor) -> torch.Tensor:
+        with torch.inference_mode(False):  # what is made in that mode does not count who writes to it
+            return torch.from_dlpack(tensor)
+
     return Framework(
         name="pytorch",
         ops=OPS,
         constant=_constant,
-        view=torch.from_dlpack,
+        view=view,
         place=torch.from_dlpack,
         tensor=torch.Tensor,
         described=lambda tensor: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)),
         store=_store,
         running=running,
+        written=lambda tensor: tensor._version > 0,
     )
 
 

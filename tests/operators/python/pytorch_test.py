@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from framework_cases import FLOAT32, FrameworkCases, Running, task_of
 
+import opsplit
 from opsplit import _graph, pytorch
 
 
@@ -27,6 +28,18 @@ class PyTorchTest(FrameworkCases, unittest.TestCase):
         running = self.serve(lambda a: torch.clamp_min(a, 0, out=torch.from_dlpack(running.places[0])), [x], outputs)
         self.assertEqual(running.run(), 0)
         np.testing.assert_array_equal(running.outputs[0], np.maximum(x, 0))
+
+    def test_a_module_that_writes_to_its_input_fails(self):
+        """Others read it, too."""
+        x = self.values(4, 4)
+        outputs = [("y", FLOAT32, (4, 4))]
+        for module in (torch.nn.ReLU(inplace=True), lambda a: a.view(16).mul_(2).view(4, 4)):
+            with self.assertRaisesRegex(opsplit.OperatorFailed, "input 'x0' was written to: take inplace=False"):
+                self.serve(module, [x], outputs).run()
+        later = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Sigmoid(), torch.nn.ReLU(inplace=True))
+        running = self.serve(later, [x], outputs)
+        running.run()
+        np.testing.assert_allclose(running.outputs[0], 1 / (1 + np.exp(-x)), rtol=1e-5)
 
     def test_nothing_is_recorded_for_gradients(self):
         module = torch.nn.Linear(5, 3)
