@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -166,9 +167,9 @@ def _kernel(weights: Any, transpose: Callable[[Any, list[int]], Any]) -> Any:
 def _pool(x: Tensor, window: Window, kind: str) -> Tensor:
     """Channels last, padded."""
     strides = window.strides
-    if all(dilation == 1 for dilation in window.dilations):
+    if all(dilation == 1 for dilation in window.dilations) and all(map(operator.le, strides, window.kernel)):
         return tf.nn.pool(x, window.kernel, kind, strides)
-    # TensorFlow has strides or dilations, not both.
+    # TensorFlow has strides or dilations, not both, and no windows that lie apart.
     every = tf.nn.pool(x, window.kernel, kind, dilations=window.dilations)
     return every[(slice(None), *(slice(None, None, stride) for stride in strides))]
 
@@ -190,11 +191,11 @@ def _average_pool(node: Node) -> Function:
     counts = window.averaged(node)
     elements = math.prod(window.kernel)
     # TensorFlow divides by all elements of a window: what is left to do where fewer count.
-    correction = None if (counts == elements).all() else tf.constant(elements / counts, tf.float32)
+    correction = None if (counts == elements).all() else elements / counts
 
     def run(x: Tensor, *, out: None) -> Tensor:
         x = _channels_first(_pool(_padded(_channels_last(x), window, 0), window, "AVG"))
-        return x if correction is None else x * correction
+        return x if correction is None else x * tf.constant(correction, x.dtype)
 
     return run
 

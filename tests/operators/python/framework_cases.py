@@ -245,6 +245,8 @@ class FrameworkCases:
             ((1, 2, 10, 11), [3, 3], {"strides": [2, 3], "pads": [0, 0, 1, 1]}),
             ((2, 2, 11), [3], {"strides": [2], "pads": [1, 0]}),
             ((2, 2, 12), [4], {"strides": [3]}),
+            ((1, 2, 9, 8), [1, 2], {"strides": [2, 3]}),
+            ((1, 2, 8, 8), [2, 2], {"strides": [3, 3], "pads": [1, 1, 1, 1]}),
         ):
             x = self.values(*image)
             for ceil_mode in (0, 1):
@@ -254,6 +256,14 @@ class FrameworkCases:
                 for counts in (0, 1):
                     expected = sliding.pooled(x, True, counts)
                     self.check("AveragePool", [x], expected, {**common, "count_include_pad": counts})
+
+    def test_pools_of_other_types_than_float(self):
+        x = self.values(1, 2, 8, 6).astype(np.float64)
+        attributes = {"pads": [1, 1, 1, 1]}
+        sliding = Sliding((8, 6), [3, 3], **attributes)
+        attributes["kernel_shape"] = [3, 3]
+        self.check("AveragePool", [x], sliding.pooled(x, True), attributes)
+        self.check("MaxPool", [x], sliding.pooled(x, False), attributes)
 
     def test_a_dilated_max_pool(self):
         x = self.values(2, 3, 12, 11)
