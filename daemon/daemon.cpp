@@ -214,7 +214,8 @@ void Daemon::disconnect(ConnectionId id) {
 
 // Whoever started us may have died before it could say what for. Others may look in before it does.
 void Daemon::finish_if_idle_for(std::chrono::seconds time) {
-  if (!options_.exit_when_empty || !connections_.empty()) return;
+  const bool ends = options_.exit_when_empty || options_.exit_when_alone;
+  if (!ends || !connections_.empty()) return;
   idle_.at(Clock::now() + time, [this] {
     if (connections_.empty()) finish_if_empty();
   });
@@ -634,7 +635,8 @@ void Daemon::finish_if_empty() {
       std::filesystem::remove(options_.folder / "broker.sock.lock", ignored);
     }
     for (const auto& callback : std::exchange(when_empty_, {})) callback();
-    if (!shutting_down_ && !options_.exit_when_empty) return;
+    const bool alone = options_.exit_when_alone && connections_.empty();
+    if (!shutting_down_ && !options_.exit_when_empty && !alone) return;
     if (!deployments_.empty() || !preparing_.empty()) return;
     // What is queued for a caller goes out before the loop ends.
     boost::asio::post(io_, [this] { io_.stop(); });

@@ -64,6 +64,7 @@ class Daemon {
     std::optional<Target> up;             // to be started at once
     std::filesystem::path broker_socket;  // of a broker that somebody else starts; empty: none
     std::string metrics;                  // HOST:PORT of the metrics; for people
+    bool exit_when_alone = false;         // once nobody is connected and nothing runs
   };
 
   // Everything but the listener outlives the daemon.

@@ -49,6 +49,7 @@ int main(int argc, char** argv) {
   std::filesystem::path folder = daemon::default_folder();
   std::vector<std::uint64_t> reserve = {64 << 20, 64 << 20};
   bool exit_when_empty = false;
+  bool exit_when_alone = false;
   app.add_option("--folder", folder, "Folder of the socket and the logs")->capture_default_str();
   app.add_option("--reserve", reserve,
                  "Memory that the broker sets aside for deployments that join later, one size per "
@@ -56,6 +57,8 @@ int main(int argc, char** argv) {
       ->transform(CLI::AsSizeValue(false))
       ->capture_default_str();
   app.add_flag("--exit-when-empty", exit_when_empty, "End after the last deployment was stopped");
+  app.add_flag("--exit-when-alone", exit_when_alone,
+               "End once nobody is connected and nothing runs: with a program that started it");
   daemon::Target target;
   auto* up = app.add_option("--up", target.path, "A deployment file or a model to start at once");
   daemon::add_split_option(app, target);
@@ -119,7 +122,7 @@ int main(int argc, char** argv) {
   daemon::Daemon opsplitd(io, launcher, futex, std::move(*listener),
                           {folder, cache, daemon::program_folder(), reserve, exit_when_empty,
                            target.path.empty() ? std::nullopt : std::optional(target), broker,
-                           metrics ? metrics->address() : ""});
+                           metrics ? metrics->address() : "", exit_when_alone});
   if (const auto taken = opsplitd.take_over(); !taken) {
     fmt::print(stderr, "opsplitd: {}\n", taken.error().message);
     ::unlink(daemon::daemon_lock_path);

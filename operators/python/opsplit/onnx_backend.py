@@ -4,7 +4,8 @@
 
     outputs = backend.prepare(model).run([x])
 
-opsplitd is started unless one runs, and ends with this process; `opsplit` must be in PATH, or Backend.programs say where.
+opsplitd is started unless one runs, and ends with this process, or with the last one that uses it then. It must be in PATH,
+or Backend.programs say where.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ from onnx.backend.test.runner import BackendIsNotSupposedToImplementIt
 from opsplit import _client, _core
 
 _OLDEST_OPSET = 7
+_NEWEST_OPSET = 21
 _LIMIT_S = 600.0  # a large model takes its time to be planned and packed
+_CLOSE_LIMIT_S = 10.0
 
 # Inputs that decide on the types of the outputs, by operation: a plan must know what they hold. Those that a model is
 # first run with become its constants, and other ones another deployment.
@@ -64,7 +67,8 @@ class _Daemon:
 
     def __init__(self, programs: pathlib.Path | None) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._names = (f"onnx-{os.getpid()}-{number}" for number in itertools.count())
+        self._prefix = f"onnx-{os.getpid()}-"  # of our deployments' names
+        self._names = (f"{self._prefix}{number}" for number in itertools.count())
         self._unused: list[str] = []  # deployments that nobody asks any more
         self._lock = threading.Lock()
         self._downs = concurrent.futures.ThreadPoolExecutor(1, "opsplit-down")
@@ -77,7 +81,15 @@ class _Daemon:
 
     def _start(self, program: pathlib.Path) -> _core.Control:
         with tempfile.TemporaryFile() as log:
-            self._process = subprocess.Popen([program], stderr=log)
+            # It ends by itself where this process is killed. In a session of its own, for Ctrl-C in a notebook or a
+            # shell means what runs there. Our output may be a pipe, whose reader waits for all who hold it.
+            self._process = subprocess.Popen(
+                [program, "--exit-when-alone"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
             while True:
                 try:
                     return _core.Control(_core.default_socket(), _LIMIT_S)
@@ -116,7 +128,14 @@ class _Daemon:
 
     def close(self) -> None:
         self._downs.shutdown()
-        if self._process is not None:
+        if self._process is None:
+            return
+        try:
+            running = json.loads(self._others.call(json.dumps({"op": "ps"}), _CLOSE_LIMIT_S))["deployments"]
+        except _core.Error:
+            running = []
+        # Where it serves others by now, it ends with the last of them.
+        if all(deployment["name"].startswith(self._prefix) for deployment in running):
             self._process.terminate()
             self._process.wait()
 
@@ -207,6 +226,9 @@ class BackendRep(OnnxBackendRep):
     def _arrays(self, inputs: Any) -> dict[str, np.ndarray]:
         if isinstance(inputs, np.ndarray):
             inputs = [inputs]
+        if not isinstance(inputs, Mapping) and len(inputs) > len(self._names):
+            takes = f"{len(self._names)}: {', '.join(self._names)}"
+            raise _core.InvalidInput(f"{len(inputs)} inputs are given, the model takes {takes}")
         named = inputs if isinstance(inputs, Mapping) else dict(zip(self._names, inputs))
         arrays = {}
         for name, value in named.items():
@@ -267,20 +289,21 @@ class Backend(OnnxBackend):
     def run_node(
         cls, node: onnx.NodeProto, inputs: Any, device: str = "CPU", outputs_info: Any = None, **kwargs: Any
     ) -> tuple[Any, ...]:
-        """Runs a model of this node alone, of the newest operator set unless `opset_version` names another one."""
+        """Runs a model of this node alone, of the newest operator set that opsplit and the package onnx have, unless
+        `opset_version` names another one."""
+        kwargs.setdefault("opset_version", min(_NEWEST_OPSET, onnx.defs.onnx_opset_version()))
         super().run_node(node, inputs, device, outputs_info, **kwargs)  # checks the node
         arrays = [np.asarray(value) for value in (inputs if isinstance(inputs, Sequence) else [inputs])]
-        names = [name for name in node.input if name]
-        make = onnx.helper.make_tensor_value_info
+        values = dict(zip((name for name in node.input if name), arrays))  # by name: Mul may take x and x
         fed = [
-            make(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-            for name, array in zip(names, arrays)
+            onnx.helper.make_tensor_value_info(name, numpy_helper.from_array(array).data_type, array.shape)
+            for name, array in values.items()
         ]
         outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name]
         graph = onnx.helper.make_graph([node], "node", fed, outputs)
-        version = kwargs.get("opset_version", onnx.defs.onnx_opset_version())
-        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)])
-        return BackendRep(cls._daemon(cls.programs), model).run(arrays)
+        opset = onnx.helper.make_opsetid("", kwargs["opset_version"])
+        model = onnx.helper.make_model(graph, opset_imports=[opset])
+        return BackendRep(cls._daemon(cls.programs), model).run(values)
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
