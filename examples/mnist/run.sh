@@ -55,13 +55,18 @@ say "Building into build/release, $jobs at once (some minutes the first time)"
 cmake --preset release --log-level=WARNING
 NINJA_STATUS='[%f/%t, %es] ' cmake --build --preset release --parallel "$jobs" --target demo python-package
 
+# The end takes it down, which is not ours to do with somebody else's. (Not grep -q, which would not read to the end.)
+if "$bin/opsplit" ps 2>/dev/null | grep "^mnist-$framework:" >/dev/null; then
+  die "a deployment mnist-$framework runs already: $bin/opsplit down mnist-$framework"
+fi
+
 say "Images: ${data:-scikit-learn\'s digits}"
 rm -rf "$folder"
 /usr/bin/python3 -B $example/data.py "$folder" ${data:+--data "$data"}
 
 if [ -n "$image" ]; then
   say "Training in a container of $image"
-  docker run --rm --network none --user "$(id -u):$(id -g)" -v "$root/$example:/example:ro" -v "$root/$folder:/images" \
+  docker run --rm --init --network none --user "$(id -u):$(id -g)" -v "$root/$example:/example:ro" -v "$root/$folder:/images" \
     --entrypoint python3 "$image" -B "/example/train_$framework.py" /images
 else
   say "Training"

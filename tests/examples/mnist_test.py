@@ -80,8 +80,8 @@ def check_output(output):
     expect(trained and trained[1] == own[1], "the training script says another accuracy")
 
 
-def check_comparison(programs, name, folder):
-    """That the comparison fails where it should."""
+def check_comparison(programs, name, folder, example):
+    """That the comparison fails where it should, and the example leaves alone what it has not started."""
     predictions = folder / "predictions.npy"
     original = np.load(predictions)
     spoiled = original.copy()
@@ -92,6 +92,8 @@ def check_comparison(programs, name, folder):
     expect(down.returncode == 1 and down.stdout.count("\n") == 1, "that no deployment runs is not said in one line")
     expect(run(programs / "opsplit", "up", EXAMPLE / f"{name}.yaml").returncode == 0, "it does not start again")
     try:
+        again = run(*example, stderr=subprocess.STDOUT)
+        expect(again.returncode == 1 and f"{name} runs already" in again.stdout, "what runs already is not left alone")
         np.save(predictions, spoiled)
         found = run(*command, env=environment)
         expect(found.returncode == 1 and "image 7, a " in found.stdout, "a prediction that differs is not found")
@@ -117,11 +119,12 @@ def main():
         return 77
     data = ["--data", MNIST] if MNIST.is_dir() else []
     image = ["--image", options.image] if options.image else []
-    done = run(EXAMPLE / "run.sh", *data, *image, options.framework)
+    example = (EXAMPLE / "run.sh", *data, *image, options.framework)
+    done = run(*example)
     expect(done.returncode == 0, f"run.sh ends with exit code {done.returncode}")
     check_output(done.stdout)
     expect(run(programs / "opsplit", "ps").stdout.strip() == "", "run.sh left something running")
-    check_comparison(programs, f"mnist-{options.framework}", ROOT / "build" / "mnist" / options.framework)
+    check_comparison(programs, f"mnist-{options.framework}", ROOT / "build" / "mnist" / options.framework, example)
     return 0
 
 
