@@ -176,6 +176,7 @@ std::set<std::string> compose_images(const Deployment& deployment) {
 
 Result<std::string> compose_file(const Planned& planned, const Target& target,
                                  const ComposeOptions& options) {
+  OPSPLIT_CHECK(check_kernels(planned));
   const Deployment& deployment = planned.deployment;
   OPSPLIT_TRY(const std::vector<Mount> mounts, mounts_of(deployment, target));
   const bool own_ipc = options.ipc == IpcNamespace::own;

@@ -34,7 +34,7 @@ std::set<std::string> compose_images(const Deployment& deployment);
 // Pools and memory limits come from the plan, made for this machine's CPU. An operator with backend
 // `attach` gets no service, only a comment: somebody else's container joins as it. The target's path is a
 // relative one: an absolute `model` can be told from one relative to the file then. Error: the
-// `model` climbs too far above the deployment file.
+// `model` climbs too far above the deployment file, or check_kernels().
 Result<std::string> compose_file(const Planned& planned, const Target& target,
                                  const ComposeOptions& options);
 

@@ -112,15 +112,25 @@ Result<> check_backends(const Deployment& deployment, const std::filesystem::pat
   return {};
 }
 
+Result<> check_kernels(const Planned& planned) {
+  for (std::size_t op = 0; op < planned.foreign_types.size(); ++op) {
+    const std::string& name = planned.plan.operators[op].name;
+    if (planned.foreign_types[op].empty() ||
+        settings_of(planned.deployment, name).backend != Backend::native)
+      continue;
+    return fail(ErrorCode::unsupported,
+                "operator '{}': opsplit has no kernels for {}, and its backend is to be native",
+                name, fmt::join(planned.foreign_types[op], ", "));
+  }
+  return {};
+}
+
 Result<> check_backends(const Planned& planned, const std::filesystem::path& programs) {
+  OPSPLIT_CHECK(check_kernels(planned));
   for (std::size_t op = 0; op < planned.foreign_types.size(); ++op) {
     const std::string& name = planned.plan.operators[op].name;
     const Backend backend = settings_of(planned.deployment, name).backend;
     if (planned.foreign_types[op].empty() || backend == Backend::attach) continue;
-    if (backend == Backend::native)
-      return fail(ErrorCode::unsupported,
-                  "operator '{}': opsplit has no kernels for {}, and its backend is to be native",
-                  name, fmt::join(planned.foreign_types[op], ", "));
     if (const auto program = find_program(backend, programs); !program)
       return within(fmt::format("operator '{}': opsplit has no kernels for {}", name,
                                 fmt::join(planned.foreign_types[op], ", ")),

@@ -42,9 +42,11 @@ struct Planned {
 
 Result<Planned> plan_deployment(Deployment deployment);
 
+// Whether our own kernels are to run nothing but what they can.
+Result<> check_kernels(const Planned& planned);
 // Whether all that opsplitd is to start is installed. `programs`: the folder of its own.
 Result<> check_backends(const Deployment& deployment, const std::filesystem::path& programs);
-// The same of what only the plan knows: the error says which ops ask for it.
+// The same of what only the plan knows, and check_kernels(): the error says which ops ask for it.
 Result<> check_backends(const Planned& planned, const std::filesystem::path& programs);
 
 // Of all constants.

@@ -181,6 +181,7 @@ Result<json> ContainerDeployment::up(const fs::path& folder, Target target,
   progress("planning " + read.model.filename().string());
   read.client.clear();  // of the deployment file's own compose project
   OPSPLIT_TRY(const Planned planned, plan_deployment(std::move(read)));
+  OPSPLIT_CHECK(check_engine(compose_images(planned.deployment)));  // ONNX Runtime's may have come
   ContainerDeployment deployment(folder, planned.deployment.name);
   OPSPLIT_TRY(
       const std::string text,

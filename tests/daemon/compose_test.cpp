@@ -8,10 +8,12 @@
 
 #include "base/system.hpp"
 #include "tests/daemon/temporary_folder.hpp"
+#include "tests/graph/model_builder.hpp"
 
 namespace opsplit::daemon {
 namespace {
 
+using graph::ModelBuilder;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
@@ -111,6 +113,23 @@ TEST_F(ComposeFileTest, WhoeverAttachesHasNoServiceAndNobodyWaitsForTheirImage) 
               HasSubstr("  # relu: backend attach, another container's to be\n"));
   EXPECT_THAT(compose_images(Deployment::open(target).value()),
               ElementsAre("opsplit/operator", "opsplit/opsplitd"));
+}
+
+TEST_F(ComposeFileTest, WhatOpsplitHasNoKernelsForIsOnnxRuntimesUnlessTheFileSaysNative) {
+  ModelBuilder foreign;
+  foreign.input("x", {2, 2}).output("y").node("Relu", {"x"}, {"a"}).node("Det", {"a"}, {"y"});
+  foreign.save(folder_.path() / "m.onnx");
+  const Target given = deployment("model: m.onnx\nsplit: by-type\n");
+  EXPECT_EQ(services(given)["det"]["<<"]["image"].as<std::string>(),
+            "opsplit/operator-onnxruntime");
+  const Planned planned = plan_deployment(Deployment::open(given).value()).value();
+  EXPECT_THAT(compose_images(planned.deployment),
+              testing::Contains("opsplit/operator-onnxruntime"));
+  const auto refused =
+      text(deployment("model: m.onnx\nsplit: by-type\noperators:\n  det: {backend: native}\n"),
+           {.folder = source});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("opsplit has no kernels for Det"));
 }
 
 TEST_F(ComposeFileTest, InTheRepositoryThatIsBuiltAllPathsAreRelative) {
