@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import inspect
 import pathlib
 import sys
 
@@ -73,6 +74,8 @@ def main() -> None:
     count = len(test_labels)
     print(f"PyTorch {torch.__version__}: accuracy {100 * right / count:.2f} % ({right} of {count})")
 
+    # Later versions export in another way unless they are told not to, which takes one package more.
+    as_ever = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     torch.onnx.export(
         network,
         test_images[:1],  # requests are of one image
@@ -80,6 +83,7 @@ def main() -> None:
         opset_version=13,
         input_names=["image"],
         output_names=["logits"],
+        **as_ever,
     )
 
 
