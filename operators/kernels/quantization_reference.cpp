@@ -118,10 +118,11 @@ Result<> dequantize(const Call& call) {
 // To uint8, by the scale and zero point that the elements' range asks for.
 Result<> dynamic_quantize(const Call& call) {
   const TensorView& x = call.inputs[0];
-  if (call.outputs.size() != 3 || x.type.dtype != float32 ||
-      call.outputs[0].type != TensorType{uint8, x.type.shape} ||
-      call.outputs[1].type != TensorType{float32, {}} ||
-      call.outputs[2].type != TensorType{uint8, {}})
+  const auto is = [&](std::size_t output, const TensorType& type) {
+    return call.outputs[output].data == nullptr || call.outputs[output].type == type;
+  };
+  if (call.outputs.size() != 3 || x.type.dtype != float32 || !is(0, {uint8, x.type.shape}) ||
+      !is(1, {float32, {}}) || !is(2, {uint8, {}}))
     return not_supported(call);
   OPSPLIT_TRY(const std::int64_t elements, x.type.shape.elements());
   float low = 0, high = 0;  // zero is always representable

@@ -59,6 +59,9 @@ TEST(Quantization, ByTheRangeThatTheElementsHave) {
   EXPECT_THAT(numbers_in<std::uint8_t>((*results)[0]), ElementsAre(0, 50, 255));
   EXPECT_FLOAT_EQ(numbers_in<float>((*results)[1])[0], 0.02F);
   EXPECT_EQ(numbers_in<std::uint8_t>((*results)[2])[0], 50);
+  const auto alone = evaluation.run({{uint8, {3}}, {float32, {}}, {uint8, {}}}, {1, 2});
+  ASSERT_TRUE(alone) << alone.error().message;
+  EXPECT_EQ((*alone)[0], (*results)[0]);
 }
 
 }  // namespace

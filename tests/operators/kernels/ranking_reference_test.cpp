@@ -53,6 +53,14 @@ TEST(Ranking, TopKInOrder) {
   EXPECT_EQ(of(-1, 1, {3, 1}, 1), std::pair(Ints({9, 8, 9}), Longs({1, 1, 1})));
 }
 
+TEST(Ranking, TopKWhoseIndicesNobodyReads) {
+  const Evaluation evaluation{make_node("TopK"),
+                              {Numbers({3}, Ints{1, 9, 3}), Numbers({1}, Longs{2})}};
+  const auto results = evaluation.run({{int32, {2}}, {int64, {2}}}, {1});
+  ASSERT_TRUE(results) << results.error().message;
+  EXPECT_THAT(numbers_in<std::int32_t>((*results)[0]), ElementsAre(9, 3));
+}
+
 TEST(Ranking, WhatIsNoNumberIsTheLargest) {
   const Numbers x({4}, Floats{1, NAN, 3, NAN});
   const auto results = Evaluation{make_node("TopK"), {x, Numbers({1}, Longs{4})}}.run(
