@@ -240,6 +240,10 @@ Result<std::unique_ptr<Program>> Program::compile(const graph::Graph& part,
                                                   std::vector<EdgeTensor> outputs,
                                                   const CompileOptions& options) {
   OPSPLIT_TRY(TaskGraph task, extract_task(part, nodes, inputs, outputs));
+  for (const Step& step : task.steps)  // the passes look at it
+    if (step.outputs[0] == no_tensor)
+      return fail(ErrorCode::unsupported,
+                  "node {} leaves its first output away: backend native can't", step.node->name);
   if (options.custom != nullptr) OPSPLIT_CHECK(take_custom_kernels(task, *options.custom));
   join_channel_shuffles(task);
   fuse(task);

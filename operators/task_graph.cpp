@@ -137,7 +137,9 @@ class Extraction {
       known_.emplace(output, id);
       step.outputs.push_back(id);
     }
-    if (step.outputs.empty() || step.outputs[0] == no_tensor)
+    const bool gives =
+        std::ranges::any_of(step.outputs, [](TensorId output) { return output != no_tensor; });
+    if (!gives || (step.kind == Step::Kind::view && step.outputs[0] == no_tensor))
       return fail(ErrorCode::invalid_input, "node {} gives nothing", node.name);
     if (step.kind == Step::Kind::view) OPSPLIT_CHECK(check_view(step));
     task_.steps.push_back(std::move(step));

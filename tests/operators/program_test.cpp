@@ -9,6 +9,7 @@
 #include "base/cpu.hpp"
 #include "graph/model.hpp"
 #include "operators/aligned_memory.hpp"
+#include "operators/task_graph.hpp"
 #include "tests/operators/small_graph.hpp"
 
 namespace opsplit::operators::testing {
@@ -375,6 +376,28 @@ TEST_F(Refusals, NameWhatIsMissing) {
   EXPECT_EQ(message({"a"}, {{"x"}}, {{"b"}}), "output b is made by none of the nodes");
   EXPECT_EQ(message({"a"}, {{"x"}}, {{"a"}, {"a"}}), "output a is named twice");
   EXPECT_NE(message({"a"}, {{"x", Layout::nhwc}}, {{"a"}}), "");
+}
+
+// As an LSTM may of which only the last state is read: what it means another backend knows.
+TEST(Program, ANodeMayLeaveItsFirstOutputAwayForOtherBackends) {
+  graph::Graph graph;
+  for (const char* name : {"x", "y"}) {
+    graph::Value value = make_value(name);
+    value.type = TensorType{float32, {2, 3}};
+    graph.add_value(std::move(value));
+  }
+  graph.nodes.push_back({"n", "Odd", {0}, {graph::no_value, 1}, {}});
+  const std::vector<std::string> nodes{"n"};
+  const std::vector<EdgeTensor> inputs{{"x"}}, outputs{{"y"}};
+  const auto task = extract_task(graph, nodes, inputs, outputs);
+  ASSERT_TRUE(task) << task.error().message;
+  EXPECT_EQ(task->tensor(task->steps[0].outputs[1]).output, 0);
+  HeapWeights weights;
+  const auto program = Program::compile(graph, nodes, inputs, outputs, {1, &weights, {}});
+  ASSERT_FALSE(program);
+  EXPECT_EQ(program.error().message, "node n leaves its first output away: backend native can't");
+  graph.nodes[0].outputs = {graph::no_value};
+  EXPECT_FALSE(extract_task(graph, nodes, inputs, {}));
 }
 
 TEST_F(Refusals, ViewsOfOtherTypes) {
