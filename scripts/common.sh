@@ -80,40 +80,34 @@ parallel_jobs() {
   echo "$jobs"
 }
 
-# python_env: a virtual environment in build/venv, for the scripts in tests/tools. Prints nothing where it is there.
-python_env() {
-  local python="$root/build/venv/bin/python" packages=(numpy onnx onnxruntime)
-  "$python" -c 'import numpy, onnx, onnxruntime' 2>/dev/null && return 0
-  say "Making the Python environment build/venv: ${packages[*]}"
-  rm -rf "$root/build/venv"
-  /usr/bin/python3 -m venv "$root/build/venv" &&
-    "$python" -m pip install --quiet --disable-pip-version-check "${packages[@]}" &&
-    "$python" -c 'import numpy, onnx, onnxruntime'
-}
-
-# tensorflow_env: TensorFlow in one of its own, build/venv-tensorflow: 1.6 GB, and a NumPy and protobuf as it wants them.
-tensorflow_env() {
-  local folder=$root/build/venv-tensorflow packages=(tensorflow-cpu onnx)
-  # Found, not imported, which takes seconds.
-  local there='import importlib.util as it; exit(not (it.find_spec("tensorflow") and it.find_spec("onnx")))'
-  "$folder/bin/python" -c "$there" 2>/dev/null && return 0
-  say "Making the Python environment build/venv-tensorflow: ${packages[*]}"
+# virtual_env NAME CHECK PACKAGE...: a virtual environment in build/NAME. Prints nothing where CHECK, some Python, runs there.
+virtual_env() {
+  local folder=$root/build/$1 check=$2
+  shift 2
+  "$folder/bin/python" -c "$check" 2>/dev/null && return 0
+  say "Making the Python environment build/${folder##*/}: $*"
   rm -rf "$folder"
   /usr/bin/python3 -m venv "$folder" &&
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "${packages[@]}" &&
-    "$folder/bin/python" -c "$there"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@" &&
+    "$folder/bin/python" -c "$check"
 }
 
-# onnx_env: build/venv-onnx, with the version of onnx whose backend tests docs/operators.md is about. Fails where it does
-# not install: there is no wheel for Python 3.13.
+# python_env: for the scripts in tests/tools.
+python_env() { virtual_env venv 'import numpy, onnx, onnxruntime' numpy onnx onnxruntime; }
+
+# tensorflow_env: TensorFlow in one of its own: 1.6 GB, and a NumPy and protobuf as it wants them.
+tensorflow_env() {
+  # Found, not imported, which takes seconds.
+  virtual_env venv-tensorflow \
+    'import importlib.util as it; exit(not (it.find_spec("tensorflow") and it.find_spec("onnx")))' tensorflow-cpu onnx
+}
+
+# onnx_env: the version of onnx whose backend tests docs/operators.md is about. Fails where it does not install: there is
+# no wheel for Python 3.13.
 onnx_env() {
-  local python="$root/build/venv-onnx/bin/python" version=1.16.2
-  "$python" -c "import numpy, onnx; assert onnx.__version__ == '$version'" 2>/dev/null && return 0
-  say "Making the Python environment build/venv-onnx: onnx $version"
-  rm -rf "$root/build/venv-onnx"
-  /usr/bin/python3 -m venv "$root/build/venv-onnx" &&
-    "$python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: numpy "onnx==$version" &&
-    "$python" -c 'import numpy, onnx' && return 0
+  local version=1.16.2
+  virtual_env venv-onnx "import numpy, onnx; assert onnx.__version__ == '$version'" \
+    --only-binary=:all: numpy "onnx==$version" && return 0
   rm -rf "$root/build/venv-onnx" # the test is skipped, and says what it misses
   return 1
 }
