@@ -16,20 +16,11 @@ import tempfile
 import threading
 import time
 
-from engine import (DIGITS, ROOT, Compose, affinity, build_images, check_hardening, cpu_set, eventually, expect,
-                    first_image, nothing_left, run, skip_without_engine)
+from engine import (DIGITS, ROOM_FOR_TWO, ROOT, Compose, affinity, build_images, check_hardening, cpu_set, eventually,
+                    expect, first_image, nothing_left, run, skip_without_engine)
 
 OPERATORS = ["conv", "relu", "maxpool", "gemm", "softmax"]
 SERVICES = ["anchor", "broker", "opsplitd", *OPERATORS, "client"]
-
-# As compose.ipc.yaml, with room for a second deployment in the same opsplitd.
-ROOM_FOR_TWO = """version: "2.4"
-services:
-  broker:
-    command: [opsplit-broker, --socket, /tmp/opsplit-10001/broker.sock, --pool, 1MiB, --pool, 1MiB]
-  opsplitd:
-    mem_limit: 1g
-"""
 
 
 def images_are_small():

@@ -13,6 +13,15 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "examples/digits"
 
+# Over a compose file of the exporter's: room for a second deployment in the same opsplitd.
+ROOM_FOR_TWO = """version: "2.4"
+services:
+  broker:
+    command: [opsplit-broker, --socket, /tmp/opsplit-10001/broker.sock, --pool, 1MiB, --pool, 1MiB]
+  opsplitd:
+    mem_limit: 1g
+"""
+
 
 def run(*command, check=True, timeout=120, stdin=None):
     result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, input=stdin)

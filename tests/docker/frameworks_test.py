@@ -11,21 +11,12 @@ import re
 import sys
 import tempfile
 
-from engine import (DIGITS, ROOT, Compose, check_hardening, eventually, expect, nothing_left, run,
+from engine import (DIGITS, ROOM_FOR_TWO, ROOT, Compose, check_hardening, eventually, expect, nothing_left, run,
                     skip_without_engine)
 
 FRAMEWORKS = {"conv": "pytorch", "relu": "tensorflow", "gemm": "onnxruntime"}
 OPERATORS = [*FRAMEWORKS, "maxpool", "softmax"]
 FOLDER = ROOT / "examples/frameworks"
-
-# Room for a second deployment in the same opsplitd.
-ROOM_FOR_TWO = """version: "2.4"
-services:
-  broker:
-    command: [opsplit-broker, --socket, /tmp/opsplit-10001/broker.sock, --pool, 1MiB, --pool, 1MiB]
-  opsplitd:
-    mem_limit: 1g
-"""
 
 # Asks both deployments for every test image, in a container that has NumPy and opsplit.
 ASK = """
