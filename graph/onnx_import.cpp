@@ -235,9 +235,10 @@ class Importer {
     declare_all(proto_.output());
   }
 
+  // What another backend runs is left as it is.
   static bool needs_all_outputs(const Node& node) {
-    return node.op_type == "Split" || node.op_type == "TopK" ||
-           node.op_type == "DynamicQuantizeLinear";
+    const ops::Op* op = ops::find(node.op_type);
+    return op == nullptr || op->needs_all_outputs;
   }
 
   // Old exporters name outputs that only training needs: masks, saved means.
@@ -249,7 +250,7 @@ class Importer {
         if (id != no_value) read[static_cast<std::size_t>(id)] = true;
     for (Node& node : graph_.nodes)
       while (
-          node.outputs.size() > 1 && !needs_all_outputs(node) && !is_foreign(node) &&
+          node.outputs.size() > 1 && !needs_all_outputs(node) &&
           (node.outputs.back() == no_value || !read[static_cast<std::size_t>(node.outputs.back())]))
         node.outputs.pop_back();
   }

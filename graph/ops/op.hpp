@@ -60,6 +60,7 @@ struct Op {
   Result<Types> (*infer)(const Site&) = nullptr;
   // The outputs' values, from inputs that are all constant. nullptr: not evaluated here.
   Result<Constants> (*fold)(const Site&, const Types& outputs) = nullptr;
+  bool needs_all_outputs = false;  // none is optional, even where nobody reads it
 };
 
 inline constexpr std::size_t any_number = 1 << 20;

@@ -8,7 +8,7 @@
 namespace opsplit::graph::ops {
 namespace {
 
-// Sorted by name. Type, inputs (least, most), outputs (most), types, values.
+// Sorted by name. Type, inputs (least, most), outputs (most), types, values, whether all outputs must be there.
 constexpr std::array registry{
     Op{"Abs", 1, 1, 1, infer_unary_number, fold_unary},
     Op{"Acos", 1, 1, 1, infer_unary_float},
@@ -45,7 +45,7 @@ constexpr std::array registry{
     Op{"DequantizeLinear", 2, 3, 1, infer_dequantize},
     Op{"Div", 2, 2, 1, infer_broadcast, fold_arithmetic},
     Op{"Dropout", 1, 3, 1, infer_dropout, fold_view},
-    Op{"DynamicQuantizeLinear", 1, 1, 3, infer_dynamic_quantize},
+    Op{"DynamicQuantizeLinear", 1, 1, 3, infer_dynamic_quantize, nullptr, true},
     Op{"Elu", 1, 1, 1, infer_unary_float},
     Op{"Equal", 2, 2, 1, infer_comparison, fold_comparison},
     Op{"Erf", 1, 1, 1, infer_unary_number, fold_unary},
@@ -131,7 +131,7 @@ constexpr std::array registry{
     Op{"Softplus", 1, 1, 1, infer_unary_float},
     Op{"Softsign", 1, 1, 1, infer_unary_float},
     Op{"SpaceToDepth", 1, 1, 1, infer_space_to_depth},
-    Op{"Split", 1, 2, any_number, infer_split, fold_split},
+    Op{"Split", 1, 2, any_number, infer_split, fold_split, true},
     Op{"Sqrt", 1, 1, 1, infer_unary_float, fold_unary},
     Op{"Squeeze", 1, 2, 1, infer_squeeze, fold_view},
     Op{"Sub", 2, 2, 1, infer_broadcast, fold_arithmetic},
@@ -140,7 +140,7 @@ constexpr std::array registry{
     Op{"Tanh", 1, 1, 1, infer_unary_float, fold_unary},
     Op{"ThresholdedRelu", 1, 1, 1, infer_unary_float},
     Op{"Tile", 2, 2, 1, infer_tile},
-    Op{"TopK", 1, 2, 2, infer_top_k},
+    Op{"TopK", 1, 2, 2, infer_top_k, nullptr, true},
     Op{"Transpose", 1, 1, 1, infer_transpose, fold_transpose},
     Op{"Trilu", 1, 2, 1, infer_matrices},
     Op{"Unsqueeze", 1, 2, 1, infer_unsqueeze, fold_view},
