@@ -191,16 +191,34 @@ Result<> evaluate_widened(Function function, const reference::Call& call) {
   return {};
 }
 
+Result<> evaluate(const Entry& entry, const reference::Call& call) {
+  bool complete = call.inputs.size() >= entry.inputs && !call.outputs.empty();
+  for (std::size_t i = 0; i < entry.inputs && complete; ++i)
+    complete = call.inputs[i].data != nullptr;
+  if (!complete)
+    return fail(ErrorCode::invalid_input, "{} needs {} inputs and an output", call.node.op_type,
+                entry.inputs);
+  const auto is_short = [](const auto& view) {
+    return view.data != nullptr && is_short_float(view.type.dtype);
+  };
+  if (!entry.takes_any_type && (std::any_of(call.inputs.begin(), call.inputs.end(), is_short) ||
+                                std::any_of(call.outputs.begin(), call.outputs.end(), is_short)))
+    return evaluate_widened(entry.function, call);
+  return entry.function(call);
+}
+
 class ReferenceKernel final : public Kernel {
  public:
-  ReferenceKernel(const graph::Node& node, std::int64_t opset) : node_(node), opset_(opset) {}
+  ReferenceKernel(const Entry& entry, const graph::Node& node, std::int64_t opset)
+      : entry_(entry), node_(node), opset_(opset) {}
 
   Result<> run(std::span<const TensorView> inputs,
                std::span<const MutableTensorView> outputs) override {
-    return reference::evaluate(node_, opset_, inputs, outputs);
+    return evaluate(entry_, {node_, opset_, inputs, outputs});
   }
 
  private:
+  const Entry& entry_;
   const graph::Node node_;  // a copy: the graph need not outlive its kernels
   const std::int64_t opset_;
 };
@@ -223,22 +241,12 @@ Result<> reference::evaluate(const graph::Node& node, std::int64_t opset,
   const Entry* entry = find(node);
   if (entry == nullptr)
     return fail(ErrorCode::invalid_input, "operation {} is not supported", node.op_type);
-  bool complete = inputs.size() >= entry->inputs && !outputs.empty();
-  for (std::size_t i = 0; i < entry->inputs && complete; ++i) complete = inputs[i].data != nullptr;
-  if (!complete)
-    return fail(ErrorCode::invalid_input, "{} needs {} inputs and an output", node.op_type,
-                entry->inputs);
-  const auto is_short = [](const auto& view) {
-    return view.data != nullptr && is_short_float(view.type.dtype);
-  };
-  if (!entry->takes_any_type && (std::any_of(inputs.begin(), inputs.end(), is_short) ||
-                                 std::any_of(outputs.begin(), outputs.end(), is_short)))
-    return evaluate_widened(entry->function, {node, opset, inputs, outputs});
-  return entry->function({node, opset, inputs, outputs});
+  return operators::evaluate(*entry, {node, opset, inputs, outputs});
 }
 
 Result<std::unique_ptr<Kernel>> make_reference(const KernelSpec& spec, const KernelResources&) {
-  if (find(*spec.node) == nullptr)
+  const Entry* entry = find(*spec.node);
+  if (entry == nullptr)
     return fail(ErrorCode::invalid_input, "operation {} is not supported", spec.node->op_type);
   if (!spec.post_ops.empty())
     return fail(ErrorCode::invalid_input, "{} takes no post-ops here", spec.node->op_type);
@@ -247,7 +255,7 @@ Result<std::unique_ptr<Kernel>> make_reference(const KernelSpec& spec, const Ker
       if (operand.layout != Layout::row_major)
         return fail(ErrorCode::invalid_input, "{} is computed on row-major tensors only",
                     spec.node->op_type);
-  return std::make_unique<ReferenceKernel>(*spec.node, spec.opset);
+  return std::make_unique<ReferenceKernel>(*entry, *spec.node, spec.opset);
 }
 
 }  // namespace opsplit::operators
