@@ -70,12 +70,6 @@ std::string shown(const fs::path& path, const ComposeOptions& options) {
                                                       : "./" + relative.string();
 }
 
-// The file's own backend: opsplitd is told that all operators attach.
-Backend backend_of(const Deployment& deployment, std::string_view op) {
-  const auto found = deployment.operators.find(op);
-  return found == deployment.operators.end() ? Backend::native : found->second.backend;
-}
-
 // The target of docker/Dockerfile, whose image is opsplit/TARGET.
 std::string operator_target(Backend backend) {
   return backend == Backend::native ? "operator" : fmt::format("operator-{}", to_string(backend));
@@ -222,7 +216,7 @@ Result<std::string> compose_file(const Planned& planned, const Target& target,
   std::string backends;
   std::set<Backend> known = {Backend::native, Backend::attach};
   for (const PlannedOperator& planned_op : planned.plan.operators) {
-    const Backend backend = backend_of(deployment, planned_op.name);
+    const Backend backend = backend_in_file(deployment, planned_op.name);
     if (!known.insert(backend).second) continue;
     const std::string image = operator_target(backend);
     backends += fmt::format(R"(x-{0}: &{0}
@@ -298,7 +292,7 @@ x-operator: &operator
       own_ipc ? fmt::format("shareable\n    shm_size: {}", limit(shm)) : "host", pool / mib,
       limit(broker), list(start), list(volumes), limit(opsplitd), backends);
   for (const PlannedOperator& planned_op : planned.plan.operators) {
-    const Backend backend = backend_of(deployment, planned_op.name);
+    const Backend backend = backend_in_file(deployment, planned_op.name);
     if (backend == Backend::attach) {
       out += fmt::format("  # {}: backend attach, another container's to be\n", planned_op.name);
       continue;

@@ -32,6 +32,11 @@ OperatorSettings settings_of(const Deployment& deployment, std::string_view op) 
   return settings;
 }
 
+Backend backend_in_file(const Deployment& deployment, std::string_view op) {
+  const auto found = deployment.operators.find(op);
+  return found == deployment.operators.end() ? Backend::native : found->second.backend;
+}
+
 namespace {
 
 void find_op_types(Planned& planned) {
@@ -102,13 +107,22 @@ Result<Planned> plan_deployment(Deployment deployment) {
   return plan_graph(std::move(deployment), std::move(graph));
 }
 
+namespace {
+
+// Error: it is not installed; `what` asks for it.
+Result<> check_installed(Backend backend, const std::filesystem::path& programs,
+                         const std::string& what) {
+  if (backend == Backend::attach) return {};
+  const auto program = find_program(backend, programs);
+  return program ? Result<>() : within(what, program.error());
+}
+
+}  // namespace
+
 Result<> check_backends(const Deployment& deployment, const std::filesystem::path& programs) {
-  for (const auto& [name, unused] : deployment.operators) {
-    const Backend backend = settings_of(deployment, name).backend;
-    if (backend == Backend::attach) continue;
-    if (const auto program = find_program(backend, programs); !program)
-      return within(fmt::format("operator '{}'", name), program.error());
-  }
+  for (const auto& [name, unused] : deployment.operators)
+    OPSPLIT_CHECK(check_installed(settings_of(deployment, name).backend, programs,
+                                  fmt::format("operator '{}'", name)));
   return {};
 }
 
@@ -129,12 +143,10 @@ Result<> check_backends(const Planned& planned, const std::filesystem::path& pro
   OPSPLIT_CHECK(check_kernels(planned));
   for (std::size_t op = 0; op < planned.foreign_types.size(); ++op) {
     const std::string& name = planned.plan.operators[op].name;
-    const Backend backend = settings_of(planned.deployment, name).backend;
-    if (planned.foreign_types[op].empty() || backend == Backend::attach) continue;
-    if (const auto program = find_program(backend, programs); !program)
-      return within(fmt::format("operator '{}': opsplit has no kernels for {}", name,
-                                fmt::join(planned.foreign_types[op], ", ")),
-                    program.error());
+    if (planned.foreign_types[op].empty()) continue;
+    OPSPLIT_CHECK(check_installed(settings_of(planned.deployment, name).backend, programs,
+                                  fmt::format("operator '{}': opsplit has no kernels for {}", name,
+                                              fmt::join(planned.foreign_types[op], ", "))));
   }
   return {};
 }

@@ -20,6 +20,9 @@ namespace opsplit::daemon {
 // What the deployment file says of an operator, or the defaults.
 OperatorSettings settings_of(const Deployment& deployment, std::string_view op);
 
+// The file's own, which is another one where all operators are to attach.
+Backend backend_in_file(const Deployment& deployment, std::string_view op);
+
 // What `opsplit plan` shows; nothing is started or written.
 struct Planned {
   Deployment deployment;

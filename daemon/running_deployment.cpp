@@ -472,11 +472,10 @@ void RunningDeployment::become_ready_if_complete() {
   if (phase_ != Phase::starting) return;
   for (const RunningInstance& instance : instances_) {
     const Instance::State state = instance.life.state();
-    const auto& settings =
-        planned_.deployment.operators;  // not settings_of(): with --attach all attach
-    const auto found = settings.find(planned_.plan.operators[instance.op].name);
-    const bool may_come_later = state == Instance::State::awaited && found != settings.end() &&
-                                found->second.backend == Backend::attach;
+    const std::string& op = planned_.plan.operators[instance.op].name;
+    // With --attach all are attached, but those of the file need not come at once.
+    const bool may_come_later = state == Instance::State::awaited &&
+                                backend_in_file(planned_.deployment, op) == Backend::attach;
     if (state != Instance::State::ready && state != Instance::State::standby && !may_come_later)
       return;
   }
