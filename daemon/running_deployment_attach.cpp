@@ -33,7 +33,11 @@ Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::strin
   attachment.weights =
       planned_.weights_file.empty() ? folder_ : planned_.weights_file.parent_path().string();
   attachment.cores = cores_of(*instance);
-  attachment.warm_up = instance->replaces;
+  // A user's own program may do more than compute: it is only tried where another one serves meanwhile.
+  const Backend backend =
+      backend_in_file(planned_.deployment, planned_.plan.operators[instance->op].name);
+  attachment.warm_up =
+      instance->replaces || (backend != Backend::native && backend != Backend::attach);
   return attachment;
 }
 

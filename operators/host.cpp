@@ -2,8 +2,6 @@
 
 #include <sys/prctl.h>
 
-#include <algorithm>
-#include <list>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -11,8 +9,8 @@
 #include "ipc/message_socket.hpp"
 #include "ipc/session.hpp"
 #include "ipc/weight_store.hpp"
-#include "operators/aligned_memory.hpp"
 #include "operators/cores_follower.hpp"
+#include "operators/warm_up.hpp"
 
 namespace opsplit::operators {
 namespace {
@@ -111,32 +109,6 @@ Result<Attached> attach(const HostOptions& options, const OperatorKind& kind) {
   OPSPLIT_TRY(ipc::Attachment attachment, ipc::attachment_from_json(reply));
   if (attachment.op < 0) return fail(ErrorCode::refused, "opsplitd took us for a client");
   return Attached{std::move(socket), std::move(attachment)};
-}
-
-// Runs each task once on zeros, in memory of its own: who is to take another one's place shows first that
-// it can.
-Result<> warm_up(Operator& op, const Plan& plan, const PlannedOperator& planned) {
-  std::list<AlignedMemory> memory;
-  const auto lay_out = [&](std::int32_t id, auto& views) -> Result<> {
-    const PlannedTensor& tensor = plan.tensors[static_cast<std::size_t>(id)];
-    OPSPLIT_TRY(const std::uint64_t bytes, byte_size(tensor.type, tensor.layout));
-    std::byte* data = memory.emplace_back(bytes).data();
-    std::fill_n(data, bytes, std::byte{0});
-    views.push_back({tensor.type, tensor.layout, data});
-    return {};
-  };
-  for (std::size_t position = 0; position < planned.tasks.size(); ++position) {
-    const PlannedTask& task = plan.tasks[static_cast<std::size_t>(planned.tasks[position])];
-    std::vector<TensorView> inputs;
-    std::vector<MutableTensorView> outputs;
-    for (const std::int32_t tensor : task.inputs) OPSPLIT_CHECK(lay_out(tensor, inputs));
-    for (const std::int32_t tensor : task.outputs) OPSPLIT_CHECK(lay_out(tensor, outputs));
-    RunContext context;
-    if (const auto ran = op.run(position, inputs, outputs, context); !ran)
-      return within("warming up on zeros, task " + task.name, ran.error());
-    memory.clear();
-  }
-  return {};
 }
 
 // Where somebody else starts us, opsplitd and the deployment may come later.

@@ -441,6 +441,21 @@ TEST_F(RunningDeploymentTest, WhereOthersStartAllOperatorsWhoeverAttachesLaterIs
   EXPECT_THAT(deployment->awaited(), ElementsAre(plan.operators[1].name));
 }
 
+TEST_F(RunningDeploymentTest, OnlyWhatAFrameworkComputesIsTriedBeforeItIsReady) {
+  for (const auto& [backend, is_tried] : std::map<Backend, bool>{
+           {Backend::native, false}, {Backend::attach, false}, {Backend::pytorch, true}}) {
+    make([&](Deployment& digits) {
+      digits.attach = true;
+      digits.operators[plan.operators[0].name].backend = backend;
+    });
+    deployment->start(epoch, [this](const Result<>& result) { started = result; });
+    const auto attachment =
+        deployment->attach_operator(::getpid(), plan.operators[0].name, everything);
+    ASSERT_TRUE(attachment) << attachment.error().message;
+    EXPECT_EQ(attachment->warm_up, is_tried) << to_string(backend);
+  }
+}
+
 // Two instances of stage 1, in a deployment that is ready.
 class Swap : public RunningDeploymentTest {
  protected:

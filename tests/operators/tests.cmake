@@ -6,5 +6,5 @@ opsplit_test(operators
     kernels/normalization_test.cpp packed_weights_test.cpp kernels/pointwise_test.cpp kernels/pooling_test.cpp
     program_test.cpp kernels/quantization_reference_test.cpp kernels/ranking_reference_test.cpp
     kernels/reduction_test.cpp kernels/reference_test.cpp kernels/resize_test.cpp small_graph.cpp tensors.cpp
-    thread_placement_test.cpp kernels/transposed_convolution_test.cpp kernels/winograd_test.cpp
+    thread_placement_test.cpp kernels/transposed_convolution_test.cpp warm_up_test.cpp kernels/winograd_test.cpp
   LIBRARIES opsplit-sdk opsplit_host opsplit_operators opsplit_graph OpenMP::OpenMP_CXX)

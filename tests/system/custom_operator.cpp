@@ -30,8 +30,8 @@ class Relu : public Kernel {
     const auto x = inputs[0].as<float>();
     const auto y = outputs[0].as<float>();
     if (mode == "crashes") std::abort();
-    const bool is_zeros = std::all_of(x.begin(), x.end(), [](float v) { return v == 0; });
-    if (mode == "takes-4-seconds" && !is_zeros && !has_taken_long_) {
+    const bool is_warm_up = std::all_of(x.begin(), x.end(), [](float v) { return v == 1; });
+    if (mode == "takes-4-seconds" && !is_warm_up && !has_taken_long_) {
       has_taken_long_ = true;
       take(4);
     }

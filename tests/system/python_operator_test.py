@@ -33,6 +33,8 @@ operators:
   head: {{nodes: [dense2, probabilities]}}
 """
 WHOLE = f"model: {MODEL}\nname: digits\noperators:\n  all: {{nodes: [conv1..probabilities], backend: attach}}\n"
+HAS_ONNX = importlib.util.find_spec("onnx") is not None
+HAS_ONNXRUNTIME = HAS_ONNX and importlib.util.find_spec("onnxruntime") is not None
 LIMIT_S = 120
 programs = pathlib.Path()
 
@@ -304,9 +306,7 @@ class PythonOperatorTest(unittest.TestCase):
         self.assertEqual(told[-1], {"op_type": "Softmax", **names, "constants": [], **common})
         self.assert_answers(opsplit.connect("digits"), 1e-4)
 
-    @unittest.skipUnless(
-        importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"), "onnxruntime or onnx is not installed"
-    )
+    @unittest.skipUnless(HAS_ONNXRUNTIME, "onnxruntime or onnx is not installed")
     def test_what_opsplit_has_no_kernels_for_runs_in_onnx_runtime_by_itself(self):
         self.file.write_text(f"model: {determinants(self.file.parent)}\nname: digits\n")
         planned = run_opsplit("plan", self.file)
@@ -320,6 +320,74 @@ class PythonOperatorTest(unittest.TestCase):
         self.assertEqual([instance["backend"] for instance in self.instances("det")], ["onnxruntime"])
         self.assertEqual([instance["backend"] for instance in self.instances("relu")], ["native"])
         self.assertEqual(self.bytes_copied("det"), 0)
+
+    def write_whole(self, backend, nodes, inputs, outputs, constants=()):
+        """A deployment of one operator, of a model of these nodes: (op type, inputs, output). Types as
+        make_tensor_value_info takes them."""
+        import onnx
+        from onnx import helper, numpy_helper
+
+        graph = helper.make_graph(
+            [helper.make_node(op_type, reads, [gives], gives) for op_type, reads, gives in nodes],
+            "small",
+            [helper.make_tensor_value_info(*value) for value in inputs],
+            [helper.make_tensor_value_info(*value) for value in outputs],
+            [numpy_helper.from_array(array, name) for name, array in constants],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.save(model, self.file.with_suffix(".onnx"))
+        whole = f"all: {{nodes: [{nodes[0][2]}..{nodes[-1][2]}], backend: {backend}}}"
+        self.file.write_text(f"model: digits.onnx\nname: digits\noperators:\n  {whole}\n")
+
+    @unittest.skipUnless(HAS_ONNXRUNTIME, "onnxruntime or onnx is not installed")
+    def test_what_fails_on_some_inputs_starts_if_it_computes_ones_or_zeros(self):
+        int32, int64 = 6, 7  # TensorProto's
+        a, row = np.array([[7, 9]], np.int32), np.array([0], np.int64)
+        for op_type, b, b_type, answer in (
+            ("Div", a, int32, [[1, 1]]),  # not by 0
+            ("Gather", row, int64, a),  # there is no row 1
+        ):
+            inputs = [("a", int32, a.shape), ("b", b_type, b.shape)]
+            self.write_whole("onnxruntime", [(op_type, ["a", "b"], "y")], inputs, [("y", int32, a.shape)])
+            outcome = run_opsplit("up", self.file)
+            self.assertEqual(outcome.returncode, 0, outcome.stderr)
+            np.testing.assert_array_equal(opsplit.connect("digits").infer(a=a, b=b), answer)
+            run_opsplit("down")
+
+    @unittest.skipUnless(HAS_ONNXRUNTIME, "onnxruntime or onnx is not installed")
+    def test_what_computes_neither_ones_nor_zeros_starts_where_it_attaches(self):
+        float32, int64 = 1, 7
+        nodes = [("Add", ["index", "five"], "row"), ("Gather", ["x", "row"], "y")]
+        model = (
+            nodes,
+            [("x", float32, [3]), ("index", int64, [1])],
+            [("y", float32, [1])],
+            [("five", np.array([5], np.int64))],
+        )
+        self.write_whole("onnxruntime", *model)
+        outcome = run_opsplit("up", self.file)
+        self.assertEqual(outcome.returncode, 1)
+        self.assertRegex(outcome.stderr, "task row computes neither ones nor zeros: .*indices element out of data")
+        self.write_whole("attach", *model)
+        self.up(self.file.read_text(), "all", sys.executable, "-B", "-m", "opsplit.onnxruntime")
+        x = np.array([1, 2, 3], np.float32)
+        np.testing.assert_array_equal(opsplit.connect("digits").infer(x=x, index=np.array([-4], np.int64)), x[1:2])
+
+    @unittest.skipUnless(HAS_ONNX and importlib.util.find_spec("torch"), "PyTorch or onnx is not installed")
+    def test_what_pytorch_can_not_compute_does_not_start_and_says_why(self):
+        import torch
+
+        try:
+            torch.softmax(torch.ones(1, 4, dtype=torch.float16), 1)
+            self.skipTest("this PyTorch computes float16")
+        except RuntimeError as error:
+            why = str(error)
+        float16 = 10
+        self.write_whole("pytorch", [("Softmax", ["x"], "y")], [("x", float16, [1, 4])], [("y", float16, [1, 4])])
+        outcome = run_opsplit("up", self.file)
+        self.assertEqual(outcome.returncode, 1)
+        self.assertIn("task y computes neither ones nor zeros: ", outcome.stderr)
+        self.assertIn(why, outcome.stderr)
 
     @unittest.skipUnless(importlib.util.find_spec("torch"), "PyTorch is not installed")
     def test_pytorch_computes_in_place(self):

@@ -1,0 +1,15 @@
+// An operator's first run, before anybody waits for it.
+#pragma once
+
+#include "base/error.hpp"
+#include "base/plan.hpp"
+#include "operators/operator.hpp"
+
+namespace opsplit::operators {
+
+// Runs each task once on ones, in memory of its own, or on zeros where it fails on ones: neither is right for
+// every node (a divisor must not be 0, an index must not reach beyond one element). Error: a task that can do
+// neither, named, and why not on ones.
+Result<> warm_up(Operator& op, const Plan& plan, const PlannedOperator& planned);
+
+}  // namespace opsplit::operators
