@@ -78,7 +78,7 @@ Result<std::unique_ptr<Program>> wrap_task(const OperatorSpec& spec, const MakeT
   };
   const auto inputs = add_names(task.inputs, described.inputs);
   const auto outputs = add_names(task.outputs, described.outputs);
-  OPSPLIT_TRY(described.model, graph::export_task(part, task.nodes, inputs, outputs));
+  described.model = [&] { return graph::export_task(part, task.nodes, inputs, outputs); };
   OPSPLIT_TRY(const TaskGraph extracted,
               extract_task(part, task.nodes, edges(spec.plan, task.inputs),
                            edges(spec.plan, task.outputs)));

@@ -53,14 +53,15 @@ struct NamedType {
 // A task as whoever runs all of it sees it.
 struct TaskSpec {
   std::string name;
-  std::string model = {};  // a serialized ONNX model of just this task, weights included
+  // Makes a serialized ONNX model of just this task, weights included: up to 2 GiB, so only for who reads it.
+  std::function<Result<std::string>()> model = {};
   // The same as nodes, views included, in the order of execution; their operands are known by name.
   std::vector<KernelSpec> nodes = {};
   std::vector<NamedType> inputs = {}, outputs = {};
   int threads = 1;
 };
 
-// Called for each task; an error keeps the operator from starting. Nodes and constants are there for the
+// Called for each task; an error keeps the operator from starting. Model, nodes and constants are there for the
 // time of the call, a constant's bytes as long as its owner. The kernel gets the task's inputs and outputs in
 // the order of the spec, row-major.
 using MakeTaskKernel = std::function<Result<std::unique_ptr<Kernel>>(const TaskSpec&)>;

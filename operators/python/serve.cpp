@@ -90,9 +90,32 @@ Result<Kernels> make_node_kernel(const py::object& prepare, const operators::Ker
   });
 }
 
-// make((name, model, inputs, outputs, threads, nodes)) -> function
+// A function that gives the task's model for as long as this lives; whoever keeps it longer gets an exception.
+class ModelFunction {
+ public:
+  explicit ModelFunction(const operators::TaskSpec& spec)
+      : spec_(std::make_shared<const operators::TaskSpec*>(&spec)) {}
+  ModelFunction(const ModelFunction&) = delete;
+  ModelFunction& operator=(const ModelFunction&) = delete;
+  ~ModelFunction() { *spec_ = nullptr; }
+
+  [[nodiscard]] py::cpp_function function() const {
+    return py::cpp_function([spec = spec_] {
+      if (*spec == nullptr)
+        raise({ErrorCode::unavailable,
+               "a task's model is there until its callable is made: take it before"});
+      return py::bytes(value_or_raise((*spec)->model()));
+    });
+  }
+
+ private:
+  std::shared_ptr<const operators::TaskSpec*> spec_;
+};
+
+// make((name, function that gives the model, inputs, outputs, threads, nodes)) -> function
 Result<Kernels> make_task_kernel(const py::object& make, const operators::TaskSpec& spec) {
   return guarded([&]() -> Kernels {
+    const ModelFunction model(spec);
     const auto described = [](const std::vector<operators::NamedType>& tensors) {
       py::tuple result(tensors.size());
       for (std::size_t i = 0; i < tensors.size(); ++i)
@@ -103,7 +126,7 @@ Result<Kernels> make_task_kernel(const py::object& make, const operators::TaskSp
     py::tuple nodes(spec.nodes.size());
     for (std::size_t i = 0; i < spec.nodes.size(); ++i) nodes[i] = node_of(spec.nodes[i]);
     const py::object function =
-        make(py::make_tuple(spec.name, py::bytes(spec.model), described(spec.inputs),
+        make(py::make_tuple(spec.name, model.function(), described(spec.inputs),
                             described(spec.outputs), spec.threads, nodes));
     return std::make_unique<PythonKernel>(function, PythonKernel::Style::task, py::dict(),
                                           operands(spec.inputs), operands(spec.outputs));

@@ -306,6 +306,11 @@ class PythonOperatorTest(unittest.TestCase):
         self.assertEqual(told[-1], {"op_type": "Softmax", **names, "constants": [], **common})
         self.assert_answers(opsplit.connect("digits"), 1e-4)
 
+    def test_a_model_that_is_asked_for_late_is_an_error(self):
+        self.up_relu("asks_late")
+        with self.assertRaisesRegex(opsplit.OperatorFailed, "Unavailable: a task's model is there until"):
+            opsplit.connect("digits").infer(IMAGES[0])
+
     @unittest.skipUnless(HAS_ONNXRUNTIME, "onnxruntime or onnx is not installed")
     def test_what_opsplit_has_no_kernels_for_runs_in_onnx_runtime_by_itself(self):
         self.file.write_text(f"model: {determinants(self.file.parent)}\nname: digits\n")

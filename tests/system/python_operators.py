@@ -126,6 +126,20 @@ def tells_its_nodes():
     opsplit.run_backend(make_task)
 
 
+def asks_late():
+    """A backend that wants the model when a request is there."""
+
+    def make_task(task):
+        assert task.model
+
+        def run(inputs, outputs):
+            task.model
+
+        return run
+
+    opsplit.run_backend(make_task)
+
+
 # -- Modules in place of a task ---------------------------------------------------------------------
 
 

@@ -25,11 +25,16 @@ class Task:
     """Nodes that run in one go."""
 
     name: str
-    model: bytes  # a serialized ONNX model of just these nodes, weights included
+    make_model: Callable[[], bytes]
     inputs: tuple[TensorSpec, ...]  # that change from request to request
     outputs: tuple[TensorSpec, ...]
     threads: int  # to compute with
     nodes: tuple[Node, ...] = ()  # the same as nodes, in the order of execution; they name what they read and give
+
+    @property
+    def model(self) -> bytes:
+        """A serialized ONNX model of just these nodes, weights included: made anew, until make_task returns."""
+        return self.make_model()
 
 
 def _specs(described: Sequence[tuple[Any, ...]]) -> tuple[TensorSpec, ...]:
@@ -49,9 +54,9 @@ def run_backend(make_task: MakeTask, argv: Sequence[str] | None = None) -> NoRet
     """
 
     def make(described: tuple[Any, ...]) -> Callable[..., Any]:
-        name, model, inputs, outputs, threads, nodes = described
+        name, make_model, inputs, outputs, threads, nodes = described
         return make_task(
-            Task(name, model, _specs(inputs), _specs(outputs), threads, tuple(map(Node.described, nodes)))
+            Task(name, make_model, _specs(inputs), _specs(outputs), threads, tuple(map(Node.described, nodes)))
         )
 
     sys.exit(_core.backend_main(list(sys.argv if argv is None else argv), make))

@@ -56,7 +56,7 @@ class OnnxRuntimeTest(unittest.TestCase):
         float32 = np.dtype(np.float32)
         task = opsplit.Task(
             "t",
-            model.SerializeToString(),
+            model.SerializeToString,
             (opsplit.TensorSpec("x", float32, (2, 3)),),
             (opsplit.TensorSpec("y", float32, (2, 4)),),
             1,
