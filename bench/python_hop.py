@@ -6,13 +6,15 @@ two. Both are in Python, or both in C++; a request is timed by its client, and a
 the operator does. All take turns; compare their ratios. `undisturbed` is the fiftieth of the requests that is fastest: what it
 takes where nobody else wants the cores.
 
-usage: python_hop.py [--build build/release] [--rounds N] [--requests N]     with the Python of scripts/python_env.sh
+scripts/bench.sh runs this with a /tmp, a /dev/shm, a cache and processes of its own.
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import pathlib
+import platform
 import random
 import statistics
 import subprocess
@@ -20,10 +22,15 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+import measure
+import numpy as np
+import opsplit
+import serving
+from onnx import TensorProto, helper, save
+
 NODES = 200
 NAMES = ("ping", "pong")
-TARGET = 12
+TARGETS = {"Python, empty": 12}
 LIMIT_S = 60
 # Name -> program, or function of python_operators.py.
 OPERATORS = {
@@ -36,8 +43,6 @@ BASE = {"Python, empty": "C++, empty", "NumPy, Relu": "C++, Relu"}
 
 
 def write_model(path):
-    from onnx import TensorProto, helper, save
-
     nodes = [helper.make_node("Relu", [f"t{i}"], [f"t{i + 1}"], f"n{i}") for i in range(NODES)]
     ends = [helper.make_tensor_value_info(f"t{i}", TensorProto.FLOAT, [1, 16]) for i in (0, NODES)]
     graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:])
@@ -53,19 +58,17 @@ def write_deployment(path, model):
     path.write_text("\n".join(lines) + "\n")
 
 
-def measure(programs, deployment, operator, requests):
+def hops(deployment, operator, requests):
     """Microseconds per hop, of each request."""
-    import numpy as np
-
-    import opsplit
-
     socket = opsplit._core.default_socket()
     program, function = operator
     command = (
-        [programs / program] if program else [sys.executable, "-B", ROOT / "tests/system/python_operators.py", function]
+        [measure.BIN / program]
+        if program
+        else [sys.executable, "-B", measure.ROOT / "tests/system/python_operators.py", function]
     )
     up = subprocess.Popen(
-        [programs / "opsplit", "up", deployment], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [measure.BIN / "opsplit", "up", deployment], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     options = ["--socket", socket, "--deployment", "chain", "--wait", str(LIMIT_S)]
     started = [subprocess.Popen([*command, *options, "--operator", name]) for name in NAMES]
@@ -90,42 +93,36 @@ def measure(programs, deployment, operator, requests):
                     times.append((time.perf_counter() - begun) * 1e6 / NODES)
         del client
     finally:
-        subprocess.run([programs / "opsplit", "down"], check=False, capture_output=True)
+        subprocess.run([measure.BIN / "opsplit", "down"], check=False, capture_output=True)
         for process in started:
             process.wait(LIMIT_S)
     return times
 
 
-def row_of(turns, base):
-    """Of all turns; the ratios of medians are by turn."""
+def row_of(name, turns):
+    """Of all turns; the ratios are those of the turns' medians."""
 
     def undisturbed(all_turns):
         return statistics.quantiles(sum(all_turns, []), n=50)[0]
 
-    ratios = [statistics.median(own) / statistics.median(other) for own, other in zip(turns, base)]
-    return {
-        "hop_us": statistics.median(sum(turns, [])),
-        "ratio": statistics.median(ratios),
-        "ratio_low": min(ratios),
-        "ratio_high": max(ratios),
-        "undisturbed_us": undisturbed(turns),
-        "undisturbed_ratio": undisturbed(turns) / undisturbed(base),
-    }
+    row = {"name": name, "hop_us": round(statistics.median(sum(turns[name], [])), 3)}
+    row |= {"undisturbed_us": round(undisturbed(turns[name]), 3)}
+    if name in BASE:
+        base = turns[BASE[name]]
+        medians = [[statistics.median(turn) for turn in own] for own in (turns[name], base)]
+        row |= {"versus": BASE[name], **measure.ratio(*medians)}
+        row |= {"undisturbed_ratio": round(undisturbed(turns[name]) / undisturbed(base), 3)}
+    if name in TARGETS:
+        row |= {"target": TARGETS[name]}
+    return row
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each")
-    parser.add_argument("--requests", type=int, default=300, help="of a turn")
-    parser.add_argument("--summary", type=pathlib.Path, help="a file for the figures as JSON")
-    parser.add_argument("--private", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
+    parser.add_argument("--requests", type=int, default=300, help="of a turn (default: 300)")
     options = parser.parse_args()
-    build = options.build.absolute()
-    if not options.private:  # with a /tmp and a /dev/shm of its own
-        environment = {**os.environ, "PYTHONPATH": str(build / "python")}
-        tests = str(build / "bin/system_tests")
-        os.execve(tests, [tests, "--private", sys.executable, "-B", *sys.argv, "--private"], environment)
+    serving.end_with_parent()
     with tempfile.TemporaryDirectory() as folder:
         model, deployment = pathlib.Path(folder) / "chain.onnx", pathlib.Path(folder) / "chain.yaml"
         write_model(model)
@@ -133,16 +130,13 @@ def main():
         turns = {name: [] for name in OPERATORS}
         for _ in range(options.rounds):
             for name in random.sample(list(OPERATORS), len(OPERATORS)):
-                turns[name].append(measure(build / "bin", deployment, OPERATORS[name], options.requests))
-    rows = [{"name": name, **row_of(turns[name], turns[BASE.get(name, name)])} for name in OPERATORS]
-    print(f"{'us per hop':14}{'median':>8} {'/ C++':16}{'undisturbed':>12} / C++")
+                turns[name].append(hops(deployment, OPERATORS[name], options.requests))
+    rows = [row_of(name, turns) for name in OPERATORS]
     for row in rows:
-        ratio = f"{row['ratio']:.1f} ({row['ratio_low']:.1f} to {row['ratio_high']:.1f})"
-        print(
-            f"{row['name']:14}{row['hop_us']:8.2f} {ratio:16}{row['undisturbed_us']:12.2f} {row['undisturbed_ratio']:.1f}"
-        )
-    if options.summary:
-        options.summary.write_text(json.dumps({"target": TARGET, "rows": rows}, indent=2) + "\n")
+        print(json.dumps(row))
+    versions = {"numpy": importlib.metadata.version("numpy"), "Python": platform.python_version()}
+    versions |= {"opsplit": opsplit.__version__}
+    measure.write("python_hop", sys.argv[1:], {"versions": versions, "rows": rows})
 
 
 if __name__ == "__main__":

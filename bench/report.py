@@ -444,8 +444,58 @@ def report_chaos(rows, stem):
     )
 
 
+def report_swap(rows, stem):
+    yield table(
+        [
+            "Relu is",
+            "swaps",
+            "requests",
+            "lost, doubled, wrong, refused",
+            "p50 / p99 / max ms",
+            "p99 / alone",
+            "quartiles",
+            "target",
+            "",
+        ],
+        [
+            [
+                row["run"],
+                row.get("swaps", ""),
+                f"{row['requests']:,}",
+                " / ".join(str(row[count]) for count in ("lost", "doubled", "wrong", "refused")),
+                " / ".join(f"{row[figure]:g}" for figure in ("p50_ms", "p99_ms", "max_ms")),
+                f"{row['ratio']:.2f}" if "ratio" in row else "",
+                spread(row) if "ratio" in row else "",
+                *at_most(row),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def report_python_hop(rows, stem):
+    yield table(
+        ["operators", "a hop, us", "compared with", "ratio", "quartiles", "target", "", "undisturbed, us", "its ratio"],
+        [
+            [
+                row["name"],
+                f"{row['hop_us']:.2f}",
+                row.get("versus", ""),
+                f"{row['ratio']:.2f}" if "ratio" in row else "",
+                spread(row) if "ratio" in row else "",
+                *at_most(row),
+                f"{row['undisturbed_us']:.2f}",
+                f"{row['undisturbed_ratio']:.2f}" if "undisturbed_ratio" in row else "",
+            ]
+            for row in rows
+        ],
+    )
+
+
 REPORTS = {
     "chaos": report_chaos,
+    "swap": report_swap,
+    "python_hop": report_python_hop,
     "models": report_models,
     "split": report_split,
     "pipeline": report_pipeline,

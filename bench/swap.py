@@ -3,8 +3,7 @@
 
 The digits model by type, four clients that `opsplit chaos` starts and that compare every answer; no faults. In turns, Relu
 is left alone, or swapped back and forth: by a program made with the SDK, and by opsplit's own kernels again.
-
-usage: build/release/bin/system_tests --private $PWD/build/venv/bin/python -B bench/swap.py [--swaps N] [--rounds N]
+scripts/bench.sh runs this with a /tmp, a /dev/shm, a cache and processes of its own.
 """
 
 import argparse
@@ -13,16 +12,19 @@ import json
 import pathlib
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-BIN = ROOT / "build" / "release" / "bin"
-DIGITS = ROOT / "examples" / "digits" / "digits.onnx"
+import measure
+import serving
+
+DIGITS = measure.ROOT / "examples" / "digits" / "digits.onnx"
+TARGET = 2  # times the p99 without
 
 
 def opsplit(*arguments):
-    done = subprocess.run([BIN / "opsplit", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([measure.BIN / "opsplit", *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"opsplit {' '.join(map(str, arguments))}: {done.stdout}{done.stderr}")
     return done.stdout
@@ -35,12 +37,11 @@ def relu():
 
 def swap_back_and_forth():
     """Two swaps."""
-    program = [BIN / "opsplit", "attach", "digits/relu", "--", BIN / "custom-operator", "relu"]
-    with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as attached:
-        while [(one["backend"], one["state"]) for one in relu()] != [("attach", "ready")]:
-            if attached.poll() is not None:
-                raise SystemExit(f"opsplit attach ended with exit code {attached.returncode}")
-            time.sleep(0.01)
+    program = [measure.BIN / "opsplit", "attach", "digits/relu", "--", measure.BIN / "custom-operator", "relu"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as attached:
+        # It says so when it serves. Asking `opsplit ps` again and again would take more CPU than the swap.
+        if not attached.stdout.readline():
+            raise SystemExit(f"opsplit attach ended with exit code {attached.wait()}")
         opsplit("swap", "digits/relu", "--backend", "native")
 
 
@@ -50,7 +51,7 @@ def load(folder):
     verdict = {}
     before = relu()[0]["tasks_done"]
     file = folder / "verdict.json"
-    command = [BIN / "opsplit", "chaos", "digits", "--for", "10min", "--every", "200h", "--json", file]
+    command = [measure.BIN / "opsplit", "chaos", "digits", "--for", "10min", "--every", "200h", "--json", file]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as chaos:
         while relu()[0]["tasks_done"] < before + 1000 and chaos.poll() is None:
             time.sleep(0.01)
@@ -61,14 +62,24 @@ def load(folder):
     verdict.update(json.loads(file.read_text()))
 
 
+def row_of(run, verdicts):
+    """Latencies are medians over the turns."""
+    row = {"run": run}
+    for count in ("requests", "lost", "doubled", "wrong", "refused", "epochs_lost"):
+        row[count] = sum(verdict[count] for verdict in verdicts)
+    for quantile in ("p50_ms", "p99_ms", "max_ms"):
+        row[quantile] = round(statistics.median(one["latency"]["before"][quantile] for one in verdicts), 2)
+    return row
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--swaps", type=int, default=100, help="in all (default: 100)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each kind (default: 5)")
     options = parser.parse_args()
+    serving.end_with_parent()
     pairs = options.swaps // 2 // options.rounds
-    figures = {"alone": [], "swapped": []}
-    counts = dict.fromkeys(("requests", "lost", "doubled", "wrong", "refused", "epochs_lost"), 0)
+    turns = {"swapped": [], "alone": []}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         opsplit("up", DIGITS, "--split", "by-type", "--name", "digits")
@@ -81,17 +92,17 @@ def main():
                     seconds = time.monotonic() - begin
                 with load(folder) as alone:
                     time.sleep(seconds)
-                for kind, verdict in (("swapped", swapped), ("alone", alone)):
-                    figures[kind].append(verdict["latency"]["before"])
-                    counts = {key: count + verdict[key] for key, count in counts.items()}
+                turns["swapped"].append(swapped)
+                turns["alone"].append(alone)
         finally:
             opsplit("down")
-    ratios = [ours["p99_ms"] / theirs["p99_ms"] for ours, theirs in zip(figures["swapped"], figures["alone"])]
-    print(f"{2 * pairs * options.rounds} swaps; {', '.join(f'{key} {count}' for key, count in counts.items())}")
-    for kind, turns in figures.items():
-        medians = {key: statistics.median(turn[key] for turn in turns) for key in ("p50_ms", "p99_ms", "max_ms")}
-        print(f"{kind:8}", ", ".join(f"{key} {value:.2f}" for key, value in medians.items()))
-    print(f"p99 swapped / alone: median of turns {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    rows = [row_of(run, verdicts) for run, verdicts in turns.items()]
+    p99 = {run: [one["latency"]["before"]["p99_ms"] for one in verdicts] for run, verdicts in turns.items()}
+    rows[0] |= {"swaps": 2 * pairs * options.rounds, **measure.ratio(p99["swapped"], p99["alone"]), "target": TARGET}
+    for row in rows:
+        print(json.dumps(row))
+    version = opsplit("--version").strip()
+    measure.write("swap", sys.argv[1:], {"versions": {"opsplit": version}, "rows": rows})
 
 
 if __name__ == "__main__":

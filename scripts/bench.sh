@@ -8,6 +8,8 @@
 #   pipeline    throughput of stages on divided cores against ONNX Runtime's best [--models A,B] [--rounds N]
 #   start       from nothing to ready against loading in ONNX Runtime; an operator's restart [--rounds N]
 #   chaos       what deaths and hangs cost: recovery, latency of requests under way [--seconds N]
+#   swap        what swaps of an operator cost the requests that are under way [--swaps N] [--rounds N]
+#   python_hop  a hop into an operator in Python beside one in C++ [--rounds N] [--requests N]
 #   hop         a hop against its floors and raw iceoryx [options of the program]
 #   overhead    what a hop adds to the digits model [options of the program]
 #   transports  a hop against REST, gRPC, queues, sockets, files [options of the program]
@@ -22,6 +24,8 @@ case "$name" in
   models) packages+=(python3-torch python3-torchvision python3-onnx libopenblas0-pthread) ;;
   split | pipeline) ;;
   start | chaos) packages+=(util-linux) targets=(opsplit opsplitd) ;;
+  swap) packages+=(util-linux) targets=(opsplit opsplitd custom-operator) ;;
+  python_hop) packages+=(util-linux) targets=(opsplit opsplitd empty-operator python-package) ;;
   hop | overhead) targets=("$name" opsplitd) ;;
   transports) packages+=("${bench_packages[@]}") targets=(transports opsplitd) ;;
   -h | --help)
@@ -68,14 +72,17 @@ fi
 
 # With processes, /tmp and /dev/shm of its own, that end with it, and a cache that is not the user's.
 private=()
-if [ "$name" = start ] || [ "$name" = chaos ]; then
-  private=(unshare --pid --fork --kill-child --mount-proc --mount --ipc)
-  [ "$(id -u)" -eq 0 ] || private+=(--map-current-user --keep-caps)
-  cache=$(getent passwd "$(id -u)" | cut -d: -f6)/.cache/opsplit
-  mkdir -p -m 700 build/bench/cache "$cache"
-  private+=(sh -c 'mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /dev/shm &&
-    mount --bind build/bench/cache "$0" && "$@"; exit $?' "$cache")
-fi
+case "$name" in
+  start | chaos | swap | python_hop)
+    private=(unshare --pid --fork --kill-child --mount-proc --mount --ipc)
+    [ "$(id -u)" -eq 0 ] || private+=(--map-current-user --keep-caps)
+    cache=$(getent passwd "$(id -u)" | cut -d: -f6)/.cache/opsplit
+    mkdir -p -m 700 build/bench/cache "$cache"
+    private+=(sh -c 'mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /dev/shm &&
+      mount --bind build/bench/cache "$0" && "$@"; exit $?' "$cache")
+    ;;
+esac
+export PYTHONPATH=$root/build/release/python  # for python_hop
 
 say "Measuring: $name"
 case "$name" in
