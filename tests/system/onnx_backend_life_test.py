@@ -4,6 +4,7 @@
 usage: onnx_backend_life_test.py BIN_DIR [TEST...]     the package opsplit must be in PYTHONPATH
 """
 
+import json
 import os
 import pathlib
 import signal
@@ -128,12 +129,44 @@ class LifeTest(unittest.TestCase):
         self.expect_end_of(daemon)
 
 
+    def test_a_model_is_started_again_where_opsplitd_or_the_broker_has_died(self):
+        for victim in ("opsplitd", "broker"):
+            with self.subTest(victim=victim):
+                script, daemon = self.start()
+                status = subprocess.run([programs / "opsplit", "ps", "--json"], capture_output=True, check=True).stdout
+                os.kill(daemon if victim == "opsplitd" else json.loads(status)["broker"], signal.SIGKILL)
+                self.ask(script)
+                self.ask(script)
+                script.communicate(timeout=LIMIT_S)
+                self.expect_end_of(daemon)
+
+    def test_who_uses_an_opsplitd_of_another_script_that_dies_starts_one(self):
+        first, daemon = self.start()
+        second, none = self.start()
+        self.assertEqual(none, 0)
+        os.kill(daemon, signal.SIGKILL)
+        self.ask(second)
+        self.ask(first)
+        for script in (first, second):
+            script.communicate(timeout=LIMIT_S)
+        self.expect_end_of(daemon)
+
+
 class ModelsTest(unittest.TestCase):
     def test_more_inputs_than_the_model_takes_are_refused(self):
         rep = onnx_backend.prepare(model(helper.make_node("Add", ["x", "w"], ["y"]), ["x", "w"], [("w", 10 * X)]))
         np.testing.assert_array_equal(rep.run([X])[0], 11 * X)
         with self.assertRaisesRegex(opsplit.InvalidInput, "^2 inputs are given, the model takes 1: x$"):
             rep.run([X, X])
+
+    def test_another_device_than_the_cpu_is_refused(self):
+        for ask in (
+            lambda: onnx_backend.prepare(relu(), "CUDA"),
+            lambda: onnx_backend.run_model(relu(), [X], "CUDA:1"),
+            lambda: onnx_backend.run_node(helper.make_node("Relu", ["x"], ["y"]), [X], "CUDA"),
+        ):
+            with self.assertRaisesRegex(BackendIsNotSupposedToImplementIt, "^device 'CUDA.*': opsplit computes on the "):
+                ask()
 
     def check_node(self, op_type, inputs, expected):
         try:

@@ -66,18 +66,22 @@ class _Daemon:
     """opsplitd as this process asks it."""
 
     def __init__(self, programs: pathlib.Path | None) -> None:
+        self._programs = programs
         self._process: subprocess.Popen[bytes] | None = None
         self._prefix = f"onnx-{os.getpid()}-"  # of our deployments' names
         self._names = (f"{self._prefix}{number}" for number in itertools.count())
         self._unused: list[str] = []  # deployments that nobody asks any more
         self._lock = threading.Lock()
         self._downs = concurrent.futures.ThreadPoolExecutor(1, "opsplit-down")
+        self._connect()
+        atexit.register(self.close)
+
+    def _connect(self) -> None:
         try:
             self._control = _core.Control(_core.default_socket(), _LIMIT_S)
         except _core.Unavailable:
-            self._control = self._start(_program("opsplitd", programs))
+            self._control = self._start(_program("opsplitd", self._programs))
         self._others = _core.Control(_core.default_socket(), _LIMIT_S)
-        atexit.register(self.close)
 
     def _start(self, program: pathlib.Path) -> _core.Control:
         with tempfile.TemporaryFile() as log:
@@ -107,11 +111,16 @@ class _Daemon:
         with self._lock:
             name = next(self._names)
             target = {"path": str(deployment), "name": name, "split": "", "shapes": [], "attach": False}
+            request = json.dumps({"op": "up", "temporary": True, **target})
             try:
-                self._control.call(json.dumps({"op": "up", "temporary": True, **target}), _LIMIT_S)
+                self._control.call(request, _LIMIT_S)
             except _core.TimedOut:  # its reply would be taken for the next one's
                 self._control = _core.Control(_core.default_socket(), _LIMIT_S)
                 raise
+            except _core.Unavailable:  # it has ended, and all of its temporary deployments with it
+                self._connect()
+                self._unused = []
+                self._control.call(request, _LIMIT_S)
             # Only now, for the broker ends with the last of its deployments.
             unused, self._unused = self._unused, []
         for earlier in unused:
@@ -120,6 +129,19 @@ class _Daemon:
 
     def down(self, name: str) -> None:
         self._unused.append(name)
+
+    def has_died(self) -> bool:
+        """Known at once of an opsplitd that we have started."""
+        return self._process is not None and self._process.poll() is not None
+
+    def has(self, name: str) -> bool:
+        """Whether the deployment is still there: it ends with its opsplitd."""
+        with self._lock:
+            try:
+                running = json.loads(self._control.call(json.dumps({"op": "ps"}), _LIMIT_S))["deployments"]
+            except _core.Unavailable:
+                return False
+        return any(deployment["name"] == name for deployment in running)
 
     def broker(self) -> int:
         """Its process, which changes with each life of it."""
@@ -200,6 +222,7 @@ class BackendRep(OnnxBackendRep):
         self._planned = _planned_inputs(model.graph)
         self._key: Any = None  # what the deployment was planned for
         self._client: _client.Client | None = None
+        self._deployment = ""
         self._down: weakref.finalize[Any, Any] | None = None
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -213,11 +236,18 @@ class BackendRep(OnnxBackendRep):
             {name: array.shape for name, array in arrays.items()},
             {name: (str(array.dtype), array.tobytes()) for name, array in constants.items()},
         )
-        if self._client is None or key != self._key:
+        fed = {name: array for name, array in arrays.items() if name not in constants}
+        if self._client is None or key != self._key or self.daemon.has_died():
             self._deploy(arrays, constants)
             self._key = key
         assert self._client is not None
-        answer = self._client.infer({name: array for name, array in arrays.items() if name not in constants})
+        try:
+            answer = self._client.infer(fed)
+        except (_core.Unavailable, _core.EpochLost):
+            if self.daemon.has(self._deployment):
+                raise
+            self._deploy(arrays, constants)  # opsplitd has died meanwhile: on another one, once
+            answer = self._client.infer(fed)
         outputs = [entry.name for entry in self._model.graph.output]
         if not isinstance(answer, dict):
             answer = {outputs[0]: answer}
@@ -256,12 +286,12 @@ class BackendRep(OnnxBackendRep):
                 "model: model.onnx\nsplit: fused\noperators:\n  fused: {backend: native}\n"
             )
             try:
-                deployment = self.daemon.up(folder / "model.yaml")
+                self._deployment = self.daemon.up(folder / "model.yaml")
             except (_core.InvalidInput, _core.Unsupported, _core.LimitExceeded) as error:
                 text = str(error).removeprefix(f"{folder}/model.onnx: ")
                 raise BackendIsNotSupposedToImplementIt(text) from error
-        self._down = weakref.finalize(self, self.daemon.down, deployment)
-        client = _client.connect(deployment)
+        self._down = weakref.finalize(self, self.daemon.down, self._deployment)
+        client = _client.connect(self._deployment)
         for spec in (*client.inputs, *client.outputs):
             if isinstance(spec.dtype, str):
                 raise BackendIsNotSupposedToImplementIt(f"'{spec.name}' is {spec.dtype}, for which NumPy has no type")
@@ -280,6 +310,7 @@ class Backend(OnnxBackend):
 
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> BackendRep:
+        cls._check_device(device)
         super().prepare(model, device, **kwargs)  # checks the model
         if any(entry.domain in ("", "ai.onnx") and entry.version < _OLDEST_OPSET for entry in model.opset_import):
             model = _newer(model)
@@ -291,6 +322,7 @@ class Backend(OnnxBackend):
     ) -> tuple[Any, ...]:
         """Runs a model of this node alone, of the newest operator set that opsplit and the package onnx have, unless
         `opset_version` names another one."""
+        cls._check_device(device)
         kwargs.setdefault("opset_version", min(_NEWEST_OPSET, onnx.defs.onnx_opset_version()))
         super().run_node(node, inputs, device, outputs_info, **kwargs)  # checks the node
         arrays = [np.asarray(value) for value in (inputs if isinstance(inputs, Sequence) else [inputs])]
@@ -304,6 +336,11 @@ class Backend(OnnxBackend):
         opset = onnx.helper.make_opsetid("", kwargs["opset_version"])
         model = onnx.helper.make_model(graph, opset_imports=[opset])
         return BackendRep(cls._daemon(cls.programs), model).run(values)
+
+    @classmethod
+    def _check_device(cls, device: str) -> None:
+        if not cls.supports_device(device):
+            raise BackendIsNotSupposedToImplementIt(f"device '{device}': opsplit computes on the CPU: prepare(model)")
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
