@@ -84,10 +84,13 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, metavar="DIR")
     options = parser.parse_args()
     sets = load(options.data)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name, (images, labels) in zip(SETS, sets):
-        np.save(options.out / f"{name}_images.npy", images)
-        np.save(options.out / f"{name}_labels.npy", labels)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        for name, (images, labels) in zip(SETS, sets):
+            np.save(options.out / f"{name}_images.npy", images)
+            np.save(options.out / f"{name}_labels.npy", labels)
+    except OSError as error:
+        sys.exit(f"{error.filename or options.out}: {error.strerror}: name another FOLDER, or make room")
     (train, _), (test, _) = sets
     height, width = train.shape[1:]
     print(f"{len(train)} images of {height}x{width} to train with, {len(test)} others to evaluate with")

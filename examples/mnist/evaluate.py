@@ -23,6 +23,14 @@ def ask(deployment: str, images: np.ndarray) -> np.ndarray:
         sys.exit(f"{deployment}: {error}")
 
 
+def load(path: pathlib.Path) -> np.ndarray:
+    try:
+        return np.load(path)
+    except (OSError, ValueError, EOFError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        sys.exit(f"{path}: {reason}: data.py and the training make FOLDER, see README.md")
+
+
 def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
@@ -34,7 +42,7 @@ def main() -> int:
     parser.add_argument("--at-least", type=float, default=0, metavar="PERCENT")
     options = parser.parse_args()
     images, labels, expected = (
-        np.load(options.folder / f"{name}.npy") for name in ("test_images", "test_labels", "predictions")
+        load(options.folder / f"{name}.npy") for name in ("test_images", "test_labels", "predictions")
     )
     answers = ask(options.deployment, images)
     if answers.shape != expected.shape:

@@ -93,6 +93,12 @@ class DataTest(unittest.TestCase):
         (self.data / "t10k-labels-idx1-ubyte").write_bytes(idx(np.arange(10), kind=13))
         self.expect_error("is no idx file of bytes with 1 dimension:")
 
+    def test_a_folder_that_can_not_be_made_is_named(self):
+        self.out.write_text("a file")
+        done = self.run_program()
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, rf"^{self.out}: File exists: name another FOLDER, or make room\n$")
+
     def test_labels_must_be_as_many_as_images_and_digits(self):
         labels = self.data / "t10k-labels-idx1-ubyte"
         labels.write_bytes(idx(np.arange(9)))

@@ -13,6 +13,9 @@ foreach(framework pytorch tensorflow)
   set_tests_properties(examples.mnist_${framework}_container PROPERTIES LABELS docker)
 endforeach()
 
-add_test(NAME examples.mnist_data COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/system/if_there.sh ${mnist_python}
-  ${mnist_python} -B ${CMAKE_CURRENT_SOURCE_DIR}/examples/mnist_data_test.py)
-set_tests_properties(examples.mnist_data PROPERTIES SKIP_RETURN_CODE 77 LABELS unit TIMEOUT 300)
+foreach(program data evaluate)
+  add_test(NAME examples.mnist_${program} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/system/if_there.sh ${mnist_python}
+    ${mnist_python} -B ${CMAKE_CURRENT_SOURCE_DIR}/examples/mnist_${program}_test.py)
+  set_tests_properties(examples.mnist_${program} PROPERTIES
+    SKIP_RETURN_CODE 77 LABELS unit TIMEOUT 300 ENVIRONMENT PYTHONPATH=${PROJECT_BINARY_DIR}/python)
+endforeach()
