@@ -138,10 +138,12 @@ Result<bool> infer_node(Graph& graph, Node& node, TypeRule foreign_types) {
   const bool is_shape = node.op_type == "Shape" || node.op_type == "Size";
   // What is not evaluated here is run like any other node, although it gives the same each time.
   if ((!is_shape && !all_inputs_constant(graph, node)) || op->fold == nullptr) return false;
-  OPSPLIT_TRY(ops::Constants constants, op->fold(site, types));
+  auto constants = op->fold(site, types);
+  if (!constants && constants.error().code == ErrorCode::unsupported) return false;
+  if (!constants) return tl::unexpected(constants.error());
   for (std::size_t i = 0; i < node.outputs.size(); ++i)
     if (node.outputs[i] != no_value)
-      graph.value(node.outputs[i]).constant = std::move(constants[i]);
+      graph.value(node.outputs[i]).constant = std::move((*constants)[i]);
   return true;
 }
 

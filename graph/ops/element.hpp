@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
@@ -9,6 +10,10 @@
 #include "base/tensor_type.hpp"
 
 namespace opsplit::graph::ops {
+
+// A bool is computed with as a byte: in C++ one that is neither 0 nor 1 would be undefined behaviour.
+template <class T>
+using Stored = std::conditional_t<std::is_same_v<T, bool>, std::uint8_t, T>;
 
 // Out of range ends at the nearest there is; what is not a number becomes 0.
 template <class To, class From>
@@ -40,5 +45,9 @@ auto dispatch(DType dtype, F f) -> decltype(f(static_cast<float*>(nullptr))) {
   if (dtype == bool8) return f(static_cast<bool*>(nullptr));
   return f(static_cast<void*>(nullptr));
 }
+
+// `count` elements of one type as those of another, whichever, as convert() does it. Row-major both; no overlap.
+void cast_elements(DType from_type, const std::byte* from, DType to_type, std::byte* to,
+                   std::int64_t count);
 
 }  // namespace opsplit::graph::ops

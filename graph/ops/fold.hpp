@@ -19,11 +19,11 @@ Result<Constants> fold_split(const Site& site, const Types& outputs);
 Result<Constants> fold_slice(const Site& site, const Types& outputs);
 Result<Constants> fold_gather(const Site& site, const Types& outputs);
 
-// fold_arithmetic.cpp: float32, float64, int32, int64
+// fold_arithmetic.cpp: float32, float64, int32, int64; of other types nothing (error unsupported)
 Result<Constants> fold_unary(const Site& site, const Types& outputs);
 Result<Constants> fold_arithmetic(const Site& site, const Types& outputs);
-Result<Constants> fold_comparison(const Site& site, const Types& outputs);
+Result<Constants> fold_comparison(const Site& site, const Types& outputs);  // of bool, too
 Result<Constants> fold_range(const Site& site, const Types& outputs);
-Result<Constants> fold_cast(const Site& site, const Types& outputs);  // all but the 16-bit floats
+Result<Constants> fold_cast(const Site& site, const Types& outputs);  // any type
 
 }  // namespace opsplit::graph::ops

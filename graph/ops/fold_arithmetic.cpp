@@ -10,8 +10,7 @@ namespace opsplit::graph::ops {
 namespace {
 
 tl::unexpected<Error> not_evaluated(const Site& site, DType dtype) {
-  return fail(ErrorCode::invalid_input,
-              "{} of constants of type {} is not evaluated: fold it when exporting the model",
+  return fail(ErrorCode::unsupported, "{} of constants of type {} is not evaluated",
               site.node().op_type, to_string(dtype));
 }
 
@@ -54,13 +53,14 @@ template <class T>
 T power(T a, T b) {
   return std::pow(a, b);
 }
+// What is no number stays none.
 template <class T>
 T least(T a, T b) {
-  return std::min(a, b);
+  return b < a || b != b ? b : a;
 }
 template <class T>
 T greatest(T a, T b) {
-  return std::max(a, b);
+  return b > a || b != b ? b : a;
 }
 
 template <class T>
@@ -86,7 +86,7 @@ template <class T>
 Unary<T> unary(std::string_view op) {
   if (op == "Neg") return [](T x) { return subtract<T>(0, x); };
   if (op == "Abs") return [](T x) { return x < 0 ? subtract<T>(0, x) : x; };
-  if (op == "Relu") return [](T x) { return std::max<T>(0, x); };
+  if (op == "Relu") return [](T x) { return x < 0 ? 0 : x; };
   if constexpr (std::is_floating_point_v<T>) {
     if (op == "Sqrt") return [](T x) { return std::sqrt(x); };
     if (op == "Exp") return [](T x) { return std::exp(x); };
@@ -136,14 +136,15 @@ template <class T>
 Result<Constants> comparison_of(const Site& site, const TensorType& output) {
   OPSPLIT_TRY(auto made, Constant::allocate(output));
   const std::string_view op = site.node().op_type;
-  const auto a = site.constant(0)->template as<T>();
-  const auto b = site.constant(1)->template as<T>();
+  const auto a = site.constant(0)->template as<Stored<T>>();
+  const auto b = site.constant(1)->template as<Stored<T>>();
   std::byte* out = made.second;
   walk<2>(output.shape,
           {broadcast_strides(site.shape(0), output.shape),
            broadcast_strides(site.shape(1), output.shape)},
           [&](std::int64_t left, std::int64_t right) {
-            const T x = a[static_cast<std::size_t>(left)], y = b[static_cast<std::size_t>(right)];
+            const auto x = static_cast<T>(a[static_cast<std::size_t>(left)]);
+            const auto y = static_cast<T>(b[static_cast<std::size_t>(right)]);
             *out++ = std::byte{op == "Equal"            ? x == y
                                : op == "Greater"        ? x > y
                                : op == "GreaterOrEqual" ? x >= y
@@ -182,7 +183,7 @@ Result<Constants> fold_arithmetic(const Site& site, const Types& outputs) {
 Result<Constants> fold_comparison(const Site& site, const Types& outputs) {
   return dispatch(site.type(0).dtype, [&](auto* type) -> Result<Constants> {
     using T = std::remove_pointer_t<decltype(type)>;
-    if constexpr (is_arithmetic<T>)
+    if constexpr (is_arithmetic<T> || std::is_same_v<T, bool>)
       return comparison_of<T>(site, outputs[0]);
     else
       return not_evaluated(site, site.type(0).dtype);
@@ -205,34 +206,13 @@ Result<Constants> fold_range(const Site& site, const Types& outputs) {
   });
 }
 
-template <class From>
-static Result<Constants> cast_from(const Site& site, const Constant& input, const Types& outputs) {
-  return dispatch(outputs[0].dtype, [&](auto* to_type) -> Result<Constants> {
-    using To = std::remove_pointer_t<decltype(to_type)>;
-    if constexpr (std::is_void_v<To>) {
-      return not_evaluated(site, float16);
-    } else {
-      OPSPLIT_TRY(auto made, Constant::allocate(outputs[0]));
-      const auto elements = input.as<From>();
-      std::transform(elements.begin(), elements.end(), reinterpret_cast<To*>(made.second),
-                     convert<To, From>);
-      return Constants{made.first};
-    }
-  });
-}
-
 Result<Constants> fold_cast(const Site& site, const Types& outputs) {
   const Constant& input = *site.constant(0);
   if (input.type.dtype == outputs[0].dtype) return fold_view(site, outputs);
-  // A bool is read as a byte: one that is neither 0 nor 1 would be undefined behaviour.
-  return dispatch(input.type.dtype == bool8 ? uint8 : input.type.dtype,
-                  [&](auto* from_type) -> Result<Constants> {
-                    using From = std::remove_pointer_t<decltype(from_type)>;
-                    if constexpr (std::is_void_v<From>)
-                      return not_evaluated(site, float16);
-                    else
-                      return cast_from<From>(site, input, outputs);
-                  });
+  OPSPLIT_TRY(auto made, Constant::allocate(outputs[0]));
+  OPSPLIT_TRY(const std::int64_t elements, outputs[0].shape.elements());
+  cast_elements(input.type.dtype, input.bytes.data(), outputs[0].dtype, made.second, elements);
+  return Constants{made.first};
 }
 
 }  // namespace opsplit::graph::ops

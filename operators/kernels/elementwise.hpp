@@ -10,9 +10,7 @@
 
 namespace opsplit::operators::reference {
 
-// A bool is computed with as a byte: in C++ one that is neither 0 nor 1 would be undefined behaviour.
-template <class T>
-using Stored = std::conditional_t<std::is_same_v<T, bool>, std::uint8_t, T>;
+using graph::ops::Stored;
 
 inline tl::unexpected<Error> not_supported(const Call& call) {
   return fail(ErrorCode::invalid_input, "{} of {} is not supported", call.node.op_type,

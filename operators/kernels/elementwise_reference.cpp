@@ -1,5 +1,4 @@
 // Functions of one element and of two, of every element type that they are defined for.
-#include <Eigen/Core>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -294,26 +293,6 @@ Result<std::vector<double>> reals(const TensorView& view) {
   return fail(ErrorCode::invalid_input, "numbers of type {}", to_string(view.type.dtype));
 }
 
-// Element types as they are computed with: the 16-bit floats as float.
-template <class F>
-void with_any_element(DType dtype, F f) {
-  if (dtype == float16) return f(static_cast<Eigen::half*>(nullptr));
-  if (dtype == bfloat16) return f(static_cast<Eigen::bfloat16*>(nullptr));
-  dispatch(dtype, [&](auto* type) {
-    if constexpr (!std::is_void_v<std::remove_pointer_t<decltype(type)>>) f(type);
-  });
-}
-template <class T>
-constexpr bool is_short_float =
-    std::is_same_v<T, Eigen::half> || std::is_same_v<T, Eigen::bfloat16>;
-template <class T>
-auto widened(T x) {
-  if constexpr (is_short_float<T>)
-    return static_cast<float>(x);
-  else
-    return x;
-}
-
 }  // namespace
 
 Result<> elementwise_unary(const Call& call) {
@@ -444,19 +423,7 @@ Result<> cast(const Call& call) {
   OPSPLIT_CHECK(check_same_size(call));
   const TensorView& x = call.inputs[0];
   const MutableTensorView& y = call.outputs[0];
-  with_any_element(x.type.dtype, [&](auto* from_type) {
-    using From = std::remove_pointer_t<decltype(from_type)>;
-    with_any_element(y.type.dtype, [&](auto* to_type) {
-      using To = std::remove_pointer_t<decltype(to_type)>;
-      using Through = std::conditional_t<is_short_float<To>, float, To>;
-      map<Stored<From>, Stored<To>>(x, y, [](Stored<From> value) {
-        if constexpr (std::is_same_v<From, bool>)
-          return To(static_cast<Through>(value != 0));
-        else
-          return To(convert<Through>(widened(value)));
-      });
-    });
-  });
+  graph::ops::cast_elements(x.type.dtype, x.data, y.type.dtype, y.data, *y.type.shape.elements());
   return {};
 }
 

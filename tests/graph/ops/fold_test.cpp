@@ -227,12 +227,8 @@ TEST(Fold, CastSaturates) {
   EXPECT_THAT(cast({300, -1, 255}, uint8).as<std::uint8_t>(), ElementsAre(255, 0, 255));
   EXPECT_THAT(cast({0, -1, 0.5F}, bool8).as<std::uint8_t>(), ElementsAre(0, 1, 1));
   EXPECT_THAT(cast({1.5F}, float64).as<double>(), ElementsAre(1.5));
-  ModelBuilder half;
-  half.input("x", {1})
-      .output("y")
-      .floats("c", {1}, 1)
-      .node("Cast", {"c"}, {"y"}, {{"to", std::int64_t{10}}});
-  EXPECT_THAT(error_of(half.infer()), HasSubstr("not evaluated"));
+  EXPECT_THAT(cast({1.5F, -2}, float16).as<std::uint16_t>(), ElementsAre(0x3E00, 0xC000));
+  EXPECT_THAT(cast({1.5F, -2}, bfloat16).as<std::uint16_t>(), ElementsAre(0x3FC0, 0xC000));
 }
 
 TEST(Fold, ComparisonsChooseBetweenConstants) {
@@ -247,6 +243,37 @@ TEST(Fold, ComparisonsChooseBetweenConstants) {
   EXPECT_THAT(chosen("LessOrEqual"), ElementsAre(1, 2, -1));
   EXPECT_THAT(chosen("Greater"), ElementsAre(-1, -1, 3));
   EXPECT_THAT(chosen("GreaterOrEqual"), ElementsAre(-1, 2, 3));
+}
+
+TEST(Fold, EqualOfBoolComparesTruths) {
+  ModelBuilder model;
+  model.floats("f", {3}, {0, 1, 2}).floats("g", {3}, {0, 3, 0});
+  model.node("Cast", {"f"}, {"a"}, {{"to", std::int64_t{dtype_to_onnx(bool8)}}});
+  model.node("Cast", {"g"}, {"b"}, {{"to", std::int64_t{dtype_to_onnx(bool8)}}});
+  model.node("Equal", {"a", "b"}, {"y"});
+  EXPECT_THAT(evaluate(model).as<std::uint8_t>(), ElementsAre(1, 1, 0));
+}
+
+// It is computed with every request, like what does depend on an input.
+TEST(Fold, LeavesWhatItDoesNotEvaluate) {
+  ModelBuilder model;
+  model.input("unused", {1}).output("y").floats("c", {2}, 1);
+  model.node("Cast", {"c"}, {"h"}, {{"to", std::int64_t{dtype_to_onnx(float16)}}});
+  model.node("Add", {"h", "h"}, {"y"});
+  EXPECT_THAT(op_types(value_of(model.infer())), ElementsAre("Add"));
+}
+
+TEST(Fold, WhatIsNoNumberStaysNone) {
+  for (const std::string op : {"Max", "Min"})
+    for (const bool first : {true, false}) {
+      ModelBuilder model;
+      model.floats("nan", {1}, {NAN}).floats("one", {1}, {1});
+      model.node(op, {first ? "nan" : "one", first ? "one" : "nan"}, {"y"});
+      EXPECT_TRUE(std::isnan(floats(evaluate(model))[0])) << op;
+    }
+  ModelBuilder relu;
+  relu.floats("nan", {1}, {NAN}).node("Relu", {"nan"}, {"y"});
+  EXPECT_TRUE(std::isnan(floats(evaluate(relu))[0]));
 }
 
 TEST(Fold, RangeAndSize) {
