@@ -103,9 +103,19 @@ Result<ops::Types> infer_foreign(const Graph& graph, const Node& node, TypeRule 
   return types;
 }
 
+// Of a node that opsplit has kernels for; error unsupported: not with these types or attributes.
+Result<ops::Types> infer_native(const Graph& graph, const Node& node) {
+  const ops::Op& op = *ops::find(node.op_type);
+  const ops::Site site(graph, node);
+  OPSPLIT_TRY(auto types, op.infer(site));
+  if (op.computes != nullptr && !op.computes(site.type(0).dtype))
+    return fail(ErrorCode::unsupported, "{} is not supported", to_string(site.type(0).dtype));
+  return types;
+}
+
 Result<ops::Types> infer_types(const Graph& graph, Node& node, TypeRule foreign_types) {
   if (!is_foreign(node)) {
-    auto types = ops::find(node.op_type)->infer(ops::Site(graph, node));
+    auto types = infer_native(graph, node);
     if (types || types.error().code != ErrorCode::unsupported) return types;
     Node other = node;
     make_foreign(other);

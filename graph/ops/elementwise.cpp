@@ -37,8 +37,11 @@ Result<Types> infer_unary_number(const Site& site) {
 }
 
 Result<Types> infer_broadcast(const Site& site) {
-  // The exponent of Pow is of any type; everywhere else all inputs are of one.
-  if (site.node().op_type != "Pow") OPSPLIT_CHECK(check_same_dtype(site));
+  // The exponent of Pow is a number of any type; everywhere else all inputs are of one.
+  if (site.node().op_type != "Pow")
+    OPSPLIT_CHECK(check_same_dtype(site));
+  else if (site.type(1).dtype == bool8)
+    return fail(ErrorCode::invalid_input, "the exponent (input 1) is bool, must be a number");
   OPSPLIT_CHECK(infer_unary_number(site));
   return broadcast_of_all(site, site.type(0).dtype);
 }
@@ -51,6 +54,7 @@ Result<Types> infer_integers(const Site& site) {
 
 Result<Types> infer_comparison(const Site& site) {
   OPSPLIT_CHECK(check_same_dtype(site));
+  if (site.node().op_type != "Equal") OPSPLIT_CHECK(infer_unary_number(site));  // bool has no order
   return broadcast_of_all(site, bool8);
 }
 
@@ -74,13 +78,12 @@ Result<Types> infer_where(const Site& site) {
 }
 
 Result<Types> infer_prelu(const Site& site) {
-  OPSPLIT_CHECK(check_floating(site.type(0)));
   OPSPLIT_CHECK(check_same_dtype(site));
   OPSPLIT_TRY(const Shape shape, broadcast(site.shape(0), site.shape(1)));
   if (shape != site.shape(0))
     return fail(ErrorCode::invalid_input, "the slope's shape {} does not broadcast to {}",
                 to_string(site.shape(1)), to_string(site.shape(0)));
-  return infer_same(site);
+  return infer_unary_number(site);
 }
 
 Result<Types> infer_clip(const Site& site) {

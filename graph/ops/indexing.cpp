@@ -49,6 +49,8 @@ Result<> check_reduction(const Site& site) {
   if (site.type(2).dtype != site.type(0).dtype)
     return fail(ErrorCode::invalid_input, "puts {} into {}", to_string(site.type(2)),
                 to_string(site.type(0)));
+  if (site.type(0).dtype == bool8 && how != "none")
+    return fail(ErrorCode::unsupported, "reduction {} of bool is not supported", how);
   return {};
 }
 

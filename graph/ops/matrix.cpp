@@ -4,7 +4,6 @@ namespace opsplit::graph::ops {
 
 Result<Types> infer_gemm(const Site& site) {
   OPSPLIT_CHECK(check_same_dtype(site));
-  OPSPLIT_CHECK(check_floating(site.type(0)));
   if (site.rank(0) != 2 || site.rank(1) != 2)
     return fail(ErrorCode::invalid_input, "multiplies {} by {}: both must be matrices",
                 to_string(site.shape(0)), to_string(site.shape(1)));

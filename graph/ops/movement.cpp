@@ -250,8 +250,10 @@ Result<Types> infer_grid_sample(const Site& site) {
   const Shape& in = site.shape(0);
   const Shape& grid = site.shape(1);
   const std::size_t rank = in.rank();
-  if (rank < 3 || grid.rank() != rank || site.type(0).dtype != float32 ||
-      site.type(1).dtype != float32 || grid[0] != in[0] ||
+  if (site.type(1).dtype != float32)
+    return fail(ErrorCode::unsupported, "a grid of {} is not supported",
+                to_string(site.type(1).dtype));
+  if (rank < 3 || grid.rank() != rank || grid[0] != in[0] ||
       grid[rank - 1] != static_cast<std::int64_t>(rank - 2))
     return fail(ErrorCode::invalid_input, "the grid {} does not fit {}", to_string(site.type(1)),
                 to_string(site.type(0)));

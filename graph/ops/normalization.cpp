@@ -4,7 +4,9 @@ namespace opsplit::graph::ops {
 
 Result<Types> infer_batch_normalization(const Site& site) {
   OPSPLIT_CHECK(check_floating(site.type(0)));
-  OPSPLIT_CHECK(check_same_dtype(site));
+  if (!check_same_dtype(site))
+    return fail(ErrorCode::unsupported, "parameters of another type than {} are not supported",
+                to_string(site.type(0).dtype));
   if (site.node().integer("training_mode", 0) != 0)
     return fail(ErrorCode::invalid_input, "training_mode is set: export the model for inference");
   if (site.node().integer("spatial", 1) != 1)

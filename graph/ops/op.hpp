@@ -2,6 +2,7 @@
 // have, and, for those that occur between constants, what they compute.
 #pragma once
 
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -58,13 +59,17 @@ struct Op {
 
   // The outputs' types. Checks attributes and input types.
   Result<Types> (*infer)(const Site&) = nullptr;
-  // The outputs' values, from inputs that are all constant. nullptr: not evaluated here.
+  // The outputs' values, from inputs that are all constant. nullptr, or error unsupported: not
+  // evaluated here.
   Result<Constants> (*fold)(const Site&, const Types& outputs) = nullptr;
   bool needs_all_outputs = false;  // none is optional, even where nobody reads it
+  // Is there a kernel for input 0 of this element type? nullptr: for all that `infer` takes.
+  bool (*computes)(DType) = nullptr;
 };
 
 inline constexpr std::size_t any_number = 1 << 20;
 
+std::span<const Op> all();                 // sorted by type
 const Op* find(std::string_view op_type);  // nullptr: unknown
 
 // Are there as many inputs and outputs as the operation takes?

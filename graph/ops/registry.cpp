@@ -8,7 +8,21 @@
 namespace opsplit::graph::ops {
 namespace {
 
-// Sorted by name. Type, inputs (least, most), outputs (most), types, values, whether all outputs must be there.
+// What there are kernels for, where that is less than what ONNX allows.
+constexpr bool float32_only(DType dtype) { return dtype == float32; }
+constexpr bool floats(DType dtype) {
+  return dtype.code == TypeCode::float_ || dtype.code == TypeCode::bfloat;
+}
+constexpr bool unsigned_integers(DType dtype) { return dtype.code == TypeCode::uint; }
+constexpr bool floats_and_bytes(DType dtype) {
+  return floats(dtype) || dtype == int8 || dtype == uint8;
+}
+constexpr bool floats_and_wide_integers(DType dtype) {
+  return floats(dtype) || (dtype != bool8 && dtype.bits >= 32);
+}
+
+// Sorted by name. Type, inputs (least, most), outputs (most), types, values, whether all outputs must be there, the
+// element types of kernels.
 constexpr std::array registry{
     Op{"Abs", 1, 1, 1, infer_unary_number, fold_unary},
     Op{"Acos", 1, 1, 1, infer_unary_float},
@@ -21,9 +35,9 @@ constexpr std::array registry{
     Op{"Asinh", 1, 1, 1, infer_unary_float},
     Op{"Atan", 1, 1, 1, infer_unary_float},
     Op{"Atanh", 1, 1, 1, infer_unary_float},
-    Op{"AveragePool", 1, 1, 1, infer_pool},
+    Op{"AveragePool", 1, 1, 1, infer_pool, nullptr, false, floats},
     Op{"BatchNormalization", 5, 5, 1, infer_batch_normalization},
-    Op{"BitShift", 2, 2, 1, infer_integers},
+    Op{"BitShift", 2, 2, 1, infer_integers, nullptr, false, unsigned_integers},
     Op{"BitwiseAnd", 2, 2, 1, infer_integers},
     Op{"BitwiseNot", 1, 1, 1, infer_integers},
     Op{"BitwiseOr", 2, 2, 1, infer_integers},
@@ -36,8 +50,8 @@ constexpr std::array registry{
     Op{"Concat", 1, any_number, 1, infer_concat, fold_concat},
     Op{"Constant", 0, 0, 1, infer_constant, fold_constant},
     Op{"ConstantOfShape", 1, 1, 1, infer_constant_of_shape, fold_constant_of_shape},
-    Op{"Conv", 2, 3, 1, infer_conv},
-    Op{"ConvTranspose", 2, 3, 1, infer_conv_transpose},
+    Op{"Conv", 2, 3, 1, infer_conv, nullptr, false, float32_only},
+    Op{"ConvTranspose", 2, 3, 1, infer_conv_transpose, nullptr, false, float32_only},
     Op{"Cos", 1, 1, 1, infer_unary_float},
     Op{"Cosh", 1, 1, 1, infer_unary_float},
     Op{"CumSum", 2, 2, 1, infer_cumulative_sum},
@@ -48,7 +62,7 @@ constexpr std::array registry{
     Op{"DynamicQuantizeLinear", 1, 1, 3, infer_dynamic_quantize, nullptr, true},
     Op{"Elu", 1, 1, 1, infer_unary_float},
     Op{"Equal", 2, 2, 1, infer_comparison, fold_comparison},
-    Op{"Erf", 1, 1, 1, infer_unary_number, fold_unary},
+    Op{"Erf", 1, 1, 1, infer_unary_number, fold_unary, false, floats},
     Op{"Exp", 1, 1, 1, infer_unary_float, fold_unary},
     Op{"Expand", 2, 2, 1, infer_expand},
     Op{"EyeLike", 1, 1, 1, infer_eye_like},
@@ -58,12 +72,12 @@ constexpr std::array registry{
     Op{"GatherElements", 2, 2, 1, infer_gather_elements},
     Op{"GatherND", 2, 2, 1, infer_gather_nd},
     Op{"Gelu", 1, 1, 1, infer_unary_float},
-    Op{"Gemm", 2, 3, 1, infer_gemm},
-    Op{"GlobalAveragePool", 1, 1, 1, infer_global_pool},
-    Op{"GlobalMaxPool", 1, 1, 1, infer_global_pool},
+    Op{"Gemm", 2, 3, 1, infer_gemm, nullptr, false, floats},
+    Op{"GlobalAveragePool", 1, 1, 1, infer_global_pool, nullptr, false, floats},
+    Op{"GlobalMaxPool", 1, 1, 1, infer_global_pool, nullptr, false, floats},
     Op{"Greater", 2, 2, 1, infer_comparison, fold_comparison},
     Op{"GreaterOrEqual", 2, 2, 1, infer_comparison, fold_comparison},
-    Op{"GridSample", 2, 2, 1, infer_grid_sample},
+    Op{"GridSample", 2, 2, 1, infer_grid_sample, nullptr, false, float32_only},
     Op{"GroupNormalization", 3, 3, 1, infer_group_normalization},
     Op{"HardSigmoid", 1, 1, 1, infer_unary_float},
     Op{"HardSwish", 1, 1, 1, infer_unary_float},
@@ -79,10 +93,10 @@ constexpr std::array registry{
     Op{"LessOrEqual", 2, 2, 1, infer_comparison, fold_comparison},
     Op{"Log", 1, 1, 1, infer_unary_float, fold_unary},
     Op{"LogSoftmax", 1, 1, 1, infer_softmax},
-    Op{"LpPool", 1, 1, 1, infer_pool},
-    Op{"MatMul", 2, 2, 1, infer_matmul},
+    Op{"LpPool", 1, 1, 1, infer_pool, nullptr, false, floats},
+    Op{"MatMul", 2, 2, 1, infer_matmul, nullptr, false, floats_and_wide_integers},
     Op{"Max", 1, any_number, 1, infer_broadcast, fold_arithmetic},
-    Op{"MaxPool", 1, 1, 1, infer_pool},
+    Op{"MaxPool", 1, 1, 1, infer_pool, nullptr, false, floats_and_bytes},
     Op{"Mean", 1, any_number, 1, infer_broadcast},
     Op{"Min", 1, any_number, 1, infer_broadcast, fold_arithmetic},
     Op{"Mish", 1, 1, 1, infer_unary_float},
@@ -153,6 +167,8 @@ constexpr bool by_type(const Op& a, const Op& b) { return a.type < b.type; }
 static_assert(std::is_sorted(registry.begin(), registry.end(), by_type));
 
 }  // namespace
+
+std::span<const Op> all() { return registry; }
 
 const Op* find(std::string_view op_type) {
   const auto found =

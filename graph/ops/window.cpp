@@ -206,7 +206,8 @@ Result<Types> infer_conv_transpose(const Site& site) {
 }
 
 Result<Types> infer_pool(const Site& site) {
-  OPSPLIT_CHECK(check_floating(site.type(0)));
+  if (const std::int64_t p = site.node().integer("p", 2); p < 1)  // LpPool's
+    return fail(ErrorCode::invalid_input, "p {}: must be at least 1", p);
   OPSPLIT_TRY(const auto axes, window(site));
   for (const WindowAxis& axis : axes)
     if (std::max(axis.pad_begin, axis.pad_end) >= effective_kernel(axis))
@@ -218,7 +219,6 @@ Result<Types> infer_pool(const Site& site) {
 }
 
 Result<Types> infer_global_pool(const Site& site) {
-  OPSPLIT_CHECK(check_floating(site.type(0)));
   OPSPLIT_TRY(const std::size_t rank, spatial_rank(site));
   return with_spatial(site, site.shape(0)[1], std::vector<WindowAxis>(rank, WindowAxis{.out = 1}));
 }

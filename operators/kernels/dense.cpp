@@ -59,6 +59,7 @@ Result<std::unique_ptr<Kernel>> make_inner_product(const KernelSpec& spec, const
 
 Result<std::unique_ptr<Kernel>> make_gemm(const KernelSpec& spec,
                                           const KernelResources& resources) {
+  if (spec.inputs[0].type.dtype != float32) return slowly(spec, resources);
   const Operand* c =
       spec.node->inputs.size() > addend_input && spec.node->inputs[addend_input] != graph::no_value
           ? &spec.inputs[addend_input]
@@ -93,6 +94,7 @@ Result<std::unique_ptr<Kernel>> make_gemm(const KernelSpec& spec,
 
 Result<std::unique_ptr<Kernel>> make_matmul(const KernelSpec& spec,
                                             const KernelResources& resources) {
+  if (spec.inputs[0].type.dtype != float32) return slowly(spec, resources);
   OPSPLIT_TRY(const MatMul shapes, read_matmul(spec.inputs[0].type, spec.inputs[right_input].type,
                                                spec.outputs[0].type));
   onednn::Dims a = onednn::dims_of(shapes.a);

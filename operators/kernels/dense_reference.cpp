@@ -1,7 +1,6 @@
 // Gemm and MatMul.
 #include "operators/kernels/dense.hpp"
-#include "operators/kernels/index_space.hpp"
-#include "operators/kernels/reference.hpp"
+#include "operators/kernels/elementwise.hpp"
 
 namespace opsplit::operators {
 
@@ -15,15 +14,15 @@ Result<Gemm> read_gemm(const graph::Node& node, const TensorType& a, const Tenso
     return fail(ErrorCode::invalid_input, "Gemm of {} and {} giving {}", to_string(a), to_string(b),
                 to_string(y));
   };
-  if (a.shape.rank() != 2 || b.shape.rank() != 2 || y.shape.rank() != 2 || a.dtype != float32 ||
-      b.dtype != float32 || y.dtype != float32)
+  if (a.shape.rank() != 2 || b.shape.rank() != 2 || y.shape.rank() != 2 || b.dtype != a.dtype ||
+      y.dtype != a.dtype)
     return mismatch();
   gemm.rows = a.shape[gemm.transpose_a ? 1 : 0];
   gemm.inner = a.shape[gemm.transpose_a ? 0 : 1];
   gemm.columns = b.shape[gemm.transpose_b ? 0 : 1];
   if (b.shape[gemm.transpose_b ? 1 : 0] != gemm.inner || y.shape != Shape{gemm.rows, gemm.columns})
     return mismatch();
-  if (c && (c->dtype != float32 || !is_broadcastable(c->shape, y.shape))) return mismatch();
+  if (c && (c->dtype != a.dtype || !is_broadcastable(c->shape, y.shape))) return mismatch();
   return gemm;
 }
 
@@ -34,8 +33,7 @@ Result<MatMul> read_matmul(const TensorType& a, const TensorType& b, const Tenso
   };
   const std::size_t a_rank = a.shape.rank();
   const std::size_t b_rank = b.shape.rank();
-  if (a_rank == 0 || b_rank == 0 || a.dtype != float32 || b.dtype != float32 || y.dtype != float32)
-    return mismatch();
+  if (a_rank == 0 || b_rank == 0 || b.dtype != a.dtype || y.dtype != a.dtype) return mismatch();
   // Vectors get a dimension of 1, which the output then has not.
   std::vector<std::int64_t> a_dims(a.shape.begin(), a.shape.end());
   std::vector<std::int64_t> b_dims(b.shape.begin(), b.shape.end());
@@ -64,36 +62,34 @@ Result<MatMul> read_matmul(const TensorType& a, const TensorType& b, const Tenso
 }
 
 namespace reference {
+namespace {
 
-Result<> gemm(const Call& call) {
+template <class T>
+void gemm_as(const Call& call, const Gemm& gemm) {
   const TensorView* c = call.has_input(2) ? &call.inputs[2] : nullptr;
   const MutableTensorView& y = call.outputs[0];
-  OPSPLIT_TRY(const Gemm gemm, read_gemm(call.node, call.inputs[0].type, call.inputs[1].type,
-                                         c ? &c->type : nullptr, y.type));
-  const float* a = call.inputs[0].as<float>();
-  const float* b = call.inputs[1].as<float>();
+  const T* a = call.inputs[0].as<T>();
+  const T* b = call.inputs[1].as<T>();
   const Coordinates c_strides = c ? broadcast_strides(c->type.shape, y.type.shape) : Coordinates{};
   for (std::int64_t row = 0; row < gemm.rows; ++row)
     for (std::int64_t column = 0; column < gemm.columns; ++column) {
       double sum = 0;
       for (std::int64_t k = 0; k < gemm.inner; ++k) {
-        const float left = a[gemm.transpose_a ? k * gemm.rows + row : row * gemm.inner + k];
-        const float right =
-            b[gemm.transpose_b ? column * gemm.inner + k : k * gemm.columns + column];
+        const T left = a[gemm.transpose_a ? k * gemm.rows + row : row * gemm.inner + k];
+        const T right = b[gemm.transpose_b ? column * gemm.inner + k : k * gemm.columns + column];
         sum += static_cast<double>(left) * static_cast<double>(right);
       }
       sum *= static_cast<double>(gemm.alpha);
       if (c)
         sum += static_cast<double>(gemm.beta) *
-               static_cast<double>(c->as<float>()[row * c_strides[0] + column * c_strides[1]]);
-      y.as<float>()[row * gemm.columns + column] = static_cast<float>(sum);
+               static_cast<double>(c->as<T>()[row * c_strides[0] + column * c_strides[1]]);
+      y.as<T>()[row * gemm.columns + column] = static_cast<T>(sum);
     }
-  return {};
 }
 
-Result<> matmul(const Call& call) {
-  OPSPLIT_TRY(const MatMul shapes,
-              read_matmul(call.inputs[0].type, call.inputs[1].type, call.outputs[0].type));
+template <class T>
+void matmul_as(const Call& call, const MatMul& shapes) {
+  using Sum = std::conditional_t<std::is_integral_v<T>, T, double>;  // integers wrap around
   const std::size_t rank = shapes.y.rank();
   const std::int64_t inner = shapes.a[rank - 1];
   Coordinates a_strides = broadcast_strides(shapes.a, shapes.y);
@@ -101,16 +97,32 @@ Result<> matmul(const Call& call) {
   a_strides[rank - 1] = 0;  // the last two axes are walked by hand
   b_strides[rank - 2] = 0;
   const std::int64_t b_step = shapes.b[rank - 1];
-  float* out = call.outputs[0].as<float>();
+  T* out = call.outputs[0].as<T>();
   for_each_index(shapes.y, [&](const Coordinates& at) {
-    const float* a = call.inputs[0].as<float>() + offset_of(at, a_strides, rank);
-    const float* b = call.inputs[1].as<float>() + offset_of(at, b_strides, rank);
-    double sum = 0;
+    const T* a = call.inputs[0].as<T>() + offset_of(at, a_strides, rank);
+    const T* b = call.inputs[1].as<T>() + offset_of(at, b_strides, rank);
+    Sum sum = 0;
     for (std::int64_t k = 0; k < inner; ++k)
-      sum += static_cast<double>(a[k]) * static_cast<double>(b[k * b_step]);
-    *out++ = static_cast<float>(sum);
+      sum = add(sum, multiply(static_cast<Sum>(a[k]), static_cast<Sum>(b[k * b_step])));
+    *out++ = static_cast<T>(sum);
   });
-  return {};
+}
+
+}  // namespace
+
+Result<> gemm(const Call& call) {
+  OPSPLIT_TRY(const Gemm gemm,
+              read_gemm(call.node, call.inputs[0].type, call.inputs[1].type,
+                        call.has_input(2) ? &call.inputs[2].type : nullptr, call.outputs[0].type));
+  return with_reals(
+      call, [&](auto* type) { gemm_as<std::remove_pointer_t<decltype(type)>>(call, gemm); });
+}
+
+Result<> matmul(const Call& call) {
+  OPSPLIT_TRY(const MatMul shapes,
+              read_matmul(call.inputs[0].type, call.inputs[1].type, call.outputs[0].type));
+  return with_numbers(
+      call, [&](auto* type) { matmul_as<std::remove_pointer_t<decltype(type)>>(call, shapes); });
 }
 
 }  // namespace reference

@@ -17,6 +17,29 @@ inline tl::unexpected<Error> not_supported(const Call& call) {
               to_string(call.inputs[0].type.dtype));
 }
 
+// Calls f with a null pointer to the type of input 0's elements, which are numbers.
+template <class F>
+Result<> with_numbers(const Call& call, F f) {
+  const bool done = graph::ops::dispatch(call.inputs[0].type.dtype, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    if constexpr (std::is_void_v<T> || std::is_same_v<T, bool>)
+      return false;
+    else
+      return f(type), true;
+  });
+  if (!done) return not_supported(call);
+  return {};
+}
+
+// The same, which are float or double.
+template <class F>
+Result<> with_reals(const Call& call, F f) {
+  const DType dtype = call.inputs[0].type.dtype;
+  if (dtype == float32) return f(static_cast<float*>(nullptr)), Result<>();
+  if (dtype == float64) return f(static_cast<double*>(nullptr)), Result<>();
+  return not_supported(call);
+}
+
 // Integers wrap around, as ONNX Runtime's do.
 template <class T>
 T add(T a, T b) {

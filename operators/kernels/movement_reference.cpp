@@ -4,6 +4,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "graph/ops/element.hpp"
 #include "operators/kernels/index_space.hpp"
 #include "operators/kernels/movement.hpp"
 #include "operators/kernels/reference.hpp"
@@ -287,16 +288,16 @@ Result<> pad(const Call& call) {
   const MutableTensorView& y = call.outputs[0];
   OPSPLIT_TRY(const auto positions, padded_positions(call));
   TensorView value;
-  const float attribute = call.node.real("value", 0.0F);
-  const std::uint64_t zero = 0;
+  const float attribute = call.node.real("value", 0.0F);  // until operator set 10
+  std::array<std::byte, sizeof(std::uint64_t)> filler{};
   if (call.has_input(2)) {
     if (call.inputs[2].type.dtype != x.type.dtype || call.inputs[2].type.shape.elements() != 1)
       return fail(ErrorCode::invalid_input, "Pad with a value {}", to_string(call.inputs[2].type));
     value.data = call.inputs[2].data;
-  } else if (x.type.dtype == float32) {
-    value.data = reinterpret_cast<const std::byte*>(&attribute);
   } else {
-    value.data = reinterpret_cast<const std::byte*>(&zero);
+    graph::ops::cast_elements(float32, reinterpret_cast<const std::byte*>(&attribute), x.type.dtype,
+                              filler.data(), 1);
+    value.data = filler.data();
   }
   const Coordinates strides = strides_of(x.type.shape);
   std::int64_t to = 0;

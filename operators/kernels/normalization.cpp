@@ -13,10 +13,11 @@ namespace opsplit::operators {
 namespace {
 
 // One value per channel, zero-padded to whole blocks. Blocked or not, channels come in order.
-std::shared_ptr<AlignedMemory> per_channel(const std::vector<float>& values, std::size_t bytes) {
+std::shared_ptr<AlignedMemory> per_channel(const std::vector<double>& values, std::size_t bytes) {
   auto memory = std::make_shared<AlignedMemory>(bytes);
   std::memset(memory->data(), 0, bytes);
-  std::memcpy(memory->data(), values.data(), values.size() * sizeof(float));
+  std::transform(values.begin(), values.end(), reinterpret_cast<float*>(memory->data()),
+                 [](double value) { return static_cast<float>(value); });
   return memory;
 }
 
@@ -24,6 +25,7 @@ std::shared_ptr<AlignedMemory> per_channel(const std::vector<float>& values, std
 
 Result<std::unique_ptr<Kernel>> make_lrn(const KernelSpec& spec, const KernelResources& resources) {
   const Operand& x = spec.inputs[0];
+  if (x.type.dtype != float32) return make_reference(spec, resources);
   OPSPLIT_TRY(const Lrn lrn, read_lrn(*spec.node, x.type, spec.outputs[0].type));
   // oneDNN's window is symmetric.
   if (lrn.size % 2 == 0) return make_reference(spec, resources);
@@ -46,7 +48,8 @@ Result<std::unique_ptr<Kernel>> make_batch_normalization(const KernelSpec& spec,
     if (spec.outputs[output].present)
       return fail(ErrorCode::invalid_input,
                   "BatchNormalization has one output, except in training");
-  if (parameters.size() < 4) {  // computed by the model itself
+  // Other types, or parameters that the model computes itself.
+  if (x.type.dtype != float32 || parameters.size() < 4) {
     OPSPLIT_TRY(auto reference, make_reference(without_post_ops(spec), resources));
     return with_separate_post_ops(std::move(reference), spec, resources);
   }

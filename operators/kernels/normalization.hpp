@@ -22,7 +22,7 @@ Result<Lrn> read_lrn(const graph::Node& node, const TensorType& input, const Ten
 
 // y = x factor[channel] + addend[channel].
 struct BatchNormalization {
-  std::vector<float> factor, addend;
+  std::vector<double> factor, addend;
 };
 // Scale, shift, mean and variance as the node has them, one per channel.
 Result<BatchNormalization> read_batch_normalization(const graph::Node& node,

@@ -13,6 +13,7 @@ Result<std::unique_ptr<Kernel>> make_pooling(const KernelSpec& spec,
   const Operand& y = spec.outputs[0];
   if (spec.outputs.size() > 1 && spec.outputs[1].present)
     return fail(ErrorCode::invalid_input, "{}'s indices are not supported", node.op_type);
+  if (x.type.dtype != float32) return make_reference(spec, resources);
   const bool global = node.op_type.starts_with("Global");
   OPSPLIT_TRY(const Window window,
               global ? global_window(x.type, y.type) : read_pool(node, x.type, y.type));

@@ -2,15 +2,14 @@
 #include <cmath>
 #include <limits>
 
-#include "operators/kernels/index_space.hpp"
+#include "operators/kernels/elementwise.hpp"
 #include "operators/kernels/pooling.hpp"
-#include "operators/kernels/reference.hpp"
 
 namespace opsplit::operators {
 namespace {
 
 Result<> check(const TensorType& input, const TensorType& output) {
-  if (input.dtype != float32 || output.dtype != float32 || input.shape.rank() < 3 ||
+  if (input.dtype != output.dtype || input.shape.rank() < 3 ||
       output.shape.rank() != input.shape.rank() || input.shape[0] != output.shape[0] ||
       input.shape[1] != output.shape[1])
     return fail(ErrorCode::invalid_input, "a pool of {} giving {}", to_string(input),
@@ -20,7 +19,7 @@ Result<> check(const TensorType& input, const TensorType& output) {
 
 // Calls f(value) for every element under each window, done(elements that the window has within the
 // declared padding) after each window; outputs come in row-major order.
-template <class Element, class Done>
+template <class T, class Element, class Done>
 void slide(const TensorView& x, const Shape& y, const Window& window,
            std::span<const std::int64_t> padded_end, Element&& element, Done&& done) {
   const std::size_t axes = window.axes();
@@ -40,7 +39,7 @@ void slide(const TensorView& x, const Shape& y, const Window& window,
         offset += position * strides[axis + 2];
       }
       ++counted;
-      if (inside) element(x.as<float>()[offset]);
+      if (inside) element(x.as<T>()[offset]);
     });
     done(counted);
   });
@@ -60,30 +59,32 @@ std::vector<std::int64_t> padded_end(const graph::Node& node, const Window& wind
   return ends;
 }
 
+template <class T>
 void maximum(const TensorView& x, const MutableTensorView& y, const Window& window,
              std::span<const std::int64_t> ends) {
-  float* out = y.as<float>();
-  constexpr float lowest = std::numeric_limits<float>::lowest();
-  float largest = lowest;
-  slide(
-      x, y.type.shape, window, ends, [&](float value) { largest = std::max(largest, value); },
+  T* out = y.as<T>();
+  constexpr T lowest = std::numeric_limits<T>::lowest();
+  T largest = lowest;
+  slide<T>(
+      x, y.type.shape, window, ends, [&](T value) { largest = std::max(largest, value); },
       [&](std::int64_t) { *out++ = std::exchange(largest, lowest); });
 }
 
+template <class T>
 void average(const TensorView& x, const MutableTensorView& y, const Window& window,
              std::span<const std::int64_t> ends, bool count_padding) {
-  float* out = y.as<float>();
+  T* out = y.as<T>();
   double sum = 0;
   std::int64_t elements = 0;
-  slide(
+  slide<T>(
       x, y.type.shape, window, ends,
-      [&](float value) {
+      [&](T value) {
         sum += static_cast<double>(value);
         ++elements;
       },
       [&](std::int64_t counted) {
         const std::int64_t divisor = std::max<std::int64_t>(count_padding ? counted : elements, 1);
-        *out++ = static_cast<float>(std::exchange(sum, 0) / static_cast<double>(divisor));
+        *out++ = static_cast<T>(std::exchange(sum, 0) / static_cast<double>(divisor));
         elements = 0;
       });
 }
@@ -114,8 +115,10 @@ namespace reference {
 Result<> max_pool(const Call& call) {
   const TensorView& x = call.inputs[0];
   OPSPLIT_TRY(const Window window, read_pool(call.node, x.type, call.outputs[0].type));
-  maximum(x, call.outputs[0], window, padded_end(call.node, window, x.type.shape));
-  return {};
+  return with_numbers(call, [&](auto* type) {
+    maximum<std::remove_pointer_t<decltype(type)>>(x, call.outputs[0], window,
+                                                   padded_end(call.node, window, x.type.shape));
+  });
 }
 
 // The p-norm of each window.
@@ -124,32 +127,38 @@ Result<> lp_pool(const Call& call) {
   OPSPLIT_TRY(const Window window, read_pool(call.node, x.type, call.outputs[0].type));
   const auto p = static_cast<double>(call.node.integer("p", 2));
   if (p < 1) return fail(ErrorCode::invalid_input, "LpPool with p {}", p);
-  float* out = call.outputs[0].as<float>();
-  double sum = 0;
-  slide(
-      x, call.outputs[0].type.shape, window, padded_end(call.node, window, x.type.shape),
-      [&](float value) { sum += std::pow(std::abs(static_cast<double>(value)), p); },
-      [&](std::int64_t) { *out++ = static_cast<float>(std::pow(std::exchange(sum, 0), 1 / p)); });
-  return {};
+  return with_reals(call, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    T* out = call.outputs[0].as<T>();
+    double sum = 0;
+    slide<T>(
+        x, call.outputs[0].type.shape, window, padded_end(call.node, window, x.type.shape),
+        [&](T value) { sum += std::pow(std::abs(static_cast<double>(value)), p); },
+        [&](std::int64_t) { *out++ = static_cast<T>(std::pow(std::exchange(sum, 0), 1 / p)); });
+  });
 }
 
 Result<> average_pool(const Call& call) {
   const TensorView& x = call.inputs[0];
   OPSPLIT_TRY(const Window window, read_pool(call.node, x.type, call.outputs[0].type));
-  average(x, call.outputs[0], window, padded_end(call.node, window, x.type.shape),
-          call.node.integer("count_include_pad", 0) != 0);
-  return {};
+  return with_reals(call, [&](auto* type) {
+    average<std::remove_pointer_t<decltype(type)>>(x, call.outputs[0], window,
+                                                   padded_end(call.node, window, x.type.shape),
+                                                   call.node.integer("count_include_pad", 0) != 0);
+  });
 }
 
 Result<> global_pool(const Call& call) {
   const TensorView& x = call.inputs[0];
   OPSPLIT_TRY(const Window window, global_window(x.type, call.outputs[0].type));
   const auto ends = x.type.shape.dims().subspan(2);
-  if (call.node.op_type == "GlobalMaxPool")
-    maximum(x, call.outputs[0], window, ends);
-  else
-    average(x, call.outputs[0], window, ends, false);
-  return {};
+  return with_reals(call, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    if (call.node.op_type == "GlobalMaxPool")
+      maximum<T>(x, call.outputs[0], window, ends);
+    else
+      average<T>(x, call.outputs[0], window, ends, false);
+  });
 }
 
 }  // namespace reference

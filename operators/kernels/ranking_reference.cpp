@@ -47,19 +47,6 @@ bool comes_first(T a, T b, bool largest) {
   return b != b ? a == a : a < b;
 }
 
-template <class F>
-Result<> with_numbers(const Call& call, F f) {
-  const bool done = graph::ops::dispatch(call.inputs[0].type.dtype, [&](auto* type) {
-    using T = std::remove_pointer_t<decltype(type)>;
-    if constexpr (std::is_void_v<T> || std::is_same_v<T, bool>)
-      return false;
-    else
-      return f(type), true;
-  });
-  if (!done) return not_supported(call);
-  return {};
-}
-
 Result<Lanes> lanes_along(const Call& call, std::int64_t otherwise) {
   const TensorType& type = call.inputs[0].type;
   OPSPLIT_TRY(const std::size_t axis, read_axis(call.node, otherwise, type.shape.rank()));

@@ -7,6 +7,7 @@ namespace opsplit::operators {
 
 Result<std::unique_ptr<Kernel>> make_softmax(const KernelSpec& spec,
                                              const KernelResources& resources) {
+  if (spec.inputs[0].type.dtype != float32) return make_reference(spec, resources);
   OPSPLIT_TRY(const Softmax softmax,
               read_softmax(*spec.node, spec.opset, spec.inputs[0].type, spec.outputs[0].type));
   const onednn::Dims dims = softmax.inner == 1

@@ -54,6 +54,12 @@ TEST(Infer, BoolComesOfComparisonsAndOfQuestions) {
               HasSubstr("chooses between"));
 }
 
+TEST(Infer, ANormHasAtLeastOnePower) {
+  EXPECT_THAT(
+      why({"LpPool", {{{1, 1, 4, 4}}}, {{"kernel_shape", Ints{2, 2}}, {"p", std::int64_t{0}}}}),
+      HasSubstr("p 0: must be at least 1"));
+}
+
 TEST(Infer, Arrangement) {
   EXPECT_EQ(y({"Expand", {{{3, 1}}}, {}, {{2, 1, 4}}}), (TensorType{float32, {2, 3, 4}}));
   EXPECT_THAT(why({"Expand", {{{3}}}, {}, {{2}}}), HasSubstr("do not broadcast"));
