@@ -28,17 +28,18 @@ Result<> check_given_sizes(const Graph& graph) {
   return {};
 }
 
-// Whoever reads a window operation later need not know auto_pad, nor a ConvTranspose's output_shape.
+// Whoever reads a window operation later need not know auto_pad, nor a ConvTranspose's output_shape: neither
+// kernels nor other backends.
 Result<> make_padding_explicit(const Graph& graph, Node& node) {
   if (!node.has("auto_pad") && !node.has("output_shape")) return {};
   const ops::Site site(graph, node);
-  OPSPLIT_TRY(const auto axes,
-              node.op_type == "ConvTranspose" ? ops::transposed_window(site) : ops::window(site));
+  const bool is_transposed = named_op_type(node) == "ConvTranspose";
+  OPSPLIT_TRY(const auto axes, is_transposed ? ops::transposed_window(site) : ops::window(site));
   std::vector<std::int64_t> pads;
   for (const auto& axis : axes) pads.push_back(axis.pad_begin);
   for (const auto& axis : axes) pads.push_back(axis.pad_end);
   node.attributes.insert_or_assign("pads", std::move(pads));
-  if (node.op_type == "ConvTranspose") {
+  if (is_transposed) {
     std::vector<std::int64_t> beyond;
     for (const auto& axis : axes)
       beyond.push_back(axis.out + axis.pad_begin + axis.pad_end - (axis.in - 1) * axis.stride -
@@ -139,7 +140,11 @@ Result<bool> infer_node(Graph& graph, Node& node, TypeRule foreign_types) {
     graph.value(node.outputs[i]).dtype = types[i].dtype;
     graph.value(node.outputs[i]).type = types[i];
   }
-  if (is_foreign(node)) return false;
+  if (is_foreign(node)) {
+    // One that opsplit knows in another form, but for its window: that may be odd, too.
+    if (ops::find(named_op_type(node)) != nullptr) (void)make_padding_explicit(graph, node);
+    return false;
+  }
   OPSPLIT_CHECK(make_padding_explicit(graph, node));
 
   const ops::Op* op = ops::find(node.op_type);

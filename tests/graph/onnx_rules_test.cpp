@@ -98,6 +98,19 @@ TEST(ForeignNode, MayBeOneThatOpsplitOnlyKnowsInOtherWays) {
   EXPECT_EQ(type_of(graph, "y"), (TensorType{float32, {1, 1, 8, 8}}));
 }
 
+// opsplit has a kernel for float32 only.
+TEST(ForeignNode, HasExplicitPaddingWhereOpsplitKnowsItsWindow) {
+  ModelBuilder model;
+  model.input("x", {1, 1, 5, 5}, float16).input("w", {1, 1, 2, 2}, float16).output("y");
+  model.node("Conv", {"x", "w"}, {"y"},
+             {{"auto_pad", std::string("SAME_UPPER")}, {"strides", Ints{2, 1}}});
+  const Graph graph = value_of(model.load());
+  EXPECT_EQ(graph.nodes[0].op_type, "ai.onnx.Conv");
+  EXPECT_FALSE(graph.nodes[0].has("auto_pad"));
+  EXPECT_THAT(graph.nodes[0].integers("pads"), ElementsAre(0, 0, 1, 1));
+  EXPECT_EQ(type_of(graph, "y"), (TensorType{float16, {1, 1, 3, 5}}));
+}
+
 // A wrong model stays opsplit's to refuse.
 TEST(ForeignNode, IsNotOneThatIsWrong) {
   ModelBuilder model;
