@@ -44,9 +44,9 @@ T shift(T x, T bits, bool left) {
 }
 template <class T>
 T sign(T x) {
-  return static_cast<T>((x > 0) - (x < 0));
+  return x != x ? x : static_cast<T>((x > 0) - (x < 0));
 }
-// What is no number stays none.
+// What is no number stays none, here and above.
 template <class T>
 T least(T a, T b) {
   return b < a || b != b ? b : a;
@@ -150,7 +150,7 @@ bool apply_number(const Call& call) {
   };
   if (op == "Abs") return apply([](T x) { return x < 0 ? subtract<T>(0, x) : x; });
   if (op == "Neg") return apply([](T x) { return subtract<T>(0, x); });
-  if (op == "Relu") return apply([](T x) { return x > 0 ? x : 0; });
+  if (op == "Relu") return apply([](T x) { return x < 0 ? 0 : x; });
   if (op == "Shrink") {
     // Of integers in what holds all of them, for neither attribute need be one.
     using Wide = std::conditional_t<std::is_integral_v<T>, long double, T>;

@@ -12,7 +12,7 @@ float apply(const Activation& activation, float x) {
   const auto hard_sigmoid = [&] { return std::clamp(alpha * x + beta, 0.0F, 1.0F); };
   switch (function) {
     case ActivationFunction::relu:
-      return x > 0 ? x : 0;
+      return x < 0 ? 0 : x;
     case ActivationFunction::leaky_relu:
       return x < 0 ? alpha * x : x;
     case ActivationFunction::clip:

@@ -216,9 +216,20 @@ TEST(Elementwise, AnyNumberOfOperands) {
   EXPECT_THAT(evaluate<double>(make_node("Sum"), numbers, {2}), ElementsAre(3, 7));
   EXPECT_THAT(evaluate<double>(make_node("Mean"), numbers, {2}), ElementsAre(1, 7.0 / 3));
   EXPECT_THAT(evaluate<double>(make_node("Mean"), {numbers[0]}, {2}), ElementsAre(1, 5));
-  const auto nan = evaluate<double>(
-      make_node("Max"), {Numbers({1}, Doubles{std::nan("")}), Numbers({1}, Doubles{1})}, {1});
-  EXPECT_TRUE(std::isnan(nan[0]));
+}
+
+TEST(Elementwise, WhatIsNoNumberStaysNone) {
+  const Numbers nan({1}, Doubles{std::nan("")}), one({1}, Doubles{1});
+  const auto of = [](const std::string& op, const std::vector<Numbers>& inputs) {
+    return evaluate<double>(make_node(op), inputs, {1})[0];
+  };
+  for (const std::string op : {"Relu", "Sign", "Abs", "LeakyRelu", "Elu"})
+    EXPECT_TRUE(std::isnan(of(op, {nan}))) << op;
+  for (const std::string op : {"Max", "Min", "Add"}) {
+    EXPECT_TRUE(std::isnan(of(op, {nan, one}))) << op;
+    EXPECT_TRUE(std::isnan(of(op, {one, nan}))) << op;
+  }
+  EXPECT_TRUE(std::isnan(evaluate<float>(make_node("Relu"), {Numbers({1}, Floats{NAN})}, {1})[0]));
 }
 
 TEST(Elementwise, Comparisons) {
