@@ -103,7 +103,8 @@ Result<Planned> plan_graph(Deployment deployment, graph::Graph graph) {
 }  // namespace
 
 Result<Planned> plan_deployment(Deployment deployment) {
-  OPSPLIT_TRY(graph::Graph graph, graph::load_model(deployment.model, deployment.shapes));
+  OPSPLIT_TRY(graph::Graph graph,
+              graph::load_model(deployment.model, deployment.shapes, graph::infer_by_onnx));
   return plan_graph(std::move(deployment), std::move(graph));
 }
 
@@ -249,7 +250,8 @@ Result<Planned> prepare_in(ipc::WeightStore& store, Deployment deployment,
   const bool found = stored.has_value();
   if (!found) {
     stored.emplace();
-    OPSPLIT_TRY(stored->graph, graph::load_model(deployment.model, deployment.shapes));
+    OPSPLIT_TRY(stored->graph,
+                graph::load_model(deployment.model, deployment.shapes, graph::infer_by_onnx));
     // The key knows one file only, and that one as it was before it was loaded.
     if (!stored->graph.self_contained || graph_key(deployment) != key) key.clear();
   }

@@ -55,10 +55,12 @@ double operations(const Graph& graph, const Node& node) {
 }  // namespace
 
 double cost(const Graph& graph, const Node& node) {
+  bool all_known = true;  // what lies in a bundle may have open types
   const auto bytes_of = [&](ValueId id) {
-    return id == no_value
-               ? 0
-               : elements(graph.type(id).shape) * static_cast<double>(graph.type(id).dtype.bytes());
+    if (id == no_value) return 0.0;
+    const auto& type = graph.value(id).type;
+    all_known = all_known && type;
+    return type ? elements(type->shape) * static_cast<double>(type->dtype.bytes()) : 0.0;
   };
   double weights = 0, all = 0;
   for (const ValueId id : node.inputs) {
@@ -66,8 +68,9 @@ double cost(const Graph& graph, const Node& node) {
     if (id != no_value && graph.value(id).constant) weights += bytes_of(id);
   }
   for (const ValueId id : node.outputs) all += bytes_of(id);
+  if (is_bundle(node)) return std::max<double>(all * operations_per_byte, node.real("cost", 0));
   // What is computed on has just been written and lies in a cache; weights come from memory.
-  const double computed = operations(graph, node);
+  const double computed = all_known ? operations(graph, node) : 0;
   return computed > 0 ? computed + weights * operations_per_byte : all * operations_per_byte;
 }
 

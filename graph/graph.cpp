@@ -108,10 +108,22 @@ void make_foreign(Node& node) {
   if (!is_foreign(node)) node.op_type = fmt::format("{}.{}", onnx_domain, node.op_type);
 }
 
-std::string_view named_op_type(const Node& node) {
+namespace {
+
+std::string_view domain_of(const Node& node) {
   const std::string_view name = node.op_type;
   const std::size_t dot = name.rfind('.');
-  return dot != name.npos && name.substr(0, dot) == onnx_domain ? name.substr(dot + 1) : name;
+  return dot == name.npos ? std::string_view() : name.substr(0, dot);
+}
+
+}  // namespace
+
+bool is_bundle(const Node& node) { return domain_of(node) == bundle_domain; }
+
+std::string_view named_op_type(const Node& node) {
+  const std::string_view name = node.op_type;
+  const std::string_view domain = domain_of(node);
+  return domain == onnx_domain || domain == bundle_domain ? name.substr(domain.size() + 1) : name;
 }
 
 }  // namespace opsplit::graph

@@ -56,18 +56,26 @@ inline constexpr ValueId no_value = -1;  // an optional input that is absent
 // A dimension as the model declares it: a number, or a symbol to be bound.
 using DeclaredDim = std::variant<std::int64_t, std::string>;
 
+// What is known of a value that is no dense tensor of known size.
+struct OpenType {
+  std::string onnx;  // a TypeProto; empty: nothing
+  std::string why;   // one line: the node that began it, and its reason
+};
+
 struct Value {
   std::string name;  // unique
   std::optional<DType> dtype;
   std::optional<std::vector<DeclaredDim>> declared;  // where the model says so
   std::optional<TensorType> type;                    // set by infer_shapes (and for constants)
   std::optional<Constant> constant;
+  std::optional<OpenType> open;  // while types are inferred: in place of a type
 };
 
 struct Node {
   std::string name;  // unique within the graph; made up where the model has none
   // "Conv"; "com.microsoft.FusedConv" of another domain than ONNX's own; "ai.onnx.Resize" of one that
-  // opsplit knows, but not in the way that this node wants it: no pass takes it for the other.
+  // opsplit knows, but not in the way that this node wants it: no pass takes it for the other;
+  // "opsplit.NonZero+3" a bundle (graph/bundle.hpp), by one of its nodes and how many there are besides.
   std::string op_type;
   std::vector<ValueId> inputs;
   std::vector<ValueId> outputs;
@@ -88,6 +96,7 @@ struct Graph {
   std::string name;
   std::int64_t opset = 0;                            // of the default domain
   std::map<std::string, std::int64_t> other_opsets;  // of other domains, by their names
+  std::vector<std::string> functions;                // the model's own: FunctionProtos
   std::vector<Value> values;
   std::vector<Node> nodes;      // topological order
   std::vector<ValueId> inputs;  // that a client feeds (initializers are no inputs)
@@ -119,9 +128,16 @@ bool is_view(const Node& node);
 bool is_foreign(const Node& node);
 void make_foreign(Node& node);
 
-// The op type as models and people name it: "Conv", "com.microsoft.FusedConv", "Resize".
+bool is_bundle(const Node& node);
+
+// The op type as people name it: "Conv", "com.microsoft.FusedConv", "Resize", "NonZero+3".
 std::string_view named_op_type(const Node& node);
 
-inline constexpr std::string_view onnx_domain = "ai.onnx";  // ONNX's own; in files often ""
+inline constexpr std::string_view onnx_domain = "ai.onnx";    // ONNX's own; in files often ""
+inline constexpr std::string_view bundle_domain = "opsplit";  // in files of ours only
+
+// Of ONNX's own operator sets the last one whose operations opsplit knows. In those after it every node is
+// foreign.
+inline constexpr std::int64_t newest_known_opset = 21;
 
 }  // namespace opsplit::graph

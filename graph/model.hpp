@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 
@@ -14,13 +15,15 @@ namespace opsplit::graph {
 // concrete sizes need no entry; an entry that contradicts the model is an error.
 using InputShapes = std::map<std::string, Shape, std::less<>>;
 
-// The types of a node's outputs, from those of its inputs and from constants.
-using TypeRule = Result<std::vector<TensorType>> (*)(const Graph& graph, const Node& node);
+// ONNX's own rules: from a serialized ModelProto of one node, or of those of a bundle, to a GraphProto with the
+// types of what it gives (value_info) as far as they follow. Error unsupported: nobody can tell;
+// invalid_input: ONNX finds the model wrong.
+using OnnxRules = std::function<Result<std::string>(const std::string& model)>;
 
-// ONNX's own rules. Error unsupported: there is none for this node, or its types depend on data.
-Result<std::vector<TensorType>> infer_by_onnx(const Graph& graph, const Node& node);
+// The rules themselves, for who may die of a hostile model: libonnx does not check all that it trusts.
+Result<std::string> infer_by_onnx(const std::string& model);
 
-// Reads an ONNX file (opset 7 to 21). Weights may lie beside it; their paths must stay within the
+// Reads an ONNX file (opset 7 or later). Weights may lie beside it; their paths must stay within the
 // model's folder. Errors name the file and what is wrong with it: cut off, not ONNX, a cycle,
 // a name defined twice, a tensor whose bytes do not match its shape.
 Result<Graph> import_model(const std::filesystem::path& file);
@@ -32,8 +35,9 @@ Result<Graph> import_part(const std::filesystem::path& file,
 // Gives every value a type and folds what does not depend on an input, where the op is evaluated here:
 // after it every symbolic size is bound, and shapes that overflow are refused. Padding
 // is explicit after it: auto_pad has become pads. Nodes that opsplit has no kernels for have types, too: by
-// `foreign_types`, else those that the model declares.
-Result<> infer_shapes(Graph& graph, const InputShapes& shapes, TypeRule foreign_types = nullptr);
+// ONNX's rules, else those that the model declares. Where neither tells, what reads and what writes the value
+// become one node (graph/bundle.hpp); error: it is an output of the model.
+Result<> infer_shapes(Graph& graph, const InputShapes& shapes, const OnnxRules& rules = {});
 
 // Removes work: batch normalisation and per-channel Mul/Add with constants go into the convolution
 // (or batch normalisation) before them, views of views become one, dead nodes and values go.
@@ -41,6 +45,7 @@ Result<> infer_shapes(Graph& graph, const InputShapes& shapes, TypeRule foreign_
 Result<> simplify(Graph& graph);
 
 // The three in one.
-Result<Graph> load_model(const std::filesystem::path& file, const InputShapes& shapes);
+Result<Graph> load_model(const std::filesystem::path& file, const InputShapes& shapes,
+                         const OnnxRules& rules);
 
 }  // namespace opsplit::graph

@@ -70,7 +70,9 @@ constexpr std::array known_attributes{
     Known{"value", AttributeProto::TENSOR},
 };
 
-Result<> check_type(const AttributeProto& attribute) {
+}  // namespace
+
+Result<> check_attribute_type(const AttributeProto& attribute) {
   const auto known = std::find_if(known_attributes.begin(), known_attributes.end(),
                                   [&](const Known& k) { return k.name == attribute.name(); });
   if (known == known_attributes.end() || known->type == attribute.type()) return {};
@@ -79,12 +81,9 @@ Result<> check_type(const AttributeProto& attribute) {
               AttributeProto::AttributeType_Name(known->type));
 }
 
-}  // namespace
-
 Result<Attribute> attribute_from_onnx(const AttributeProto& attribute, ExternalData& external) {
   if (attribute.name().empty() || !is_printable(attribute.name()))
     return fail(ErrorCode::invalid_input, "an attribute has no printable name");
-  OPSPLIT_CHECK(check_type(attribute));
   switch (attribute.type()) {
     case AttributeProto::INT:
       return attribute.i();
@@ -104,12 +103,8 @@ Result<Attribute> attribute_from_onnx(const AttributeProto& attribute, ExternalD
         return within(fmt::format("attribute '{}'", attribute.name()), constant.error());
       return *std::move(constant);
     }
-    case AttributeProto::GRAPH:
-    case AttributeProto::GRAPHS:
-      return fail(ErrorCode::invalid_input,
-                  "attribute '{}' is a subgraph: control flow is not supported", attribute.name());
     default:
-      return fail(ErrorCode::invalid_input, "attribute '{}': type {} is not supported",
+      return fail(ErrorCode::unsupported, "attribute '{}': type {} is not supported",
                   attribute.name(), static_cast<int>(attribute.type()));
   }
 }

@@ -10,8 +10,10 @@ class AttributeProto;
 
 namespace opsplit::graph {
 
-// Refused: subgraphs, sparse tensors, and an attribute that kernels know but that has another type
-// here than they expect.
+// Refused: an attribute that kernels know but that has another type here than they expect.
+Result<> check_attribute_type(const onnx::AttributeProto& attribute);
+
+// Error unsupported: a subgraph, say, or a tensor of strings, which only ONNX can hold.
 Result<Attribute> attribute_from_onnx(const onnx::AttributeProto& attribute,
                                       ExternalData& external);
 

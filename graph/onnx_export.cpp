@@ -9,9 +9,10 @@
 namespace opsplit::graph {
 namespace {
 
-// The file format version in which each operator set came; readers refuse older ones.
+// The file format version in which each operator set came (readers refuse older ones), or functions.
 std::int64_t ir_version(std::int64_t opset) {
-  return opset >= 21 ? 10 : opset >= 19 ? 9 : opset >= 15 ? 8 : 7;
+  if (opset >= 23) return opset >= 25 ? 13 : opset - 12;
+  return opset >= 21 ? 10 : opset >= 19 ? 9 : 8;
 }
 
 void add(const std::string& name, const Constant& constant, onnx::GraphProto& to) {
@@ -32,6 +33,9 @@ onnx::ModelProto empty_model(const Graph& graph, const std::string& name) {
     opset->set_domain(domain);
     opset->set_version(version);
   }
+  for (const std::string& function : graph.functions)
+    (void)model.add_functions()->ParseFromString(
+        function);  // that import has taken out of a message
   model.mutable_graph()->set_name(name);
   return model;
 }
@@ -39,7 +43,7 @@ onnx::ModelProto empty_model(const Graph& graph, const std::string& name) {
 void add_node(const Graph& graph, const Node& node, onnx::GraphProto& to) {
   onnx::NodeProto& out = *to.add_node();
   out.set_name(node.name);
-  const std::string_view type = named_op_type(node);
+  const std::string_view type = is_bundle(node) ? node.op_type : named_op_type(node);
   const std::size_t dot = type.rfind('.');
   out.set_op_type(std::string(type.substr(dot + 1)));  // all of it where there is no dot
   if (dot != type.npos) out.set_domain(std::string(type.substr(0, dot)));

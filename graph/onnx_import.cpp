@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "graph/bundle.hpp"
 #include "graph/model.hpp"
 #include "graph/names.hpp"
 #include "graph/onnx_attribute.hpp"
@@ -18,18 +19,17 @@ namespace opsplit::graph {
 namespace {
 
 constexpr std::int64_t oldest_opset = 7;
-constexpr std::int64_t newest_opset = 21;
 
 bool is_default_domain(const std::string& domain) { return domain.empty() || domain == "ai.onnx"; }
 
 Result<std::int64_t> opset_of(const onnx::ModelProto& model) {
   for (const auto& import : model.opset_import()) {
     if (!is_default_domain(import.domain())) continue;
-    if (import.version() >= oldest_opset && import.version() <= newest_opset)
-      return import.version();
-    return fail(ErrorCode::invalid_input,
-                "operator set {}: {} to {} are supported (onnx.version_converter changes it)",
-                import.version(), oldest_opset, newest_opset);
+    if (import.version() >= oldest_opset) return import.version();
+    return fail(
+        ErrorCode::invalid_input,
+        "operator set {}: {} and later ones are supported (onnx.version_converter changes it)",
+        import.version(), oldest_opset);
   }
   return fail(ErrorCode::invalid_input, "names no version of ONNX's own operator set");
 }
@@ -44,6 +44,9 @@ Opsets other_opsets_of(const onnx::ModelProto& model) {
   return opsets;
 }
 
+// Of those that ONNX numbers, or will before long.
+bool is_element_type(std::int32_t number) { return number > 0 && number < 64; }
+
 // Takes a GraphProto apart. Values are added in the order: inputs, initializers, node outputs.
 class Importer {
  public:
@@ -54,6 +57,7 @@ class Importer {
     graph_.other_opsets = std::move(other_opsets);
     if (proto_.sparse_initializer_size() > 0)
       return fail(ErrorCode::invalid_input, "sparse initializers are not supported");
+    constants_of_other_types();
     OPSPLIT_CHECK(initializers());
     OPSPLIT_CHECK(inputs());
     name_nodes();
@@ -91,6 +95,26 @@ class Importer {
     Value value;
     value.name = name;
     return graph_.add_value(std::move(value));
+  }
+
+  // Strings, 4-bit integers and the like become nodes, which can be bundled.
+  void constants_of_other_types() {
+    auto& tensors = *proto_.mutable_initializer();
+    int kept = 0;
+    for (int i = 0; i < tensors.size(); ++i) {
+      if (dtype_from_onnx(tensors[i].data_type()) || !is_element_type(tensors[i].data_type())) {
+        tensors.SwapElements(kept++, i);
+        continue;
+      }
+      onnx::NodeProto& node = *proto_.add_node();
+      node.set_op_type("Constant");
+      node.add_output(tensors[i].name());
+      auto& value = *node.add_attribute();
+      value.set_name("value");
+      value.set_type(onnx::AttributeProto::TENSOR);
+      value.mutable_t()->Swap(&tensors[i]);
+    }
+    tensors.DeleteSubrange(kept, tensors.size() - kept);
   }
 
   Result<> initializers() {
@@ -186,33 +210,63 @@ class Importer {
   Result<> node(int index) {
     const auto& proto = proto_.node(index);
     Node& node = graph_.nodes[static_cast<std::size_t>(index)];
-    if (!is_default_domain(proto.domain()) && !graph_.other_opsets.contains(proto.domain()))
+    if (proto.domain() == bundle_domain && !external_.ours())
+      return fail(ErrorCode::invalid_input, "domain '{}' is opsplit's own", bundle_domain);
+    if (!is_default_domain(proto.domain()) && proto.domain() != bundle_domain &&
+        !graph_.other_opsets.contains(proto.domain()))
       return fail(ErrorCode::invalid_input, "the model imports no operator set of domain '{}'",
                   is_printable(proto.domain()) ? proto.domain() : "?");
     if (proto.op_type().empty() || !is_printable(proto.op_type()) ||
         proto.op_type().find('.') != std::string::npos)
       return fail(ErrorCode::invalid_input, "has no operation, or one with an odd name");
     for (const auto& attribute : proto.attribute()) {
-      OPSPLIT_TRY(Attribute value, attribute_from_onnx(attribute, external_));
-      node.attributes.insert_or_assign(attribute.name(), std::move(value));
+      if (!is_foreign(node)) OPSPLIT_CHECK(check_attribute_type(attribute));
+      auto value = attribute_from_onnx(attribute, external_);
+      if (!value && value.error().code == ErrorCode::unsupported) return bundle(index);
+      if (!value) return tl::unexpected(std::move(value).error());
+      node.attributes.insert_or_assign(attribute.name(), std::move(*value));
     }
     for (const std::string& input : proto.input()) {
-      if (input.empty()) {
-        node.inputs.push_back(no_value);
-        continue;
-      }
-      const auto known = ids_.find(input);
-      if (known == ids_.end())
-        return fail(ErrorCode::invalid_input, "input '{}' is defined nowhere",
-                    is_printable(input) ? input : "?");
-      node.inputs.push_back(known->second);
+      node.inputs.push_back(no_value);
+      if (input.empty()) continue;
+      OPSPLIT_TRY(node.inputs.back(), find(input));
     }
     while (!node.inputs.empty() && node.inputs.back() == no_value) node.inputs.pop_back();
     return {};
   }
 
+  Result<ValueId> find(const std::string& name) const {
+    const auto known = ids_.find(name);
+    if (known == ids_.end())
+      return fail(ErrorCode::invalid_input, "input '{}' is defined nowhere",
+                  is_printable(name) ? name : "?");
+    return known->second;
+  }
+
+  // A node that only ONNX can hold.
+  Result<> bundle(int index) {
+    Node& node = graph_.nodes[static_cast<std::size_t>(index)];
+    onnx::GraphProto holder;
+    onnx::NodeProto& proto = *holder.add_node();
+    proto = proto_.node(index);
+    proto.set_name(node.name);
+    OPSPLIT_TRY(const auto names,
+                names_read(proto, [&](const std::string& name) { return ids_.contains(name); }));
+    OPSPLIT_CHECK(take_in_weights(proto, external_, room_));
+    std::vector<ValueId> inputs;
+    for (const std::string& name : names) {
+      OPSPLIT_TRY(const ValueId id, find(name));
+      inputs.push_back(id);
+    }
+    std::erase(node.outputs, no_value);
+    node = make_bundle(graph_, node.name, std::move(holder), std::move(inputs),
+                       std::move(node.outputs), 0);
+    return {};
+  }
+
   // What opsplit does not do may be done by another backend.
-  static Result<> check_arity(Node& node) {
+  Result<> check_arity(Node& node) const {
+    if (graph_.opset > newest_known_opset) make_foreign(node);
     if (is_foreign(node)) return {};
     auto checked = ops::check_arity(*ops::find(node.op_type), node);
     if (checked || checked.error().code != ErrorCode::unsupported) return checked;
@@ -299,7 +353,8 @@ class Importer {
   onnx::GraphProto& proto_;
   ExternalData& external_;
   Graph graph_;
-  std::vector<std::string> names_;                // of the nodes, in the file's order
+  std::uint64_t room_ = std::uint64_t{1} << 30;  // for weights that subgraphs have beside the model
+  std::vector<std::string> names_;               // of the nodes, in the file's order
   std::unordered_map<std::string, ValueId> ids_;  // of the values, by name
   std::vector<std::string> definers_;             // of the values, for messages
 };
@@ -308,6 +363,8 @@ Result<Graph> import(onnx::ModelProto& model, ExternalData external) {
   OPSPLIT_TRY(const std::int64_t opset, opset_of(model));
   OPSPLIT_TRY(Graph graph,
               Importer(*model.mutable_graph(), external).run(opset, other_opsets_of(model)));
+  for (const auto& function : model.functions())
+    graph.functions.push_back(function.SerializeAsString());
   graph.self_contained = !external.any();
   return graph;
 }

@@ -19,7 +19,7 @@ constexpr const char* hash_key = "opsplit_hash";
 Result<TensorType> type_of(const onnx::TensorProto& tensor) {
   const auto dtype = dtype_from_onnx(tensor.data_type());
   if (!dtype)
-    return fail(ErrorCode::invalid_input, "element type {} (TensorProto.DataType) is not supported",
+    return fail(ErrorCode::unsupported, "element type {} (TensorProto.DataType) is not supported",
                 tensor.data_type());
   OPSPLIT_TRY(const Shape shape,
               Shape::from({tensor.dims().data(), static_cast<std::size_t>(tensor.dims_size())}));

@@ -11,7 +11,7 @@ class TensorProto;
 namespace opsplit::graph {
 
 // Reads every encoding: raw bytes, the typed fields, and external data. Errors do not name the
-// tensor; the caller knows better what to call it.
+// tensor; the caller knows better what to call it. Error unsupported: an element type that opsplit has not.
 Result<Constant> constant_from_onnx(const onnx::TensorProto& tensor, ExternalData& external);
 
 // Type, and the bytes or where they are stored; the name is the caller's to set.

@@ -4,6 +4,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "graph/bundle.hpp"
 #include "graph/onnx_export.hpp"
 #include "graph/onnx_file.hpp"
 #include "graph/planner.hpp"
@@ -14,7 +15,7 @@ namespace {
 
 // Whoever reads it has no rules for such nodes.
 void declare_outputs(const Graph& graph, const Node& node, onnx::GraphProto& out) {
-  if (!is_foreign(node)) return;
+  if (!is_foreign(node) && graph.opset <= newest_known_opset) return;
   for (const ValueId id : node.outputs)
     if (id != no_value) describe(graph.value(id).name, graph.type(id), *out.add_value_info());
 }
@@ -93,15 +94,17 @@ Result<std::string> export_task(const Graph& part, std::span<const std::string> 
   onnx::GraphProto& proto = *model.mutable_graph();
   std::set<ValueId> constants;
   const std::set<std::string_view> wanted(nodes.begin(), nodes.end());
+  std::size_t found = 0;
   for (const Node& node : part.nodes) {
     if (!wanted.contains(node.name)) continue;
-    add_node(part, node, proto);
+    ++found;
+    OPSPLIT_CHECK(add_unbundled(part, node, proto));
     for (const ValueId id : node.inputs)
       if (part.is_constant(id)) constants.insert(id);
   }
-  if (static_cast<std::size_t>(proto.node_size()) != wanted.size())
+  if (found != wanted.size())
     return fail(ErrorCode::not_found, "part '{}' has only {} of the {} nodes of a task", part.name,
-                proto.node_size(), wanted.size());
+                found, wanted.size());
   for (const ValueId id : constants) add_constant_bytes(part.value(id), proto);
   const auto describe_all = [&](std::span<const std::string> names, auto add_info) -> Result<> {
     for (const std::string& name : names) {

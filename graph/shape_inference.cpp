@@ -1,7 +1,8 @@
 #include <algorithm>
-#include <map>
 
+#include "graph/bundle.hpp"
 #include "graph/edit.hpp"
+#include "graph/foreign_types.hpp"
 #include "graph/input_shapes.hpp"
 #include "graph/model.hpp"
 #include "graph/ops/op.hpp"
@@ -56,52 +57,40 @@ bool all_inputs_constant(const Graph& graph, const Node& node) {
                      [&](ValueId input) { return input == no_value || graph.is_constant(input); });
 }
 
-// What the model says of a value; symbols have the sizes that the inputs gave them.
-Result<TensorType> declared_type(const Graph& graph, const Value& value) {
-  const auto unknown = [&] {
-    return fail(
-        ErrorCode::unsupported,
-        "opsplit has no kernel for it, and another backend needs the shape of its output "
-        "'{}' before it runs: the model does not declare it (onnx.shape_inference adds what "
-        "it knows)",
-        value.name);
-  };
-  if (!value.dtype || !value.declared) return unknown();
-  std::map<std::string, std::int64_t> symbols;
-  for (const ValueId id : graph.inputs) {
-    const Value& input = graph.value(id);
-    if (!input.declared) continue;
-    for (std::size_t axis = 0; axis < input.declared->size(); ++axis)
-      if (const auto* symbol = std::get_if<std::string>(&(*input.declared)[axis]))
-        symbols.emplace(*symbol, input.type->shape[axis]);
-  }
-  ops::Dims dims;
-  for (const DeclaredDim& declared : *value.declared) {
-    if (const auto* size = std::get_if<std::int64_t>(&declared)) {
-      dims.push_back(*size);
-      continue;
-    }
-    const auto& symbol = std::get<std::string>(declared);
-    const auto known = symbols.find(symbol);
-    if (symbol.empty() || known == symbols.end()) return unknown();
-    dims.push_back(known->second);
-  }
-  return ops::with_dims(*value.dtype, dims);
+bool reads_open(const Graph& graph, const Node& node) {
+  return std::any_of(node.inputs.begin(), node.inputs.end(),
+                     [&](ValueId input) { return input != no_value && graph.value(input).open; });
 }
 
-// Of a node that another backend runs.
-Result<ops::Types> infer_foreign(const Graph& graph, const Node& node, TypeRule rule) {
-  if (rule != nullptr) {
-    auto types = rule(graph, node);
-    if (types || types.error().code != ErrorCode::unsupported) return types;
+// Of a tensor that need not be known itself.
+bool gives_shape(std::string_view op_type) { return op_type == "Shape" || op_type == "Size"; }
+
+bool is_folded(const Graph& graph, const Node& node, const ops::Op& op) {
+  return op.fold != nullptr && (gives_shape(node.op_type) || all_inputs_constant(graph, node));
+}
+
+Result<> set_types(Graph& graph, const Node& node, const ops::Types& types) {
+  if (types.size() < node.outputs.size())
+    return fail(ErrorCode::invalid_input, "has {} outputs, must have {}", node.outputs.size(),
+                types.size());
+  for (std::size_t i = 0; i < node.outputs.size(); ++i) {
+    OPSPLIT_CHECK(check_size(types[i]));
+    if (node.outputs[i] == no_value) continue;
+    graph.value(node.outputs[i]).dtype = types[i].dtype;
+    graph.value(node.outputs[i]).type = types[i];
   }
-  ops::Types types;
-  for (const ValueId id : node.outputs) {
-    types.emplace_back();  // nobody reads it
-    if (id == no_value) continue;
-    OPSPLIT_TRY(types.back(), declared_type(graph, graph.value(id)));
-  }
-  return types;
+  return {};
+}
+
+// False: an element type that nothing here computes with, so that the node is run like any other.
+Result<bool> fold(Graph& graph, const Node& node, const ops::Op& op, const ops::Types& types) {
+  auto constants = op.fold(ops::Site(graph, node), types);
+  if (!constants && constants.error().code == ErrorCode::unsupported) return false;
+  if (!constants) return tl::unexpected(constants.error());
+  for (std::size_t i = 0; i < node.outputs.size(); ++i)
+    if (node.outputs[i] != no_value)
+      graph.value(node.outputs[i]).constant = std::move((*constants)[i]);
+  return true;
 }
 
 // Of a node that opsplit has kernels for; error unsupported: not with these types or attributes.
@@ -114,67 +103,84 @@ Result<ops::Types> infer_native(const Graph& graph, const Node& node) {
   return types;
 }
 
-Result<ops::Types> infer_types(const Graph& graph, Node& node, TypeRule foreign_types) {
-  if (!is_foreign(node)) {
-    auto types = infer_native(graph, node);
-    if (types || types.error().code != ErrorCode::unsupported) return types;
-    Node other = node;
-    make_foreign(other);
-    auto by_others = infer_foreign(graph, other, foreign_types);
-    if (!by_others) return types;  // why opsplit has none says more
-    node = std::move(other);
-    return by_others;
-  }
-  return infer_foreign(graph, node, foreign_types);
+// Shape arithmetic of operator sets that opsplit does not know yet: what these change is which types an op
+// takes, and what it does with floats. False: not by our rules.
+Result<bool> fold_unknown_set(Graph& graph, const Node& foreign) {
+  Node node = foreign;
+  node.op_type = named_op_type(foreign);
+  const ops::Op* op = is_bundle(foreign) ? nullptr : ops::find(node.op_type);
+  if (op == nullptr || !is_folded(graph, node, *op) || !ops::check_arity(*op, node)) return false;
+  const auto types = op->infer(ops::Site(graph, node));
+  if (!types) return false;
+  OPSPLIT_CHECK(set_types(graph, node, *types));
+  return fold(graph, node, *op, *types);
 }
 
-// Types the outputs of a node. True: they are constants, and the node is no longer needed.
-Result<bool> infer_node(Graph& graph, Node& node, TypeRule foreign_types) {
-  OPSPLIT_TRY(const ops::Types types, infer_types(graph, node, foreign_types));
-  if (types.size() < node.outputs.size())
-    return fail(ErrorCode::invalid_input, "has {} outputs, must have {}", node.outputs.size(),
-                types.size());
-  for (std::size_t i = 0; i < node.outputs.size(); ++i) {
-    OPSPLIT_CHECK(check_size(types[i]));
-    if (node.outputs[i] == no_value) continue;
-    graph.value(node.outputs[i]).dtype = types[i].dtype;
-    graph.value(node.outputs[i]).type = types[i];
+// Types the outputs of a node, or leaves them open. True: they are constants, and the node is no longer needed.
+Result<bool> infer_node(Graph& graph, Node& node, const OnnxRules& rules) {
+  std::string reason;
+  if (!is_foreign(node) && !reads_open(graph, node)) {
+    const ops::Op& op = *ops::find(node.op_type);
+    const auto types = infer_native(graph, node);
+    if (types) {
+      OPSPLIT_CHECK(set_types(graph, node, *types));
+      OPSPLIT_CHECK(make_padding_explicit(graph, node));
+      // What is not evaluated here is run like any other node, although it gives the same each time.
+      if (!is_folded(graph, node, op)) return false;
+      return fold(graph, node, op, *types);
+    }
+    if (types.error().code != ErrorCode::unsupported) return tl::unexpected(types.error());
+    reason = types.error().message;
   }
-  if (is_foreign(node)) {
-    // One that opsplit knows in another form, but for its window: that may be odd, too.
-    if (ops::find(named_op_type(node)) != nullptr) (void)make_padding_explicit(graph, node);
-    return false;
+  if (graph.opset > newest_known_opset && !reads_open(graph, node)) {
+    OPSPLIT_TRY(const bool folded, fold_unknown_set(graph, node));
+    if (folded) return true;
   }
-  OPSPLIT_CHECK(make_padding_explicit(graph, node));
+  make_foreign(node);
+  if (auto inferred = infer_foreign(graph, node, rules, reason); !inferred) {
+    // Why opsplit has no type says more than why ONNX has none.
+    if (!reason.empty() && inferred.error().code == ErrorCode::invalid_input)
+      return fail(ErrorCode::unsupported, "{}", reason);
+    return tl::unexpected(std::move(inferred).error());
+  }
+  for (const ValueId id : node.outputs)
+    if (id != no_value && graph.value(id).type) OPSPLIT_CHECK(check_size(graph.type(id)));
+  // One that opsplit knows in another form, but for its window: that may be odd, too.
+  const ops::Op* op = is_bundle(node) ? nullptr : ops::find(named_op_type(node));
+  if (op != nullptr && !reads_open(graph, node) && ops::check_arity(*op, node))
+    (void)make_padding_explicit(graph, node);
+  return false;
+}
 
-  const ops::Op* op = ops::find(node.op_type);
-  const ops::Site site(graph, node);
-  // Of a tensor that need not be known itself.
-  const bool is_shape = node.op_type == "Shape" || node.op_type == "Size";
-  // What is not evaluated here is run like any other node, although it gives the same each time.
-  if ((!is_shape && !all_inputs_constant(graph, node)) || op->fold == nullptr) return false;
-  auto constants = op->fold(site, types);
-  if (!constants && constants.error().code == ErrorCode::unsupported) return false;
-  if (!constants) return tl::unexpected(constants.error());
-  for (std::size_t i = 0; i < node.outputs.size(); ++i)
-    if (node.outputs[i] != no_value)
-      graph.value(node.outputs[i]).constant = std::move((*constants)[i]);
-  return true;
+Result<> check_outputs(const Graph& graph) {
+  for (const ValueId id : graph.outputs) {
+    const Value& output = graph.value(id);
+    if (output.open)
+      return fail(
+          ErrorCode::unsupported,
+          "{}: output '{}' of the model is no dense tensor of known size; declare its sizes "
+          "(onnx.shape_inference adds what it knows), or cut the model before it",
+          output.open->why, output.name);
+  }
+  return {};
 }
 
 }  // namespace
 
-Result<> infer_shapes(Graph& graph, const InputShapes& shapes, TypeRule foreign_types) {
+Result<> infer_shapes(Graph& graph, const InputShapes& shapes, const OnnxRules& rules) {
   OPSPLIT_CHECK(bind_inputs(graph, shapes));
   OPSPLIT_CHECK(check_given_sizes(graph));
   std::vector<Node> left;
   for (Node& node : graph.nodes) {
-    const auto folded = infer_node(graph, node, foreign_types);
+    const auto folded = infer_node(graph, node, rules);
     if (!folded)
-      return within(fmt::format("node '{}' ({})", node.name, node.op_type), folded.error());
+      return within(fmt::format("node '{}' ({})", node.name, named_op_type(node)), folded.error());
     if (!*folded) left.push_back(std::move(node));
   }
   graph.nodes = std::move(left);
+  OPSPLIT_CHECK(check_outputs(graph));
+  remove_dead(graph);
+  OPSPLIT_CHECK(bundle_open(graph));
   remove_dead(graph);
   return {};
 }

@@ -145,9 +145,10 @@ Result<> simplify(Graph& graph) {
   return {};
 }
 
-Result<Graph> load_model(const std::filesystem::path& file, const InputShapes& shapes) {
+Result<Graph> load_model(const std::filesystem::path& file, const InputShapes& shapes,
+                         const OnnxRules& rules) {
   OPSPLIT_TRY(Graph graph, import_model(file));
-  if (auto inferred = infer_shapes(graph, shapes, infer_by_onnx); !inferred)
+  if (auto inferred = infer_shapes(graph, shapes, rules); !inferred)
     return within(file.string(), inferred.error());
   if (auto simplified = simplify(graph); !simplified)
     return within(file.string(), simplified.error());

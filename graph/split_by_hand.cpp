@@ -77,14 +77,14 @@ class Claims {
                       const std::vector<std::int32_t>& by_name) {
     bool found = false;
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-      if (graph_.nodes[i].op_type != type) continue;
+      if (named_op_type(graph_.nodes[i]) != type) continue;
       found = true;
       if (by_name[i] < 0) OPSPLIT_CHECK(take(group, static_cast<std::int32_t>(i)));
     }
     if (found) return {};
     std::set<std::string> types;
     for (const std::int32_t id : run_nodes(graph_))
-      types.insert(graph_.nodes[static_cast<std::size_t>(id)].op_type);
+      types.emplace(named_op_type(graph_.nodes[static_cast<std::size_t>(id)]));
     return fail(ErrorCode::not_found, "operator '{}': no node of type '{}'; there are: {}",
                 spec_.groups[group].op, type, fmt::join(types, ", "));
   }

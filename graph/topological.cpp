@@ -54,4 +54,54 @@ Order topological_order(const Successors& successors) {
   return order;
 }
 
+// Kosaraju's: whoever was left last is reached, against the edges, by its component alone.
+std::vector<std::int32_t> strong_components(const Successors& successors) {
+  const std::size_t count = successors.size();
+  Successors predecessors(count);
+  for (std::size_t from = 0; from < count; ++from)
+    for (const std::int32_t to : successors[from])
+      predecessors[static_cast<std::size_t>(to)].push_back(static_cast<std::int32_t>(from));
+
+  std::vector<std::int32_t> left;  // each after all that it leads to
+  std::vector<std::size_t> next(count);
+  std::vector<bool> entered(count);
+  std::vector<std::int32_t> path;
+  for (std::size_t start = 0; start < count; ++start) {
+    if (entered[start]) continue;
+    entered[start] = true;
+    path.push_back(static_cast<std::int32_t>(start));
+    while (!path.empty()) {
+      const auto at = static_cast<std::size_t>(path.back());
+      if (next[at] == successors[at].size()) {
+        left.push_back(path.back());
+        path.pop_back();
+        continue;
+      }
+      const std::int32_t to = successors[at][next[at]++];
+      if (entered[static_cast<std::size_t>(to)]) continue;
+      entered[static_cast<std::size_t>(to)] = true;
+      path.push_back(to);
+    }
+  }
+
+  std::vector<std::int32_t> component(count, -1);
+  std::int32_t found = 0;
+  for (auto start = left.rbegin(); start != left.rend(); ++start) {
+    if (component[static_cast<std::size_t>(*start)] >= 0) continue;
+    component[static_cast<std::size_t>(*start)] = found;
+    path.push_back(*start);
+    while (!path.empty()) {
+      const auto at = static_cast<std::size_t>(path.back());
+      path.pop_back();
+      for (const std::int32_t from : predecessors[at]) {
+        if (component[static_cast<std::size_t>(from)] >= 0) continue;
+        component[static_cast<std::size_t>(from)] = found;
+        path.push_back(from);
+      }
+    }
+    ++found;
+  }
+  return component;
+}
+
 }  // namespace opsplit::graph

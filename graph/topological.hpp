@@ -17,4 +17,7 @@ struct Order {
 
 Order topological_order(const Successors& successors);
 
+// For each vertex, a number that it shares with those that it goes round with, and with nobody else.
+std::vector<std::int32_t> strong_components(const Successors& successors);
+
 }  // namespace opsplit::graph

@@ -36,7 +36,9 @@ py::object operand_of(const operators::Operand& operand) {
 
 py::object node_of(const operators::KernelSpec& spec) {
   py::dict attributes;
-  for (const auto& [name, value] : spec.node->attributes)
+  const std::map<std::string, graph::Attribute, std::less<>>
+      none;  // what is in a bundle is nobody's
+  for (const auto& [name, value] : graph::is_bundle(*spec.node) ? none : spec.node->attributes)
     attributes[py::str(name)] = std::visit(
         [](const auto& known) -> py::object {
           if constexpr (std::is_same_v<std::decay_t<decltype(known)>, graph::Constant>)

@@ -14,7 +14,8 @@ using namespace opsplit;
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const FileDescriptor file(::memfd_create("model", MFD_CLOEXEC));
   if (!file || ::write(file.get(), data, size) != static_cast<ssize_t>(size)) std::abort();
-  const auto graph = graph::load_model(fmt::format("/proc/self/fd/{}", file.get()), {});
+  const auto graph =
+      graph::load_model(fmt::format("/proc/self/fd/{}", file.get()), {}, graph::infer_by_onnx);
   if (!graph) return 0;
   for (const char* name : {"fused", "by-type", "per-node", "stages:3"}) {
     const auto spec = graph::parse_split(name);

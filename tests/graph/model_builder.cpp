@@ -141,7 +141,7 @@ Result<Graph> ModelBuilder::infer(const InputShapes& shapes) const {
 Result<Graph> ModelBuilder::load(const InputShapes& shapes) const {
   const TempFolder folder;
   save(folder.path() / "model.onnx");
-  return load_model(folder.path() / "model.onnx", shapes);
+  return load_model(folder.path() / "model.onnx", shapes, infer_by_onnx);
 }
 
 Constant float_constant(const Shape& shape, const Floats& values) {

@@ -138,10 +138,9 @@ TEST(ImportModel, SurvivesDamage) {
     }
 }
 
-TEST(ImportModel, RefusesOtherOperatorSets) {
+TEST(ImportModel, RefusesOlderOperatorSets) {
   EXPECT_THAT(error_of(ModelBuilder(6).import()),
-              HasSubstr("operator set 6: 7 to 21 are supported"));
-  EXPECT_THAT(error_of(ModelBuilder(22).import()), HasSubstr("operator set 22"));
+              HasSubstr("operator set 6: 7 and later ones are supported"));
   ModelBuilder foreign;
   foreign.proto().mutable_opset_import(0)->set_domain("com.example");
   EXPECT_THAT(error_of(foreign.import()), HasSubstr("no version of ONNX's own operator set"));
@@ -211,13 +210,6 @@ TEST(ImportModel, RefusesWhatIsDefinedTwice) {
 }
 
 TEST(ImportModel, RefusesWhatItCanNotRun) {
-  ModelBuilder loop = one_relu();
-  auto* attribute = loop.node("Loop", {"x"}, {"z"}, {}, "again").last_node().add_attribute();
-  attribute->set_name("body");
-  attribute->set_type(onnx::AttributeProto::GRAPH);
-  EXPECT_THAT(error_of(loop.import()),
-              HasSubstr("node 'again' (Loop): attribute 'body' is a subgraph"));
-
   ModelBuilder sparse = one_relu();
   sparse.proto().mutable_graph()->add_sparse_initializer();
   EXPECT_THAT(error_of(sparse.import()), HasSubstr("sparse initializers are not supported"));

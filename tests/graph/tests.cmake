@@ -1,5 +1,6 @@
 opsplit_test(graph
   SOURCES
+    bundle_test.cpp
     dot_test.cpp
     external_data_test.cpp
     input_shapes_test.cpp

@@ -306,7 +306,7 @@ TEST(Program, TwoThreads) {
 }
 
 TEST(Program, DigitsModel) {
-  auto loaded = graph::load_model(OPSPLIT_SOURCE_DIR "/examples/digits/digits.onnx", {});
+  auto loaded = graph::load_model(OPSPLIT_SOURCE_DIR "/examples/digits/digits.onnx", {}, {});
   ASSERT_TRUE(loaded) << loaded.error().message;
   const graph::Graph& graph = *loaded;
   std::vector<std::string> names;

@@ -21,6 +21,10 @@ python_test(system.onnx_backend_life system ${if_there} ${system} ${python} -B
   ${CMAKE_CURRENT_SOURCE_DIR}/system/onnx_backend_life_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
 set_tests_properties(system.onnx_backend_life PROPERTIES RESOURCE_LOCK roudi)
 
+python_test(system.onnx_bundles system ${if_there} ${system} ${python} -B
+  ${CMAKE_CURRENT_SOURCE_DIR}/system/onnx_bundles_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+set_tests_properties(system.onnx_bundles PROPERTIES RESOURCE_LOCK roudi)
+
 # ONNX's backend tests, by the Python of scripts/common.sh's onnx_env; skipped without that.
 set(onnx_python ${PROJECT_SOURCE_DIR}/build/venv-onnx/bin/python)
 python_test(system.onnx_backend system ${CMAKE_CURRENT_SOURCE_DIR}/system/if_there.sh ${onnx_python} ${system}
