@@ -45,4 +45,6 @@ inline std::filesystem::path program_folder() {
   return std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path();
 }
 
+inline constexpr const char* onnx_rules_program = "opsplit-onnx-rules";
+
 }  // namespace opsplit::daemon

@@ -9,6 +9,8 @@
 
 #include "base/content_hash.hpp"
 #include "base/cpu.hpp"
+#include "daemon/onnx_rules_process.hpp"
+#include "daemon/paths.hpp"
 #include "graph/model.hpp"
 #include "graph/planner.hpp"
 #include "graph/stored_graph.hpp"
@@ -65,6 +67,12 @@ void give_foreign_nodes_to_onnxruntime(Planned& planned) {
   }
 }
 
+Result<graph::Graph> load(const Deployment& deployment) {
+  OnnxRulesProcess rules(program_folder() / onnx_rules_program);
+  return graph::load_model(deployment.model, deployment.shapes,
+                           [&](const std::string& model) { return rules.ask(model); });
+}
+
 Result<Planned> plan_graph(Deployment deployment, graph::Graph graph) {
   Planned planned;
   planned.deployment = std::move(deployment);
@@ -103,8 +111,7 @@ Result<Planned> plan_graph(Deployment deployment, graph::Graph graph) {
 }  // namespace
 
 Result<Planned> plan_deployment(Deployment deployment) {
-  OPSPLIT_TRY(graph::Graph graph,
-              graph::load_model(deployment.model, deployment.shapes, graph::infer_by_onnx));
+  OPSPLIT_TRY(graph::Graph graph, load(deployment));
   return plan_graph(std::move(deployment), std::move(graph));
 }
 
@@ -250,8 +257,7 @@ Result<Planned> prepare_in(ipc::WeightStore& store, Deployment deployment,
   const bool found = stored.has_value();
   if (!found) {
     stored.emplace();
-    OPSPLIT_TRY(stored->graph,
-                graph::load_model(deployment.model, deployment.shapes, graph::infer_by_onnx));
+    OPSPLIT_TRY(stored->graph, load(deployment));
     // The key knows one file only, and that one as it was before it was loaded.
     if (!stored->graph.self_contained || graph_key(deployment) != key) key.clear();
   }

@@ -173,5 +173,17 @@ TEST(PlanDeployment, GivesToOnnxRuntimeWhatOpsplitHasNoKernelsFor) {
   EXPECT_TRUE(check_backends(planned, folder.path()));
 }
 
+// libonnx divides by the length of the pieces.
+TEST(PlanDeployment, OutlivesAModelThatCrashesOnnxsRules) {
+  const TemporaryFolder folder;
+  ModelBuilder model;
+  model.input("x", {4, 2}).output("y").ints("size", {0}).node("Squeeze", {"size"}, {"scalar"});
+  model.node("SplitToSequence", {"x", "scalar"}, {"s"}, {}, "cut");
+  model.node("ConcatFromSequence", {"s"}, {"y"}, {{"axis", std::int64_t{0}}});
+  model.save(folder.path() / "m.onnx");
+  EXPECT_THAT(graph::error_of(plan_deployment(Deployment::for_model(folder.path() / "m.onnx"))),
+              testing::HasSubstr("node 'cut' (SplitToSequence): "));
+}
+
 }  // namespace
 }  // namespace opsplit::daemon
