@@ -7,17 +7,14 @@ Exit code 77 (skipped) where no engine answers or docker-compose is missing. Pri
 import base64
 import json
 import pathlib
-import re
 import statistics
 import struct
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 
-from engine import (DIGITS, ROOM_FOR_TWO, ROOT, Compose, affinity, build_images, check_hardening, cpu_set, eventually,
-                    expect, first_image, nothing_left, run, skip_without_engine)
+from engine import (DIGITS, ROOM_FOR_TWO, ROOT, Clients, Compose, affinity, build_images, check_hardening, classified,
+                    cpu_set, eventually, expect, first_image, nothing_left, run, skip_without_engine)
 
 OPERATORS = ["conv", "relu", "maxpool", "gemm", "softmax"]
 SERVICES = ["anchor", "broker", "opsplitd", *OPERATORS, "client"]
@@ -32,11 +29,6 @@ def images_are_small():
         added = size(image) - size("debian:trixie-slim")
         print(f"{image} adds {added:.0f} MB to debian:trixie-slim (at most {most})")
         expect(added <= most, f"{image} adds {added:.0f} MB")
-
-
-def classified(output):
-    found = re.search(r"accuracy ([0-9.]+) %", output)
-    return float(found.group(1)) if found else 0.0
 
 
 def client_classifies(compose):
@@ -129,32 +121,10 @@ def opsplitd_killed(compose):
     classifies_again(compose)
 
 
-class Clients(threading.Thread):
-    """Clients, one after the other, while things die. Each gets its answers or a typed error, in time."""
-
-    def __init__(self, compose):
-        super().__init__()
-        self.opsplitd = compose.container("opsplitd")
-        self.ends = {}  # last words, and how often
-        self.silent = 0
-        self.wrong = 0
-        self.stop = threading.Event()
-
-    def run(self):
-        while not self.stop.is_set():
-            end = subprocess.run(["docker", "exec", "-w", "/deployment", self.opsplitd, "timeout", "60",
-                                  "digits-classify", "--data", "."], capture_output=True, text=True)
-            words = "answered" if end.returncode == 0 else end.stderr.strip().split("\n")[-1]
-            self.wrong += words == "answered" and classified(end.stdout) < 97
-            self.silent += words != "answered" and not words.startswith("digits-classify: ")
-            self.ends[words] = self.ends.get(words, 0) + 1
-
-
 def broker_killed(compose, times):
-    clients = Clients(compose)
-    clients.start()
+    clients = Clients(compose.container("opsplitd"))
     took = []
-    try:
+    with clients:
         for _ in range(times):
             # The engine's pause before a restart doubles until a container has run for 10 s.
             before = compose.status()["epoch"]
@@ -163,9 +133,6 @@ def broker_killed(compose, times):
             took.append(eventually(
                 "the deployment is ready in a new epoch",
                 lambda: compose.ready() and compose.status()["epoch"] > before, 90, compose.logs))
-    finally:
-        clients.stop.set()
-        clients.join()
     print(f"the broker was killed {times} times; ready again after "
           f"{statistics.median(took):.1f} s (median), {max(took):.1f} s (worst; goal: 10 s)")
     print(f"clients meanwhile: {clients.ends}")

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -93,12 +94,66 @@ class Compose:
         self("down", "-v", "-t", "10", timeout=120)
 
 
+class Opsplit:
+    """The command, with an opsplitd folder of its own."""
+
+    def __init__(self, programs, folder):
+        self.program = programs / "opsplit"
+        self.folder = folder
+
+    def __call__(self, *arguments, **options):
+        return run(str(self.program), "--folder", str(self.folder), *map(str, arguments), **options)
+
+    def status(self, name):
+        out = self("ps", "--json", check=False)
+        known = json.loads(out)["deployments"] if out.startswith("{") else []
+        return next((d for d in known if d["name"] == name), {"phase": "", "instances": []})
+
+    def instance(self, name, operator):
+        return next((i for i in self.status(name)["instances"] if i["operator"] == operator), {"state": "", "pid": 0})
+
+
 def first_image():
     """The first test image of the digits as the network takes it: the bytes of a .npy file."""
     pixels = (DIGITS / "test_images.npy").read_bytes()[128:192]
     description = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 8, 8), }"
     return (b"\x93NUMPY\1\0" + struct.pack("<H", 118) + f"{description:<117}\n".encode() +
             struct.pack("<64f", *(p / 16 for p in pixels)))
+
+
+def classified(output):
+    found = re.search(r"accuracy ([0-9.]+) %", output)
+    return float(found.group(1)) if found else 0.0
+
+
+class Clients(threading.Thread):
+    """Clients, one after the other, while things die. Each gets its answers or a typed error, in time."""
+
+    def __init__(self, opsplitd):
+        """`opsplitd`: its container, where they run."""
+        super().__init__()
+        self.opsplitd = opsplitd
+        self.ends = {}  # last words, and how often
+        self.silent = 0
+        self.wrong = 0
+        self.stop = threading.Event()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.join()
+
+    def run(self):
+        while not self.stop.is_set():
+            end = subprocess.run(["docker", "exec", "-w", "/deployment", self.opsplitd, "timeout", "60",
+                                  "digits-classify", "--data", "."], capture_output=True, text=True)
+            words = "answered" if end.returncode == 0 else end.stderr.strip().split("\n")[-1]
+            self.wrong += words == "answered" and classified(end.stdout) < 97
+            self.silent += words != "answered" and not words.startswith("digits-classify: ")
+            self.ends[words] = self.ends.get(words, 0) + 1
 
 
 def affinity(pid):

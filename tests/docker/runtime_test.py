@@ -13,27 +13,8 @@ import subprocess
 import sys
 import tempfile
 
-from engine import (DIGITS, ROOT, affinity, build_images, check_hardening, containers, cpu_set, eventually, expect,
+from engine import (DIGITS, ROOT, Opsplit, affinity, build_images, check_hardening, containers, cpu_set, eventually, expect,
                     first_image, nothing_left, run, skip_without_engine)
-
-
-class Opsplit:
-    """The command, with an opsplitd folder of its own."""
-
-    def __init__(self, programs, folder):
-        self.program = programs / "opsplit"
-        self.folder = folder
-
-    def __call__(self, *arguments, **options):
-        return run(str(self.program), "--folder", str(self.folder), *map(str, arguments), **options)
-
-    def status(self, name):
-        out = self("ps", "--json", check=False)
-        known = json.loads(out)["deployments"] if out.startswith("{") else []
-        return next((d for d in known if d["name"] == name), {"phase": "", "instances": []})
-
-    def instance(self, name, operator):
-        return next((i for i in self.status(name)["instances"] if i["operator"] == operator), {"state": "", "pid": 0})
 
 
 def digit(folder):
