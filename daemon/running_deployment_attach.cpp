@@ -95,9 +95,16 @@ Result<> RunningDeployment::can_swap(std::string_view op, Backend backend) const
   if (swap_)
     return fail(ErrorCode::unavailable, "operator '{}' of '{}' is being swapped just now",
                 operators[swap_->op].name, name());
+  const bool others_start_all = planned_.deployment.attach;
+  if (others_start_all && backend != Backend::attach)
+    return fail(
+        ErrorCode::refused,
+        "deployment '{}' runs in containers, or others start its operators otherwise: opsplitd "
+        "starts none (on the host: `opsplit swap {}/{} --backend {}`)",
+        name(), name(), op, to_string(backend));
   const OperatorSettings settings = settings_of(planned_.deployment, op);
   if (const int wanted = settings.instances + settings.standby;
-      wanted > 1 && backend == Backend::attach)
+      wanted > 1 && backend == Backend::attach && !others_start_all)
     return fail(ErrorCode::refused,
                 "operator '{}' of '{}' has {} instances, and one program cannot take their place: "
                 "declare it `backend: attach` in the deployment file, and attach as many",
@@ -167,7 +174,8 @@ void RunningDeployment::switch_to_replacements() {
   for (RunningInstance& instance : instances_)
     if (std::exchange(instance.replaces, false)) claims_or_stands_by(instance);
   const std::string& op = planned_.plan.operators[swap_->op].name;
-  planned_.deployment.operators[op].backend = swap_->backend;
+  // Where others start all, the file's says who is waited for.
+  if (!planned_.deployment.attach) planned_.deployment.operators[op].backend = swap_->backend;
   swap_->switched = true;
   keep_for_successor();
   spdlog::info("{}/{}: swapped, backend {}", name(), op, to_string(swap_->backend));

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -570,6 +571,99 @@ TEST_F(Swap, ADeathMeanwhileIsMendedAsEver) {
   make_ready(launcher.all[3]);
   make_ready(launcher.all[4]);
   EXPECT_THAT(serving(), ElementsAre("5 stopping", "2 stopping", "3 ready", "4 ready"));
+}
+
+// Where others start all operators, as in containers.
+class SwapBetweenThoseWhoAttach : public RunningDeploymentTest {
+ protected:
+  SwapBetweenThoseWhoAttach() {
+    make([](Deployment& digits) {
+      digits.attach = true;
+      digits.operators["stage2"].instances = 2;
+    });
+    deployment->start(epoch, [this](const Result<>& result) { started = result; });
+    attach("stage1");
+    attach("stage2");
+    attach("stage2");
+  }
+  ~SwapBetweenThoseWhoAttach() override {
+    for (const pid_t pid : processes) {
+      ::kill(pid, SIGKILL);
+      ::waitpid(pid, nullptr, 0);
+    }
+  }
+  // A process that does nothing.
+  void attach(const std::string& op) {
+    const pid_t pid = ::fork();
+    if (pid == 0)
+      while (true) ::pause();
+    processes.push_back(pid);
+    ASSERT_TRUE(deployment->attach_operator(pid, op, everything));
+    ASSERT_TRUE(deployment->operator_ready(pid));
+  }
+  void swap(Backend backend) {
+    deployment->swap("stage2", backend, [this](const Result<>& result) { swapped = result; });
+  }
+  void end(std::size_t process) { ::kill(processes.at(process), SIGKILL); }
+  [[nodiscard]] std::vector<std::string> states() const {
+    std::vector<std::string> found;
+    const nlohmann::json status = deployment->status();
+    for (const auto& instance : status["instances"])
+      if (instance["operator"] == "stage2") found.push_back(instance["state"]);
+    return found;
+  }
+  std::vector<pid_t> processes;
+  std::optional<Result<>> swapped;
+};
+
+TEST_F(SwapBetweenThoseWhoAttach, AsManyAsServeTakeTheirPlaces) {
+  ASSERT_TRUE(started && *started);
+  swap(Backend::attach);
+  EXPECT_FALSE(swapped);
+  EXPECT_THAT(deployment->awaited(), ElementsAre("stage2", "stage2"));
+  attach("stage2");
+  EXPECT_THAT(states(), testing::UnorderedElementsAre("ready", "ready", "standby", "awaited"));
+  attach("stage2");
+  EXPECT_THAT(states(), ElementsAre("stopping", "stopping", "ready", "ready"));
+  end(1);
+  end(2);
+  ASSERT_TRUE(until([this] { return swapped.has_value(); }));
+  EXPECT_TRUE(*swapped);
+  EXPECT_THAT(states(), ElementsAre("ready", "ready"));
+}
+
+TEST_F(SwapBetweenThoseWhoAttach, OneThatDiesLeavesTheOthersServing) {
+  swap(Backend::attach);
+  attach("stage2");
+  end(3);
+  ASSERT_TRUE(until([this] { return swapped.has_value(); }));
+  EXPECT_FALSE(*swapped);
+  ASSERT_TRUE(until([this] { return states().size() == 2; }));
+  EXPECT_THAT(states(), ElementsAre("ready", "ready"));
+}
+
+TEST_F(SwapBetweenThoseWhoAttach, OpsplitdStartsNobodyItself) {
+  swap(Backend::native);
+  ASSERT_TRUE(swapped && !*swapped);
+  EXPECT_THAT(swapped->error().message, HasSubstr("opsplitd starts none"));
+  EXPECT_TRUE(launcher.all.empty());
+}
+
+TEST_F(SwapBetweenThoseWhoAttach, TheNextEpochWaitsForThemAsForTheirPredecessors) {
+  swap(Backend::attach);
+  attach("stage2");
+  attach("stage2");
+  bool stopped = false;
+  deployment->interrupt([&stopped] { stopped = true; });
+  for (std::size_t process = 0; process < processes.size(); ++process) end(process);
+  ASSERT_TRUE(until([&stopped] { return stopped; }));
+  started.reset();
+  deployment->start(epoch + 1, [this](const Result<>& result) { started = result; });
+  attach("stage1");
+  EXPECT_FALSE(started);
+  attach("stage2");
+  attach("stage2");
+  EXPECT_TRUE(started && *started);
 }
 
 // Four cores: stage 0 asks for CPU 0, stage 1 has what is left.
