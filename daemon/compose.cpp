@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 namespace opsplit::daemon {
 namespace {
@@ -91,6 +92,16 @@ std::uint64_t framework_bytes(Backend backend) {
   return 0;
 }
 
+// The framework in an image; nothing: we do not know.
+std::optional<Backend> backend_in(std::string image) {
+  if (constexpr std::string_view latest = ":latest"; image.ends_with(latest))
+    image.resize(image.size() - latest.size());
+  using enum Backend;
+  for (const Backend backend : {native, onnxruntime, pytorch, tensorflow})
+    if (image == compose_image(backend)) return backend;
+  return std::nullopt;
+}
+
 struct Mount {
   fs::path host;
   fs::path container;
@@ -160,11 +171,43 @@ std::string compose_service(std::string_view op) {
   return fmt::format("{}{}", taken ? "operator-" : "", op);
 }
 
+std::string compose_image(Backend backend) { return "opsplit/" + operator_target(backend); }
+
+std::uint64_t compose_memory(std::uint64_t memory, const std::string& before,
+                             const std::string& image) {
+  const auto takes = [](const std::string& name) {
+    return framework_bytes(backend_in(name).value_or(Backend::tensorflow));
+  };
+  if (memory == 0 || takes(image) <= takes(before)) return memory;
+  return memory + takes(image) - takes(before);
+}
+
+std::string compose_members(const ServiceImage& now) {
+  // By number, as iceoryx knows the user: an image could name another one.
+  return fmt::format("image: {}, user: \"10001:10001\"{}", scalar(now.image),
+                     now.memory == 0 ? "" : fmt::format(", mem_limit: {}m", now.memory / mib));
+}
+
+Result<std::string> changed_compose_file(const std::string& text, std::string_view op,
+                                         const ServiceImage& now) {
+  const std::string begin = fmt::format("\n  {}: {{", scalar(compose_service(op)));
+  const auto found = text.find(begin);
+  const auto members = found == std::string::npos ? found : found + begin.size();
+  const auto rest = text.find("<<: *", members);  // behind those of an earlier swap
+  if (found == std::string::npos || rest == std::string::npos)
+    return fail(ErrorCode::not_found, "the compose file has no service of operator '{}'", op);
+  return fmt::format("{}{}, {}", text.substr(0, members), compose_members(now), text.substr(rest));
+}
+
+std::string compose_override(std::string_view op, const ServiceImage& now) {
+  return fmt::format("version: \"2.4\"\nservices:\n  {}: {{{}}}\n", scalar(compose_service(op)),
+                     compose_members(now));
+}
+
 std::set<std::string> compose_images(const Deployment& deployment) {
   std::set<std::string> images = {"opsplit/opsplitd", "opsplit/operator"};
   for (const auto& [op, settings] : deployment.operators)
-    if (settings.backend != Backend::attach)
-      images.insert("opsplit/" + operator_target(settings.backend));
+    if (settings.backend != Backend::attach) images.insert(compose_image(settings.backend));
   return images;
 }
 

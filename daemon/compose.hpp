@@ -3,12 +3,14 @@
 // docs/containers.md explains it to whoever runs it.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "base/error.hpp"
+#include "daemon/backend.hpp"
 #include "daemon/preparation.hpp"
 
 namespace opsplit::daemon {
@@ -37,5 +39,27 @@ std::set<std::string> compose_images(const Deployment& deployment);
 // `model` climbs too far above the deployment file, or check_kernels().
 Result<std::string> compose_file(const Planned& planned, const Target& target,
                                  const ComposeOptions& options);
+
+// What an operator's containers are made from where it has this backend. Not for `attach`.
+std::string compose_image(Backend backend);
+
+// What a service is made from after a swap, instead of what its compose file said before.
+struct ServiceImage {
+  std::string image;
+  std::uint64_t memory = 0;  // bytes at most; 0: no limit
+};
+
+// The memory limit of a container of `image` in place of one of `before`, which has `memory`: never less, and
+// more where the framework in there takes more. One that we do not know may be the largest.
+std::uint64_t compose_memory(std::uint64_t memory, const std::string& before,
+                             const std::string& image);
+
+// The members of the operator's service that change.
+std::string compose_members(const ServiceImage& now);
+// What compose_file() has written, changed by them. Error not_found: there is no such service.
+Result<std::string> changed_compose_file(const std::string& text, std::string_view op,
+                                         const ServiceImage& now);
+// A compose file of just them, to be read after the others.
+std::string compose_override(std::string_view op, const ServiceImage& now);
 
 }  // namespace opsplit::daemon

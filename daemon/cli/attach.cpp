@@ -1,7 +1,6 @@
 // attach, swap: another program in an operator's place.
 #include <signal.h>
 
-#include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/process.hpp>
 #include <memory>
@@ -12,6 +11,7 @@
 #include "daemon/cli/containers.hpp"
 #include "daemon/cli/daemon_client.hpp"
 #include "daemon/cli/program.hpp"
+#include "daemon/compose.hpp"
 
 namespace opsplit::daemon::cli {
 namespace {
@@ -23,9 +23,6 @@ constexpr auto look_again = 50ms;
 constexpr auto shortest_life = 500ms;  // of a program that has attached
 constexpr auto next_epoch = 10s;       // to begin, after the broker's death
 
-std::atomic<int> stop_signal{0};
-static_assert(std::atomic<int>::is_always_lock_free);  // for the signal handler
-
 // The user's program, told where to attach; it gets the signals that end us.
 class Attaching {
  public:
@@ -36,10 +33,7 @@ class Attaching {
          {std::string("--socket"), socket.string(), std::string("--deployment"), op.deployment,
           std::string("--operator"), op.op})
       arguments_.push_back(argument);
-    struct sigaction action {};
-    action.sa_handler = [](int number) { stop_signal = number; };
-    sigaction(SIGTERM, &action, nullptr);
-    sigaction(SIGINT, &action, nullptr);
+    hold_stop_signals();
   }
 
   Result<> start() {
@@ -49,7 +43,7 @@ class Attaching {
   }
   // Error: it has ended, and how.
   Result<> look() {
-    if (const int number = stop_signal.exchange(0)) {
+    if (const int number = take_stop_signal()) {
       told_to_stop_ = true;
       ::kill(child_->id(), number);
     }
@@ -153,6 +147,47 @@ Result<> attach(DaemonClient& opsplitd, const std::filesystem::path& folder, con
   return go_on(attaching, folder, op);
 }
 
+// Whoever attaches next is warmed up.
+Result<> swap_for_whoever_attaches(DaemonClient& opsplitd, const OperatorName& op) {
+  bool told = false;
+  OPSPLIT_TRY(const json deployment,
+              opsplitd.swap(op.deployment, op.op, "attach", [&told]() -> Result<> {
+                if (!std::exchange(told, true))
+                  print_progress(std::string(waiting_for_whoever_attaches));
+                return {};
+              }));
+  print_operator(deployment, op.op);
+  return {};
+}
+
+// One that runs in containers: of `up --runtime docker`, or else of a compose project, if no opsplitd here
+// has one of that name.
+std::optional<ContainerDeployment> in_containers(const std::filesystem::path& folder,
+                                                 const std::string& deployment) {
+  if (auto ours = ContainerDeployment::find(folder, deployment)) return ours;
+  if (auto opsplitd = DaemonClient::connect(folder))
+    if (const auto status = opsplitd->ps())
+      for (const json& known : status->value("deployments", json::array()))
+        if (known.value("name", "") == deployment) return std::nullopt;
+  return ContainerDeployment::find_project(deployment);
+}
+
+Error only_images(const OperatorName& op) {
+  return {
+      ErrorCode::invalid_input,
+      fmt::format("deployment '{0}' runs in containers: make an image of the program, and `opsplit "
+                  "swap {0}/{1} --image IMAGE`",
+                  op.deployment, op.op)};
+}
+
+Result<> swap_container(ContainerDeployment& deployment, const OperatorName& op,
+                        const std::string& image) {
+  OPSPLIT_TRY(const auto swapped, deployment.swap(op.op, image, print_progress));
+  print_operator(swapped.deployment, op.op);
+  fmt::print("{}", swapped.note);
+  return {};
+}
+
 struct Arguments {
   std::string name, backend, image;
   std::vector<std::string> program;
@@ -182,6 +217,8 @@ void add_attach(CLI::App& app, Invocation& invocation) {
       if (arguments->program.empty())
         return fail(ErrorCode::invalid_input, "which program? opsplit attach {} -- PROGRAM",
                     arguments->name);
+      if (ContainerDeployment::find(invocation.folder, op.deployment))
+        return tl::unexpected(only_images(op));
       OPSPLIT_TRY(auto opsplitd, DaemonClient::connect(invocation.folder));
       return attach(opsplitd, invocation.folder, op, arguments->program);
     };
@@ -194,16 +231,16 @@ void add_swap(CLI::App& app, Invocation& invocation) {
       "Put another backend in an operator's place, while requests flow: it is warmed up beside\n"
       "the one that serves; if it does not get there, that one serves on");
   const auto arguments = add_arguments(*command);
-  command->add_option("--backend", arguments->backend, "What is to serve: " + backend_names())
+  command
+      ->add_option("--backend", arguments->backend,
+                   "What is to serve: " + backend_names() + ".\nattach: whoever attaches next")
       ->check([](const std::string& name) {
-        const auto backend = backend_from_string(name);
-        return backend && *backend != Backend::attach
-                   ? std::string()
-                   : "must be another backend (for a program of yours: -- PROGRAM)";
+        return backend_from_string(name) ? std::string() : "must be " + backend_names();
       });
   command->add_option("--image", arguments->image,
                       "What is to serve: a container of this image, whose program takes what\n"
-                      "opsplit-operator takes. Runs until it ends, as a program does");
+                      "opsplit-operator takes. Runs until it ends, as a program does; in a\n"
+                      "deployment in containers, as one of them");
   command->footer(
       "Examples:\n  opsplit swap digits/relu --backend onnxruntime\n  opsplit swap digits/relu -- "
       "./my_operator\n  opsplit swap digits/relu --image opsplit/operator-pytorch");
@@ -214,12 +251,21 @@ void add_swap(CLI::App& app, Invocation& invocation) {
           1)
         return fail(ErrorCode::invalid_input,
                     "say what is to serve: --backend B, or --image IMAGE, or -- PROGRAM");
+      if (auto containers = in_containers(invocation.folder, op.deployment)) {
+        const auto backend = backend_from_string(arguments->backend);
+        if (!arguments->program.empty() || backend == Backend::attach)
+          return tl::unexpected(only_images(op));
+        return swap_container(*containers, op,
+                              backend ? compose_image(*backend) : arguments->image);
+      }
       OPSPLIT_TRY(auto opsplitd, DaemonClient::connect(invocation.folder));
       if (!arguments->image.empty())
         return attach(opsplitd, invocation.folder, op,
                       beside_processes(arguments->image, invocation.folder));
       if (!arguments->program.empty())
         return attach(opsplitd, invocation.folder, op, arguments->program);
+      if (backend_from_string(arguments->backend) == Backend::attach)
+        return swap_for_whoever_attaches(opsplitd, op);
       OPSPLIT_TRY(const json deployment, opsplitd.swap(op.deployment, op.op, arguments->backend,
                                                        [] { return Result<>(); }));
       print_operator(deployment, op.op);

@@ -25,73 +25,44 @@ constexpr auto look_again = 200ms;
 
 fs::path containers_folder(const fs::path& folder) { return folder / "containers"; }
 
-std::string last_line(const std::string& text) {
-  const auto end = text.find_last_not_of('\n');
-  if (end == std::string::npos) return "";
-  const auto before = text.rfind('\n', end);
-  const auto begin = before == std::string::npos ? 0 : before + 1;
-  return text.substr(begin, end + 1 - begin);
+// Lines, or words.
+std::vector<std::string> words_of(const std::string& text) {
+  std::istringstream words(text);
+  return {std::istream_iterator<std::string>(words), {}};
 }
-
-// Its output, or its last words as an error.
-Result<std::string> checked(const std::vector<std::string>& arguments,
-                            std::string_view input = {}) {
-  OPSPLIT_TRY(ProgramEnd end, run_program(arguments, input));
-  if (end.exit_code == 0) return std::move(end.out);
-  std::string words = last_line(end.err.empty() ? end.out : end.err);
-  if (const auto why = end.err.find("ERROR: "); why != std::string::npos)  // compose's own
-    words = end.err.substr(why + 7, end.err.find('\n', why) - why - 7);
-  if (constexpr std::string_view ours = "opsplit: "; words.starts_with(ours))
-    words.erase(0, ours.size());
-  return fail(ErrorCode::unavailable, "{}",
-              words.empty() ? fmt::format("{}: {}", arguments[0], end.how) : words);
-}
-
-Result<> check_engine(const std::set<std::string>& images) {
-  std::vector<std::string> inspect = {"docker", "image", "inspect"};
-  inspect.insert(inspect.end(), images.begin(), images.end());
-  const auto found = run_program(inspect);
-  if (!found)
-    return fail(ErrorCode::not_found,
-                "{}: --runtime docker needs Docker's engine and docker-compose",
-                found.error().message);
-  if (found->exit_code == 0) return {};
-  const std::string words = last_line(found->err);
-  if (words.find("No such image") == std::string::npos)
-    return fail(ErrorCode::unavailable, "docker: {}", words);
-  std::string image = words.substr(words.rfind('/') + 1);  // ... opsplit/operator, or ...:latest
-  image = image.substr(0, image.find(':'));
-  return fail(ErrorCode::not_found,
-              "docker has no image opsplit/{0}: in opsplit's repository, `docker build "
-              "--network=host --target {0} -f docker/Dockerfile -t opsplit/{0} .`",
-              image);
-}
-
-// A folder that is gone at the end.
-class Scratch {
- public:
-  static Result<Scratch> make() {
-    std::string name = (fs::temp_directory_path() / "opsplit-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) return fail_errno(errno, "{}", name);
-    return Scratch(name);
-  }
-  Scratch(Scratch&& other) noexcept : path_(std::exchange(other.path_, {})) {}
-  Scratch& operator=(Scratch&&) = delete;
-  ~Scratch() {
-    std::error_code ignored;
-    if (!path_.empty()) fs::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const fs::path& path() const { return path_; }
-
- private:
-  explicit Scratch(fs::path path) : path_(std::move(path)) {}
-  fs::path path_;
-};
 
 }  // namespace
 
 ContainerDeployment::ContainerDeployment(const fs::path& folder, std::string name)
-    : folder_(containers_folder(folder) / name), name_(std::move(name)) {}
+    : folder_(containers_folder(folder) / name),
+      name_(std::move(name)),
+      project_("opsplit-" + name_),
+      working_directory_(folder_),
+      files_{folder_ / "compose.yaml"} {}
+
+Result<> check_images(const std::set<std::string>& images) {
+  std::vector<std::string> inspect = {"docker", "image", "inspect"};
+  inspect.insert(inspect.end(), images.begin(), images.end());
+  const auto found = run_program(inspect);
+  if (!found)
+    return fail(ErrorCode::not_found, "{}: containers need Docker's engine and docker-compose",
+                found.error().message);
+  if (found->exit_code == 0) return {};
+  const std::string words = last_words(found->err);
+  constexpr std::string_view missing = "No such image: ";
+  const auto at = words.find(missing);
+  if (at == std::string::npos) return fail(ErrorCode::unavailable, "docker: {}", words);
+  const std::string image = words.substr(at + missing.size());
+  constexpr std::string_view ours = "opsplit/";
+  if (!image.starts_with(ours))
+    return fail(ErrorCode::not_found, "docker has no image {}: build it, or `docker pull` it",
+                image);
+  const std::string target = image.substr(ours.size(), image.find(':') - ours.size());
+  return fail(ErrorCode::not_found,
+              "docker has no image opsplit/{0}: in opsplit's repository, `docker build "
+              "--network=host --target {0} -f docker/Dockerfile -t opsplit/{0} .`",
+              target);
+}
 
 std::vector<std::string> beside_processes(const std::string& image, const fs::path& folder) {
   std::vector<std::string> command = {
@@ -133,6 +104,29 @@ std::optional<ContainerDeployment> ContainerDeployment::find(const fs::path& fol
   return fs::exists(deployment.folder_) ? std::optional(deployment) : std::nullopt;
 }
 
+std::optional<ContainerDeployment> ContainerDeployment::find_project(const std::string& name) {
+  const auto running = output_of({"docker", "ps", "-q", "--no-trunc", "--filter",
+                                  "label=com.docker.compose.service=opsplitd"});
+  for (const std::string& id : running ? words_of(*running) : std::vector<std::string>()) {
+    const auto label = [&id](const char* what) -> std::string {
+      const auto text = output_of(
+          {"docker", "inspect", "-f",
+           fmt::format("{{{{index .Config.Labels \"com.docker.compose.{}\"}}}}", what), id});
+      return text ? text->substr(0, text->find('\n')) : "";
+    };
+    ContainerDeployment found;
+    found.name_ = name;
+    found.project_ = label("project");
+    if (!found.status()) continue;  // of others
+    found.working_directory_ = label("project.working_dir");
+    std::istringstream files(label("project.config_files"));
+    for (std::string file; std::getline(files, file, ',');)
+      found.files_.push_back(found.working_directory_ / file);  // or as it is, if it is absolute
+    return found;
+  }
+  return std::nullopt;
+}
+
 Result<> ContainerDeployment::check_name_is_free(const fs::path& folder, const std::string& name) {
   if (!find(folder, name)) return {};
   return fail(ErrorCode::already_exists,
@@ -142,30 +136,34 @@ Result<> ContainerDeployment::check_name_is_free(const fs::path& folder, const s
 }
 
 Result<std::vector<std::string>> ContainerDeployment::compose(
-    std::vector<std::string> arguments) const {
+    const std::vector<fs::path>& files, std::vector<std::string> arguments) const {
   OPSPLIT_TRY(const ProgramEnd plugin, run_program({"docker", "compose", "version"}));
   std::vector<std::string> command = plugin.exit_code == 0
                                          ? std::vector<std::string>{"docker", "compose"}
                                          : std::vector<std::string>{"docker-compose"};
   command.insert(command.end(),
-                 {"-p", "opsplit-" + name_, "-f", (folder_ / "compose.yaml").string()});
+                 {"-p", project_, "--project-directory", working_directory_.string()});
+  for (const fs::path& file : files) command.insert(command.end(), {"-f", file.string()});
   std::move(arguments.begin(), arguments.end(), std::back_inserter(command));
   return command;
 }
 
-Result<std::vector<std::string>> ContainerDeployment::containers() const {
-  OPSPLIT_TRY(const std::string text,
-              checked({"docker", "ps", "-aq", "--no-trunc", "--filter",
-                       "label=com.docker.compose.project=opsplit-" + name_}));
-  std::istringstream lines(text);
-  return std::vector<std::string>(std::istream_iterator<std::string>(lines), {});
+Result<std::vector<std::string>> ContainerDeployment::containers(const std::string& service) const {
+  std::vector<std::string> command = {"docker",   "ps",
+                                      "-aq",      "--no-trunc",
+                                      "--filter", "label=com.docker.compose.project=" + project_};
+  if (!service.empty())  // not what `docker-compose run` has started
+    command.insert(command.end(), {"--filter", "label=com.docker.compose.service=" + service,
+                                   "--filter", "label=com.docker.compose.oneoff=False"});
+  OPSPLIT_TRY(const std::string ids, output_of(command));
+  return words_of(ids);
 }
 
 Result<std::string> ContainerDeployment::container(const std::string& service) const {
   OPSPLIT_TRY(const std::string ids,
-              checked({"docker", "ps", "-q", "--no-trunc", "--filter",
-                       "label=com.docker.compose.project=opsplit-" + name_, "--filter",
-                       "label=com.docker.compose.service=" + service}));
+              output_of({"docker", "ps", "-q", "--no-trunc", "--filter",
+                         "label=com.docker.compose.project=" + project_, "--filter",
+                         "label=com.docker.compose.service=" + service}));
   if (ids.empty())
     return fail(ErrorCode::unavailable, "deployment '{}': its container '{}' does not run", name_,
                 service);
@@ -177,11 +175,10 @@ Result<json> ContainerDeployment::up(const fs::path& folder, Target target,
   target.path = fs::proximate(target.path);
   OPSPLIT_TRY(Deployment read, Deployment::open(target));
   OPSPLIT_CHECK(check_name_is_free(folder, read.name));
-  OPSPLIT_CHECK(check_engine(compose_images(read)));
   progress("planning " + read.model.filename().string());
   read.client.clear();  // of the deployment file's own compose project
   OPSPLIT_TRY(const Planned planned, plan_deployment(std::move(read)));
-  OPSPLIT_CHECK(check_engine(compose_images(planned.deployment)));  // ONNX Runtime's may have come
+  OPSPLIT_CHECK(check_images(compose_images(planned.deployment)));
   ContainerDeployment deployment(folder, planned.deployment.name);
   OPSPLIT_TRY(
       const std::string text,
@@ -200,10 +197,10 @@ Result<json> ContainerDeployment::up(const fs::path& folder, Target target,
                 deployment.name_);
   if (error) return fail_errno(error.value(), "{}", deployment.folder_.string());
   const auto start = [&]() -> Result<json> {
-    OPSPLIT_CHECK(write_output(deployment.folder_ / "compose.yaml", text));
+    OPSPLIT_CHECK(write_output(deployment.files_[0], text));
     progress(fmt::format("starting {} containers", planned.plan.operators.size() + 3));
-    OPSPLIT_TRY(const auto command, deployment.compose({"up", "-d"}));
-    OPSPLIT_CHECK(checked(command));
+    OPSPLIT_TRY(const auto command, deployment.compose(deployment.files_, {"up", "-d"}));
+    OPSPLIT_CHECK(output_of(command));
     OPSPLIT_CHECK(deployment.wait_until_ready());
     return deployment.status();
   };
@@ -221,20 +218,14 @@ Result<> ContainerDeployment::wait_until_ready() const {
     OPSPLIT_TRY(const std::vector<std::string> ids, containers());
     for (const std::string& id : ids) {
       OPSPLIT_TRY(const std::string restarts,
-                  checked({"docker", "inspect", "-f", "{{.RestartCount}}", id}));
+                  output_of({"docker", "inspect", "-f", "{{.RestartCount}}", id}));
       if (restarts == "0\n") continue;
       OPSPLIT_TRY(const std::string service,
-                  checked({"docker", "inspect", "-f",
-                           "{{index .Config.Labels \"com.docker.compose.service\"}}", id}));
-      OPSPLIT_TRY(const ProgramEnd log, run_program({"docker", "logs", id}));
-      const auto error = log.err.find(" error: ");
-      const std::string words =
-          error == std::string::npos
-              ? last_line(log.err)
-              : log.err.substr(error + 8, log.err.find('\n', error) - error - 8);
+                  output_of({"docker", "inspect", "-f",
+                             "{{index .Config.Labels \"com.docker.compose.service\"}}", id}));
+      OPSPLIT_TRY(const std::string words, last_words_of_container(id));
       return fail(ErrorCode::unavailable, "deployment '{}' did not start: {}: {}", name_,
-                  last_line(service),
-                  words.empty() ? "it ended without a word (its memory limit?)" : words);
+                  service.substr(0, service.find('\n')), words);
     }
   }
   return fail(ErrorCode::timed_out, "deployment '{}' is not ready within {} s: see `docker logs`",
@@ -243,14 +234,24 @@ Result<> ContainerDeployment::wait_until_ready() const {
 
 Result<json> ContainerDeployment::status() const {
   OPSPLIT_TRY(const std::string id, container("opsplitd"));
-  OPSPLIT_TRY(const std::string text, checked({"docker", "exec", id, "opsplit", "ps", "--json"}));
+  OPSPLIT_TRY(const std::string text, output_of({"docker", "exec", id, "opsplit", "ps", "--json"}));
   const json status = json::parse(text, nullptr, /*allow_exceptions=*/false);
   const json deployments = status.is_object() ? status.value("deployments", json::array()) : json();
-  if (!deployments.is_array() || deployments.empty())
-    return fail(ErrorCode::not_found, "deployment '{}': its opsplitd does not know it", name_);
-  json found = deployments[0];
-  found["runtime"] = "docker";
-  return found;
+  for (json found : deployments)
+    if (found.is_object() && found.value("name", "") == name_) {
+      found["runtime"] = "docker";
+      return found;
+    }
+  return fail(ErrorCode::not_found, "deployment '{}': its opsplitd does not know it", name_);
+}
+
+Result<std::string> last_words_of_container(const std::string& id) {
+  OPSPLIT_TRY(const ProgramEnd log, run_program({"docker", "logs", id}));
+  const auto error = log.err.find(" error: ");  // opsplitd's
+  const std::string words = error == std::string::npos
+                                ? last_words(log.err)
+                                : log.err.substr(error + 8, log.err.find('\n', error) - error - 8);
+  return words.empty() ? "it ended without a word (its memory limit?)" : words;
 }
 
 Result<> ContainerDeployment::logs(const std::string& op, bool follow) const {
@@ -276,7 +277,7 @@ Result<> ContainerDeployment::opsplit(const std::vector<std::string>& arguments)
 Result<> ContainerDeployment::infer(const std::vector<std::string>& inputs,
                                     const fs::path& output_folder) const {
   OPSPLIT_TRY(const std::string id, container("opsplitd"));
-  OPSPLIT_TRY(const Scratch scratch, Scratch::make());
+  OPSPLIT_TRY(const ScratchFolder scratch, ScratchFolder::make());
   // Files go in and out as one archive: no folder of the host is to be seen in there.
   std::vector<std::string> command = {
       "docker",
@@ -304,25 +305,25 @@ Result<> ContainerDeployment::infer(const std::vector<std::string>& inputs,
     if (error) return fail_errno(error.value(), "{}", file.string());
     command.insert(command.end(), {"--input", inputs[i].substr(0, equals + 1) + copy});
   }
-  OPSPLIT_TRY(const std::string sent, checked({"tar", "-c", "-C", scratch.path().string(), "."}));
-  OPSPLIT_TRY(const std::string answers, checked(command, sent));
+  OPSPLIT_TRY(const std::string sent, output_of({"tar", "-c", "-C", scratch.path().string(), "."}));
+  OPSPLIT_TRY(const std::string answers, output_of(command, sent));
   std::error_code error;
   fs::create_directories(output_folder, error);
   if (error) return fail_errno(error.value(), "{}", output_folder.string());
-  OPSPLIT_CHECK(checked({"tar", "-x", "--no-same-owner", "-C", output_folder.string()}, answers));
+  OPSPLIT_CHECK(output_of({"tar", "-x", "--no-same-owner", "-C", output_folder.string()}, answers));
   return {};
 }
 
 Result<> ContainerDeployment::down() {
   std::error_code error;
-  if (fs::exists(folder_ / "compose.yaml", error)) {
-    OPSPLIT_TRY(const auto command, compose({"down", "-v", "-t", "10"}));
-    OPSPLIT_CHECK(checked(command));
+  if (fs::exists(files_[0], error)) {
+    OPSPLIT_TRY(const auto command, compose(files_, {"down", "-v", "-t", "10"}));
+    OPSPLIT_CHECK(output_of(command));
   } else {  // an `up` ended before it wrote it, or somebody has removed it
     OPSPLIT_TRY(const std::vector<std::string> ids, containers());
     std::vector<std::string> command = {"docker", "rm", "--force", "--volumes"};
     command.insert(command.end(), ids.begin(), ids.end());
-    if (!ids.empty()) OPSPLIT_CHECK(checked(command));
+    if (!ids.empty()) OPSPLIT_CHECK(output_of(command));
   }
   fs::remove_all(folder_, error);
   if (error) return fail_errno(error.value(), "{}", folder_.string());

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <fstream>
 
 namespace opsplit::daemon::cli {
@@ -33,6 +34,17 @@ Result<> write_output(const std::filesystem::path& file, std::string_view text) 
   if (failed == 0) return {};
   std::filesystem::remove(part, error);
   return fail_errno(failed, "{}", file.string());
+}
+
+Result<ScratchFolder> ScratchFolder::make() {
+  std::string name = (std::filesystem::temp_directory_path() / "opsplit-XXXXXX").string();
+  if (mkdtemp(name.data()) == nullptr) return fail_errno(errno, "{}", name);
+  return ScratchFolder(name);
+}
+
+ScratchFolder::~ScratchFolder() {
+  std::error_code ignored;
+  if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
 }
 
 }  // namespace opsplit::daemon::cli

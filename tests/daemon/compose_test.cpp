@@ -232,5 +232,60 @@ TEST_F(ComposeFileTest, AnIpcNamespaceOfTheirOwnIsTheAnchors) {
   EXPECT_THAT(*written, Not(HasSubstr("ipc: host")));
 }
 
+// What a service is after all merges.
+YAML::Node member(const YAML::Node& service, const char* name) {
+  if (service[name]) return service[name];
+  return service["<<"] ? member(service["<<"], name) : YAML::Node(YAML::NodeType::Undefined);
+}
+
+TEST_F(ComposeFileTest, ASwapChangesOneServiceAndOneAfterItChangesItAgain) {
+  const auto written = text(digits, {.folder = source});
+  ASSERT_TRUE(written);
+  const auto swapped = changed_compose_file(*written, "relu", {"my/relu: \"1\"", 320 << 20});
+  ASSERT_TRUE(swapped) << swapped.error().message;
+  const YAML::Node relu = YAML::Load(*swapped)["services"]["relu"];
+  EXPECT_EQ(member(relu, "image").as<std::string>(), "my/relu: \"1\"");
+  EXPECT_EQ(member(relu, "user").as<std::string>(), "10001:10001");
+  EXPECT_EQ(member(relu, "mem_limit").as<std::string>(), "320m");
+  EXPECT_THAT(list(relu["command"]), ElementsAre("--deployment", "digits", "--operator", "relu"));
+  EXPECT_EQ(member(relu, "restart").as<std::string>(), "always");
+
+  const auto again = changed_compose_file(*swapped, "relu", {"opsplit/operator", 0});
+  ASSERT_TRUE(again);
+  const YAML::Node now = YAML::Load(*again)["services"]["relu"];
+  EXPECT_EQ(member(now, "image").as<std::string>(), "opsplit/operator");
+  EXPECT_FALSE(now["mem_limit"]) << "the one of all operators";
+  EXPECT_EQ(again->find("my/relu"), std::string::npos);
+  const auto without = [](std::string file) {
+    const auto line = file.find("\n  relu: ");
+    return file.erase(line, file.find('\n', line + 1) - line);
+  };
+  EXPECT_EQ(without(*again), without(*written));
+  EXPECT_EQ(changed_compose_file(*written, "nobody", {"x", 0}).error().code, ErrorCode::not_found);
+}
+
+TEST_F(ComposeFileTest, ASwapInAProjectOfTheUsersIsAFileOfTheSameMembers) {
+  const YAML::Node file = YAML::Load(compose_override("client", {"opsplit/operator", 64 << 20}));
+  EXPECT_EQ(file["version"].as<std::string>(), "2.4") << "compose wants the same in all files";
+  EXPECT_EQ(file["services"].size(), 1u);
+  const YAML::Node service = file["services"]["operator-client"];
+  EXPECT_EQ(service["image"].as<std::string>(), "opsplit/operator");
+  EXPECT_EQ(service["mem_limit"].as<std::string>(), "64m");
+}
+
+TEST_F(ComposeFileTest, AMemoryLimitGrowsWithTheFrameworkAndNeverShrinks) {
+  const std::uint64_t limit = 256 << 20;
+  const std::string native = compose_image(Backend::native);
+  const std::string pytorch = compose_image(Backend::pytorch);
+  const auto larger = compose_memory(limit, native, pytorch);
+  EXPECT_GT(larger, limit);
+  EXPECT_EQ(compose_memory(larger, pytorch + ":latest", native), larger);
+  EXPECT_EQ(compose_memory(limit, native, native), limit);
+  EXPECT_EQ(compose_memory(limit, native, "who/knows"),
+            compose_memory(limit, native, compose_image(Backend::tensorflow)));
+  EXPECT_EQ(compose_memory(larger, "who/knows", pytorch), larger);
+  EXPECT_EQ(compose_memory(0, native, pytorch), 0u) << "no limit";
+}
+
 }  // namespace
 }  // namespace opsplit::daemon

@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
-"""examples/frameworks with a real engine, as its README says: build, up, the accuracy, the answers, down.
+"""examples/frameworks with a real engine, as its README says: build, up, the accuracy, the answers, a swap, down.
 
-Exit code 77 (skipped) where no engine answers or docker-compose is
+usage: frameworks_test.py FOLDER_OF_PROGRAMS. Exit code 77 (skipped) where no engine answers or docker-compose is
 missing. The images of the frameworks that were not there before are removed at the end; those that other tests use,
 too, stay.
 """
 
 import base64
 import json
+import pathlib
 import re
 import sys
 import tempfile
 
-from engine import (DIGITS, ROOM_FOR_TWO, ROOT, Compose, check_hardening, eventually, expect,
+from engine import (DIGITS, ROOM_FOR_TWO, ROOT, Clients, Compose, Opsplit, check_hardening, eventually, expect,
                     nothing_left, run, skip_without_engine)
 
 FRAMEWORKS = {"conv": "pytorch", "relu": "tensorflow", "gemm": "onnxruntime"}
@@ -78,16 +79,37 @@ def inputs_are_not_copied(compose):
     expect(compose.instance("gemm")["bytes_copied"] == 0, "ONNX Runtime copied bytes")
 
 
+def swapped_for_another_framework(compose, opsplit):
+    """While clients ask; from the host, where nothing but the engine knows of the project."""
+    before = compose.inspect("maxpool")["HostConfig"]["Memory"]
+    with Clients(compose.container("opsplitd")) as clients:
+        eventually("clients get answers", lambda: clients.ends)
+        for backend, image in (("pytorch", "opsplit/operator-pytorch"), ("native", "opsplit/operator")):
+            opsplit("swap", "digits/maxpool", "--backend", backend)
+            found = compose.inspect("maxpool")
+            expect(found["Config"]["Image"] == image, f"maxpool is made from {found['Config']['Image']}")
+            check_hardening(found, "maxpool", "container:")
+            expect(found["RestartCount"] == 0, f"maxpool has ended and was restarted:\n{compose.logs()}")
+            expect(found["HostConfig"]["Memory"] > before, "no room for PyTorch")
+            expect(compose.instance("maxpool")["state"] == "ready", f"maxpool is {compose.instance('maxpool')}")
+            asked = sum(clients.ends.values())
+            eventually("clients get answers afterwards", lambda: sum(clients.ends.values()) > asked + 1)
+    print(f"maxpool swapped to PyTorch and back; clients meanwhile: {clients.ends}")
+    expect(set(clients.ends) == {"answered"} and clients.wrong == 0, f"clients' ends: {clients.ends}")
+
+
 def is_there(image):
     return run("docker", "image", "ls", "-q", image) != ""
 
 
 def main():
     skip_without_engine()
+    programs = pathlib.Path(sys.argv[1])
     images = [f"opsplit/operator-{framework}" for framework in FRAMEWORKS.values()]
     ours_to_remove = [image for image in images if not is_there(image)]
     file = FOLDER / "compose.yaml"
-    with nothing_left(), tempfile.NamedTemporaryFile("w", suffix=".yaml") as override:
+    with nothing_left(), tempfile.NamedTemporaryFile("w", suffix=".yaml") as override, \
+            tempfile.TemporaryDirectory() as folder:
         override.write(ROOM_FOR_TWO)
         override.flush()
         compose = Compose("opsplit-frameworks", file, override.name)
@@ -99,6 +121,7 @@ def main():
             each_runs_in_its_framework(compose)
             answers_are_those_of_opsplits_own_kernels(compose)
             inputs_are_not_copied(compose)
+            swapped_for_another_framework(compose, Opsplit(programs, folder))
         finally:
             compose.down()
             for image in ours_to_remove:

@@ -97,6 +97,21 @@ TEST_F(Swap, WhatDoesNotGetThereLeavesTheOtherServing) {
   down();
 }
 
+TEST_F(Swap, IsForWhoeverAttachesNextWhereThatIsAskedFor) {
+  up({digits_model});
+  Process swap = start_opsplit({"swap", "digits/relu", "--backend", "attach"});
+  ASSERT_TRUE(eventually([&] {
+    return swap.err().find("waiting for whoever") != std::string::npos;
+  })) << swap.err();
+  EXPECT_TRUE(ask()) << "served as before, meanwhile";
+  Process custom({program("custom-operator"), "relu", "--socket", socket_path().string(),
+                  "--deployment", "digits", "--operator", "relu"});
+  EXPECT_EQ(swap.wait().status, 0) << swap.err();
+  EXPECT_EQ(backend(), "attach");
+  EXPECT_TRUE(ask());
+  down();
+}
+
 TEST_F(Swap, AnExceptionIsTheClientsAndTheOperatorGoesOn) {
   up({digits_model});
   Process custom = attach("throws-at-digits");
