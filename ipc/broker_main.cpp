@@ -14,34 +14,17 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <csignal>
 #include <list>
 
 #include "base/system.hpp"
 #include "ipc/broker.hpp"
-#include "ipc/message_socket.hpp"
+#include "ipc/message_server.hpp"
 
 namespace opsplit::ipc {
 namespace {
-
-Result<std::uint64_t> number(const nlohmann::json& request, const char* key) {
-  const auto found = request.find(key);
-  if (found == request.end() || !found->is_number_unsigned())
-    return fail(ErrorCode::invalid_input, "'{}' must be a number", key);
-  return found->get<std::uint64_t>();
-}
-
-Result<ArenaId> arena_id(const nlohmann::json& request) {
-  const auto found = request.find("deployment");
-  if (found == request.end() || !found->is_string())
-    return fail(ErrorCode::invalid_input, "'deployment' must be a text");
-  OPSPLIT_TRY(const std::uint64_t epoch, number(request, "epoch"));
-  return ArenaId{found->get<std::string>(), epoch};
-}
 
 Result<nlohmann::json> serve(Broker& broker, const nlohmann::json& request) {
   const auto op = request.is_object() ? request.value("op", nlohmann::json()) : nlohmann::json();
@@ -57,12 +40,12 @@ Result<nlohmann::json> serve(Broker& broker, const nlohmann::json& request) {
     for (const auto& pool : broker.pools())
       reply["pools"].push_back({{"bytes", pool.bytes}, {"free", pool.free}});
   } else if (op == "publish") {
-    OPSPLIT_TRY(const ArenaId id, arena_id(request));
-    OPSPLIT_TRY(const std::uint64_t bytes, number(request, "bytes"));
+    OPSPLIT_TRY(const ArenaId id, arena_id_in(request));
+    OPSPLIT_TRY(const std::uint64_t bytes, number_in(request, "bytes"));
     OPSPLIT_CHECK(broker.publish(id, bytes));
     spdlog::info("published {} bytes for {}, epoch {}", bytes, id.deployment, id.epoch);
   } else if (op == "withdraw") {
-    OPSPLIT_TRY(const ArenaId id, arena_id(request));
+    OPSPLIT_TRY(const ArenaId id, arena_id_in(request));
     OPSPLIT_CHECK(broker.withdraw(id));
     spdlog::info("withdrew {}, epoch {}", id.deployment, id.epoch);
   } else if (op == "outlive") {
@@ -73,21 +56,15 @@ Result<nlohmann::json> serve(Broker& broker, const nlohmann::json& request) {
   return reply;
 }
 
-// Answers all that has arrived. An error ends the connection.
-Result<> attend(Broker& broker, MessageSocket& connection) {
-  while (!connection.has_queued()) {
-    OPSPLIT_TRY(const auto request, connection.try_receive());
-    if (!request) return {};
-    const auto reply = serve(broker, *request);
-    if (!reply) spdlog::warn("refused: {}", reply.error().message);
-    OPSPLIT_CHECK(connection.queue(reply ? *reply : error_reply(reply.error())));
-    OPSPLIT_CHECK(connection.flush());
-  }
-  return connection.flush();
+Result<nlohmann::json> serve_and_log(Broker& broker, const nlohmann::json& request) {
+  auto reply = serve(broker, request);
+  if (!reply) spdlog::warn("refused: {}", reply.error().message);
+  return reply;
 }
 
 void run(Broker& broker, MessageListener& listener, const FileDescriptor& signals) {
   std::list<MessageSocket> connections;
+  const auto answer = [&](const auto& request) { return serve_and_log(broker, request); };
   while (true) {
     std::vector<pollfd> waits = {{signals.get(), POLLIN, 0}, {listener.fd(), POLLIN, 0}};
     for (const auto& connection : connections)
@@ -100,7 +77,7 @@ void run(Broker& broker, MessageListener& listener, const FileDescriptor& signal
 
     auto connection = connections.begin();
     for (std::size_t i = 2; i < waits.size(); ++i) {
-      const auto served = waits[i].revents == 0 ? Result<>() : attend(broker, *connection);
+      const auto served = waits[i].revents == 0 ? Result<>() : answer_requests(*connection, answer);
       if (!served) spdlog::debug("connection closed: {}", served.error().message);
       connection = served ? std::next(connection) : connections.erase(connection);
     }
@@ -115,26 +92,13 @@ void run(Broker& broker, MessageListener& listener, const FileDescriptor& signal
   }
 }
 
-// SIGTERM and SIGINT arrive as something to read; also for the threads that iceoryx starts, which
-// inherit the mask.
-FileDescriptor catch_signals() {
-  sigset_t ends;
-  sigemptyset(&ends);
-  sigaddset(&ends, SIGTERM);
-  sigaddset(&ends, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &ends, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
-  std::signal(SIGHUP, SIG_IGN);
-  return FileDescriptor(::signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK));
-}
-
 int fail_with(const Error& error) {
   spdlog::error("{}", error.message);
   return 1;
 }
 
 int broker_main(const std::string& socket, const std::vector<std::uint64_t>& pools) {
-  const FileDescriptor signals = catch_signals();
+  const FileDescriptor signals = catch_end_signals();
   auto listener = MessageListener::bind(socket);
   if (!listener) return fail_with(listener.error());
   auto broker = Broker::start(pools, [](const char* error) {
