@@ -1,4 +1,6 @@
 // doctor: whether this machine can run deployments, and what stands in the way.
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 
@@ -6,11 +8,15 @@
 #include "base/system.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/daemon_client.hpp"
+#include "daemon/gpu_report.hpp"
+#include "daemon/launcher.hpp"
 #include "daemon/paths.hpp"
 #include "daemon/stale_files.hpp"
 #include "daemon/table.hpp"
 #include "daemon/topology.hpp"
 #include "ipc/broker.hpp"
+#include "ipc/cuda_driver.hpp"
+#include "ipc/device_memory.hpp"
 #include "ipc/weight_store.hpp"
 
 namespace opsplit::daemon::cli {
@@ -74,10 +80,62 @@ Finding broker() {
           ""};
 }
 
+// What a deployment does: a device broker of its own owns memory, and this process opens it.
+Result<> try_handles(const ipc::DeviceUuid& uuid, const std::filesystem::path& folder) {
+  OPSPLIT_TRY(const auto driver, ipc::open_cuda_device(uuid));
+  const auto socket = folder / "device", log = folder / "log";
+  const ipc::ArenaId id{"doctor", 1};
+  const ipc::DeviceArenaShape shape{mebibyte, 2};
+  ProcessLauncher launcher;
+  Command command;
+  command.arguments = {program_folder() / "opsplit-device-broker",
+                       "--socket",
+                       socket,
+                       "--device",
+                       to_string(uuid),
+                       "--deployment",
+                       id.deployment,
+                       "--epoch",
+                       std::to_string(id.epoch),
+                       "--slot-bytes",
+                       std::to_string(shape.slot_bytes),
+                       "--depth",
+                       std::to_string(shape.depth)};
+  command.log = log;
+  OPSPLIT_TRY(const Process broker, launcher.launch(command));
+  const Deadline deadline = Clock::now() + std::chrono::seconds(20);
+  auto tried = ipc::try_device_arena(*driver, socket, id, shape, deadline);
+  // It does not listen yet.
+  while (!tried && tried.error().code == ErrorCode::unavailable && Clock::now() < deadline &&
+         !has_ended(broker.pidfd, Clock::now() + std::chrono::milliseconds(20)))
+    tried = ipc::try_device_arena(*driver, socket, id, shape, deadline);
+  if (!tried && has_ended(broker.pidfd)) tried = fail(ErrorCode::system, "{}", last_words(log));
+  launcher.signal(broker, SIGTERM);
+  if (!has_ended(broker.pidfd, deadline)) launcher.signal(broker, SIGKILL);
+  launcher.reap(broker);
+  return tried;
+}
+
+std::vector<std::vector<std::string>> gpus() {
+  const auto machine = ipc::cuda_machine();
+  std::vector<Result<>> handles;
+  for (std::size_t i = 0; machine && i < machine->devices.size(); ++i) {
+    std::string folder = "/tmp/opsplit.doctor." + std::string(6, 'X');
+    if (mkdtemp(folder.data()) == nullptr) {
+      handles.push_back(fail_errno(errno, "{}", folder));
+      continue;
+    }
+    handles.push_back(try_handles(machine->devices[i].uuid, folder));
+    std::error_code ignored;
+    std::filesystem::remove_all(folder, ignored);
+  }
+  return gpu_report(machine, handles);
+}
+
 }  // namespace
 
 void add_doctor(CLI::App& app, Invocation& invocation) {
-  auto* command = app.add_subcommand("doctor", "Check /dev/shm, limits, versions and cores");
+  auto* command = app.add_subcommand("doctor", "Check /dev/shm, limits, versions, cores and GPUs");
   command->callback([&] {
     invocation.run = [&invocation]() -> Result<> {
       const bool daemon_runs = DaemonClient::reach(invocation.folder).has_value();
@@ -99,6 +157,7 @@ void add_doctor(CLI::App& app, Invocation& invocation) {
       std::vector<std::vector<std::string>> rows;
       for (const Finding& finding : findings)
         rows.push_back({finding.what, finding.state, finding.advice});
+      for (auto& row : gpus()) rows.push_back(std::move(row));
       fmt::print("{}", render_table(rows));
       return {};
     };

@@ -11,6 +11,7 @@
 namespace opsplit::test {
 namespace {
 
+using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
@@ -195,6 +196,10 @@ TEST_F(Cli, BenchComparesSplitsAndLeavesNothing) {
 TEST_F(Cli, DoctorAndCompletionAnswer) {
   const Outcome doctor = opsplit({"doctor"});
   EXPECT_THAT(doctor.out, HasSubstr("/dev/shm"));
+  EXPECT_THAT(
+      doctor.out,
+      ContainsRegex("GPU +none: (no NVIDIA driver|this opsplit is built without CUDA|an NVIDIA "
+                    "driver, but no GPU)|GPU driver +CUDA [0-9]"));
   EXPECT_THAT(opsplit({"completion"}).out, HasSubstr("bench"));
 }
 
