@@ -44,7 +44,7 @@ int attach(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-Child::Child(const std::vector<std::string>& arguments, int error_fd) {
+Child::Child(const std::vector<std::string>& arguments, int error_fd, int output_fd) {
   std::vector<char*> words;
   for (const auto& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
   words.push_back(nullptr);
@@ -52,6 +52,7 @@ Child::Child(const std::vector<std::string>& arguments, int error_fd) {
   if (pid_ != 0) return;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed leaves nothing running
   if (error_fd >= 0) ::dup2(error_fd, STDERR_FILENO);
+  if (output_fd >= 0) ::dup2(output_fd, STDOUT_FILENO);
   ::execv(words[0], words.data());
   ::_exit(127);
 }

@@ -19,8 +19,8 @@ namespace opsplit::test {
 // A child process, killed and reaped at the end of its scope.
 class Child {
  public:
-  // `error_fd` becomes its stderr, unless -1.
-  explicit Child(const std::vector<std::string>& arguments, int error_fd = -1);
+  // `error_fd` becomes its stderr, `output_fd` its stdout, unless -1.
+  explicit Child(const std::vector<std::string>& arguments, int error_fd = -1, int output_fd = -1);
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
   ~Child();
