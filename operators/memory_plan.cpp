@@ -169,7 +169,10 @@ Result<MemoryPlan> plan_memory(TaskGraph& task, const KernelResources& resources
   std::erase_if(task.steps, [](const Step& step) { return step.kernel == nullptr; });
   for (std::size_t at = 0; at < task.steps.size(); ++at)
     OPSPLIT_CHECK(sum_in_place(task, at, resources));
+  return place_tensors(task);
+}
 
+Result<MemoryPlan> place_tensors(const TaskGraph& task) {
   std::vector<Block> blocks;
   const auto lives = lives_of(task);
   for (std::size_t i = 0; i < task.tensors.size(); ++i) {

@@ -21,8 +21,11 @@ struct MemoryPlan {
   std::uint64_t bytes = 0;  // of the block
 };
 
+// Places for the tensors of a task whose steps run one after the other, as they are.
+Result<MemoryPlan> place_tensors(const TaskGraph& task);
+
 // Precondition: layouts are chosen. Steps whose kernels change are given new ones; a Concat that has
-// nothing left to do is removed.
+// nothing left to do is removed. Then places for all tensors.
 Result<MemoryPlan> plan_memory(TaskGraph& task, const KernelResources& resources);
 
 }  // namespace opsplit::operators

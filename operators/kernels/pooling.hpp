@@ -10,6 +10,11 @@ namespace opsplit::operators {
 Result<Window> read_pool(const graph::Node& node, const TensorType& input,
                          const TensorType& output);
 
+// Where the padding that the model declares ends behind the image, per axis: what ceil_mode adds beyond
+// it counts for nothing.
+std::vector<std::int64_t> padded_end(const graph::Node& node, const Window& window,
+                                     const Shape& input);
+
 // The window of GlobalMaxPool and GlobalAveragePool: the whole image.
 Result<Window> global_window(const TensorType& input, const TensorType& output);
 

@@ -45,20 +45,6 @@ void slide(const TensorView& x, const Shape& y, const Window& window,
   });
 }
 
-// Where the declared padding ends, per axis.
-std::vector<std::int64_t> padded_end(const graph::Node& node, const Window& window,
-                                     const Shape& input) {
-  const auto pads = node.integers("pads");
-  std::vector<std::int64_t> ends;
-  for (std::size_t axis = 0; axis < window.axes(); ++axis) {
-    const std::int64_t declared = pads.size() == 2 * window.axes() ? pads[axis + window.axes()] : 0;
-    const bool automatic = node.text("auto_pad", "NOTSET").starts_with("SAME");
-    ends.push_back(input[axis + 2] +
-                   (automatic ? std::max<std::int64_t>(window.pads_end[axis], 0) : declared));
-  }
-  return ends;
-}
-
 template <class T>
 void maximum(const TensorView& x, const MutableTensorView& y, const Window& window,
              std::span<const std::int64_t> ends) {
@@ -95,6 +81,19 @@ Result<Window> read_pool(const graph::Node& node, const TensorType& input,
                          const TensorType& output) {
   OPSPLIT_CHECK(check(input, output));
   return read_window(node, node.integers("kernel_shape"), input.shape, output.shape);
+}
+
+std::vector<std::int64_t> padded_end(const graph::Node& node, const Window& window,
+                                     const Shape& input) {
+  const auto pads = node.integers("pads");
+  std::vector<std::int64_t> ends;
+  for (std::size_t axis = 0; axis < window.axes(); ++axis) {
+    const std::int64_t declared = pads.size() == 2 * window.axes() ? pads[axis + window.axes()] : 0;
+    const bool automatic = node.text("auto_pad", "NOTSET").starts_with("SAME");
+    ends.push_back(input[axis + 2] +
+                   (automatic ? std::max<std::int64_t>(window.pads_end[axis], 0) : declared));
+  }
+  return ends;
 }
 
 Result<Window> global_window(const TensorType& input, const TensorType& output) {
