@@ -1,8 +1,9 @@
 # Kernels on a GPU: each case on the CPU, and on a GPU where there is one.
 if(TARGET opsplit_cuda_kernels)
   opsplit_test(operators/cuda
-    SOURCES convolution_test.cpp cuda_case.cpp cuda_gpu_test.cpp cuda_kernels_test.cpp
+    SOURCES convolution_test.cpp cuda_case.cpp cuda_gpu_test.cpp cuda_kernels_test.cpp cuda_program_test.cpp
       cuda_status_test.cpp dense_test.cpp elementwise_test.cpp host_gpu.cpp movement_test.cpp pooling_test.cpp
-      softmax_test.cpp ../tensors.cpp
+      softmax_test.cpp ../small_graph.cpp ../tensors.cpp
     LIBRARIES opsplit_cuda_kernels opsplit_operators opsplit_graph)
+  target_compile_definitions(operators_cuda_tests PRIVATE OPSPLIT_LIGHT_DIR="${PROJECT_BINARY_DIR}/light")
 endif()

@@ -1,0 +1,207 @@
+#include "operators/cuda/cuda_program.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "operators/cuda/cuda_fusion.hpp"
+#include "operators/cuda/cuda_kernels.hpp"
+#include "operators/memory_plan.hpp"
+#include "operators/task_graph.hpp"
+
+namespace opsplit::operators::cuda {
+namespace {
+
+struct CompiledStep {
+  std::unique_ptr<CudaKernel> kernel;
+  std::string name;  // for errors
+  std::vector<DeviceView> inputs = {};
+  std::vector<MutableDeviceView> outputs = {};
+};
+
+// Where a pointer to an edge's place is to be put in each run.
+struct Patch {
+  std::size_t step, operand;
+  bool is_output;  // the operand is an output of the step
+  Location from;
+};
+
+struct EdgeType {
+  std::string name;
+  TensorType type;
+};
+
+// A view is another name for what it views. One that is an output of the task moves that into the
+// output's place, if it is free to move; else it is a copy.
+void place_view(TaskGraph& task, Step& step) {
+  const TensorId base = step.inputs[0];
+  TaskTensor& view = task.tensor(step.outputs[0]);
+  if (view.output < 0) {
+    view.inside = base;
+    return;
+  }
+  TaskTensor& whole = task.tensor(task.whole(base).tensor);
+  if (whole.input < 0 && whole.output < 0 && whole.fixed == nullptr) {
+    whole.output = std::exchange(view.output, -1);
+    view.inside = base;
+    return;
+  }
+  step.kind = Step::Kind::copy;
+}
+
+Result<std::unique_ptr<CudaKernel>> kernel_of(const TaskGraph& task, const Step& step, Gpu& gpu) {
+  if (step.kind == Step::Kind::copy) return make_copy(task.tensor(step.outputs[0]).type, gpu);
+  return make_cuda_kernel(spec_of(task, step), gpu);
+}
+
+class CompiledProgram final : public CudaProgram {
+ public:
+  Result<> build(const graph::Graph& part, const TaskGraph& task,
+                 std::span<const EdgeTensor> inputs, std::span<const EdgeTensor> outputs, Gpu& gpu,
+                 DeviceConstants& constants) {
+    OPSPLIT_TRY(inputs_, edge_types(part, inputs));
+    OPSPLIT_TRY(outputs_, edge_types(part, outputs));
+    OPSPLIT_TRY(const MemoryPlan plan, place_tensors(task));
+    memory_bytes_ = plan.bytes;
+    OPSPLIT_TRY(memory_, gpu.allocate(plan.bytes));
+    std::uint64_t workspace = 0;
+    for (const Step& step : task.steps) {
+      OPSPLIT_TRY(auto kernel, kernel_of(task, step, gpu));
+      CompiledStep compiled{.kernel = std::move(kernel),
+                            .name = step.node ? "node " + step.node->name : "a step of no node"};
+      workspace = std::max(workspace, compiled.kernel->workspace_bytes());
+      OPSPLIT_CHECK(add_inputs(compiled, task, plan, step, constants));
+      add_outputs(compiled, task, plan, step);
+      steps_.push_back(std::move(compiled));
+    }
+    memory_bytes_ += workspace;
+    OPSPLIT_TRY(workspace_, gpu.allocate(workspace));
+    return {};
+  }
+
+  [[nodiscard]] std::uint64_t memory_bytes() const override { return memory_bytes_; }
+  [[nodiscard]] std::size_t steps() const override { return steps_.size(); }
+
+  Result<> run(std::span<const DeviceView> inputs, std::span<const MutableDeviceView> outputs,
+               Stream stream) override {
+    OPSPLIT_CHECK(check(inputs, inputs_, "input"));
+    OPSPLIT_CHECK(check(outputs, outputs_, "output"));
+    for (const Patch& patch : patches_) {
+      CompiledStep& step = steps_[patch.step];
+      if (patch.is_output)
+        step.outputs[patch.operand].data = at(outputs[patch.from.index].data, patch.from);
+      else if (patch.from.where == Location::Where::output)
+        step.inputs[patch.operand].data = at(outputs[patch.from.index].data, patch.from);
+      else
+        step.inputs[patch.operand].data =
+            static_cast<const std::byte*>(inputs[patch.from.index].data) + patch.from.offset;
+    }
+    for (CompiledStep& step : steps_)
+      if (auto done = step.kernel->launch(step.inputs, step.outputs, workspace_.get(), stream);
+          !done)
+        return within(step.name, done.error());
+    return {};
+  }
+
+ private:
+  static std::byte* at(void* place, const Location& location) {
+    return static_cast<std::byte*>(place) + location.offset;
+  }
+
+  static Result<std::vector<EdgeType>> edge_types(const graph::Graph& part,
+                                                  std::span<const EdgeTensor> edges) {
+    std::vector<EdgeType> types;
+    for (const EdgeTensor& edge : edges) {
+      if (edge.layout != Layout::row_major)
+        return fail(ErrorCode::unsupported, "tensor {} in layout {}: on a GPU all are row-major",
+                    edge.value, to_string(edge.layout));
+      types.push_back({edge.value, part.type(part.find(edge.value))});
+    }
+    return types;
+  }
+
+  Result<> add_inputs(CompiledStep& compiled, const TaskGraph& task, const MemoryPlan& plan,
+                      const Step& step, DeviceConstants& constants) {
+    for (const TensorId id : step.inputs) {
+      compiled.inputs.emplace_back();
+      if (id == no_tensor) continue;
+      const Location& location = plan.locations[static_cast<std::size_t>(id)];
+      DeviceView& view = compiled.inputs.back();
+      view.type = task.tensor(id).type;
+      if (location.where == Location::Where::fixed) {
+        // Of a view the constant is the one that it views, all of it.
+        OPSPLIT_TRY(view.data, constants.get(*task.tensor(task.whole(id).tensor).constant));
+      } else if (location.where == Location::Where::memory) {
+        view.data = memory_.get() + location.offset;
+      } else {
+        patches_.push_back({steps_.size(), compiled.inputs.size() - 1, false, location});
+      }
+    }
+    return {};
+  }
+
+  void add_outputs(CompiledStep& compiled, const TaskGraph& task, const MemoryPlan& plan,
+                   const Step& step) {
+    for (const TensorId id : step.outputs) {
+      compiled.outputs.emplace_back();
+      if (id == no_tensor) continue;
+      const Location& location = plan.locations[static_cast<std::size_t>(id)];
+      compiled.outputs.back().type = task.tensor(id).type;
+      if (location.where == Location::Where::memory)
+        compiled.outputs.back().data = memory_.get() + location.offset;
+      else
+        patches_.push_back({steps_.size(), compiled.outputs.size() - 1, true, location});
+    }
+  }
+
+  template <class View>
+  static Result<> check(std::span<View> views, std::span<const EdgeType> edges,
+                        std::string_view what) {
+    if (views.size() != edges.size())
+      return fail(ErrorCode::invalid_input, "{} {}s instead of {}", views.size(), what,
+                  edges.size());
+    for (std::size_t i = 0; i < views.size(); ++i)
+      if (views[i].type != edges[i].type)
+        return fail(ErrorCode::invalid_input, "{} {} is {} instead of {}", what, edges[i].name,
+                    to_string(views[i].type), to_string(edges[i].type));
+    return {};
+  }
+
+  std::vector<EdgeType> inputs_, outputs_;
+  std::vector<CompiledStep> steps_;
+  std::vector<Patch> patches_;
+  std::shared_ptr<std::byte> memory_, workspace_;
+  std::uint64_t memory_bytes_ = 0;
+};
+
+}  // namespace
+
+Result<const std::byte*> DeviceConstants::get(const graph::Constant& constant) {
+  Uploaded& uploaded = uploaded_[{constant.bytes.data(), constant.bytes.size()}];
+  if (uploaded.memory == nullptr && !constant.bytes.empty()) {
+    OPSPLIT_TRY(auto memory, gpu_.allocate(constant.bytes.size()));
+    OPSPLIT_CHECK(gpu_.upload(memory.get(), constant.bytes));
+    uploaded = {constant.owner, std::move(memory)};
+  }
+  return uploaded.memory.get();
+}
+
+Result<std::unique_ptr<CudaProgram>> CudaProgram::compile(const graph::Graph& part,
+                                                          std::span<const std::string> nodes,
+                                                          std::vector<EdgeTensor> inputs,
+                                                          std::vector<EdgeTensor> outputs, Gpu& gpu,
+                                                          DeviceConstants& constants) {
+  OPSPLIT_TRY(TaskGraph task, extract_task(part, nodes, inputs, outputs));
+  for (const Step& step : task.steps)
+    if (step.outputs[0] == no_tensor)
+      return fail(ErrorCode::unsupported, "node {} leaves its first output away: a GPU's can't",
+                  step.node->name);
+  fuse(task);
+  for (Step& step : task.steps)
+    if (step.kind == Step::Kind::view) place_view(task, step);
+  std::erase_if(task.steps, [](const Step& step) { return step.kind == Step::Kind::view; });
+  auto program = std::make_unique<CompiledProgram>();
+  OPSPLIT_CHECK(program->build(part, task, inputs, outputs, gpu, constants));
+  return program;
+}
+
+}  // namespace opsplit::operators::cuda

@@ -1,0 +1,56 @@
+// A task's nodes, compiled for a GPU: fused, with constants uploaded and intermediate memory planned and
+// allocated once; run() then only enqueues.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "graph/graph.hpp"
+#include "operators/cuda/cuda_kernel.hpp"
+#include "operators/cuda/gpu.hpp"
+#include "operators/program.hpp"
+
+namespace opsplit::operators::cuda {
+
+// The constants that programs of one process read, each in device memory once, as long as this.
+class DeviceConstants {
+ public:
+  explicit DeviceConstants(Gpu& gpu) : gpu_(gpu) {}
+  Result<const std::byte*> get(const graph::Constant& constant);
+
+ private:
+  struct Uploaded {
+    std::shared_ptr<const void> owner;  // while it lives, the address means these bytes
+    std::shared_ptr<std::byte> memory;
+  };
+  Gpu& gpu_;
+  std::map<std::pair<const std::byte*, std::size_t>, Uploaded> uploaded_;
+};
+
+class CudaProgram {
+ public:
+  // As Program::compile; all edges are row-major. `gpu` and `constants` outlive the program, the part
+  // need not. An error names the node that has no kernel, or whose attributes or types none supports.
+  static Result<std::unique_ptr<CudaProgram>> compile(const graph::Graph& part,
+                                                      std::span<const std::string> nodes,
+                                                      std::vector<EdgeTensor> inputs,
+                                                      std::vector<EdgeTensor> outputs, Gpu& gpu,
+                                                      DeviceConstants& constants);
+  virtual ~CudaProgram() = default;
+
+  // Device memory of this program alone, workspace included; constants are apart.
+  [[nodiscard]] virtual std::uint64_t memory_bytes() const = 0;
+  // What run() launches, one after the other: a step may enqueue several kernels.
+  [[nodiscard]] virtual std::size_t steps() const = 0;
+
+  // Enqueues, and never waits. Views in the order of the edges given to compile(), 256-byte aligned or,
+  // more slowly, as their elements need. One run's work has to end before the next one's begins:
+  // enqueue on one stream. After an error nothing is known of the outputs, nor of what still runs.
+  virtual Result<> run(std::span<const DeviceView> inputs,
+                       std::span<const MutableDeviceView> outputs, Stream stream) = 0;
+};
+
+}  // namespace opsplit::operators::cuda
