@@ -10,7 +10,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int format_version = 2;
+constexpr int format_version = 3;
 
 // -- Writing --------------------------------------------------------------------------------------
 
@@ -25,6 +25,9 @@ json write(const PlannedTensor& tensor) {
           {"layout", to_string(tensor.layout)},
           {"offset", tensor.offset},
           {"bytes", tensor.bytes},
+          {"gpu", index_or_null(tensor.gpu)},
+          {"gpu_offset", tensor.gpu_offset},
+          {"in_arena", tensor.in_arena},
           {"producer", index_or_null(tensor.producer)},
           {"readers", tensor.readers},
           {"view_of", index_or_null(tensor.view_of)}};
@@ -44,7 +47,11 @@ json write(const PlannedTask& task) {
 }
 
 json write(const PlannedOperator& op) {
-  return {{"name", op.name}, {"part", op.part}, {"tasks", op.tasks}, {"cost", op.cost}};
+  return {{"name", op.name},
+          {"part", op.part},
+          {"tasks", op.tasks},
+          {"cost", op.cost},
+          {"gpu", index_or_null(op.gpu)}};
 }
 
 template <class T>
@@ -197,6 +204,9 @@ Result<> read(const json& value, PlannedTensor& out) {
       .get("layout", out.layout)
       .get("offset", out.offset)
       .get("bytes", out.bytes)
+      .get("gpu", out.gpu)
+      .get("gpu_offset", out.gpu_offset)
+      .get("in_arena", out.in_arena)
       .get("producer", out.producer)
       .get("readers", out.readers)
       .get("view_of", out.view_of)
@@ -224,6 +234,7 @@ Result<> read(const json& value, PlannedOperator& out) {
       .get("part", out.part)
       .get("tasks", out.tasks)
       .get("cost", out.cost)
+      .get("gpu", out.gpu)
       .finish();
 }
 
@@ -240,6 +251,7 @@ Result<> read(const json& value, Plan& out) {
                     .get("outputs", out.outputs)
                     .get("slot_bytes", out.slot_bytes)
                     .get("workspace_bytes", out.workspace_bytes)
+                    .get("gpu_slot_bytes", out.gpu_slot_bytes)
                     .finish());
   if (version != format_version)
     return fail(ErrorCode::invalid_input, "has version {}, this opsplit reads version {}", version,
@@ -259,7 +271,8 @@ json to_json(const Plan& plan) {
           {"inputs", plan.inputs},
           {"outputs", plan.outputs},
           {"slot_bytes", plan.slot_bytes},
-          {"workspace_bytes", plan.workspace_bytes}};
+          {"workspace_bytes", plan.workspace_bytes},
+          {"gpu_slot_bytes", plan.gpu_slot_bytes}};
 }
 
 Result<Plan> plan_from_json(const json& json) {
@@ -267,6 +280,50 @@ Result<Plan> plan_from_json(const json& json) {
   if (auto done = read(json, plan); !done) return within("plan", std::move(done).error());
   OPSPLIT_CHECK(validate(plan));
   return plan;
+}
+
+std::vector<Residence> residences(const Plan& plan) {
+  const auto index = [](std::int32_t id) { return static_cast<std::size_t>(id); };
+  std::vector<bool> host(
+      plan.tensors.size());  // by root: somebody beside the producer's GPU uses it
+  std::vector<bool> device(plan.tensors.size());  // by root: a task on the producer's GPU reads it
+  for (std::size_t id = 0; id < plan.tensors.size(); ++id) {
+    const PlannedTensor& tensor = plan.tensors[id];
+    const std::int32_t gpu =
+        tensor.producer == PlannedTensor::none ? PlannedTensor::none : plan.gpu_of(tensor.producer);
+    const std::size_t root = index(plan.root(static_cast<std::int32_t>(id)));
+    if (gpu == PlannedTensor::none) host[root] = true;
+    for (const std::int32_t reader : tensor.readers)
+      (gpu != PlannedTensor::none && plan.gpu_of(reader) == gpu ? device : host)[root] = true;
+  }
+  for (const std::int32_t output : plan.outputs) host[index(plan.root(output))] = true;
+  std::vector<Residence> result;
+  for (std::size_t id = 0; id < plan.tensors.size(); ++id) {
+    const std::size_t root = index(plan.root(static_cast<std::int32_t>(id)));
+    const std::int32_t producer = plan.tensors[root].producer;
+    result.push_back(
+        {device[root] ? plan.gpu_of(producer) : PlannedTensor::none, host[root] || !device[root]});
+  }
+  return result;
+}
+
+std::vector<DeviceCopy> device_copies(const Plan& plan) {
+  std::vector<DeviceCopy> copies;
+  for (std::int32_t id = 0; id < static_cast<std::int32_t>(plan.tasks.size()); ++id) {
+    const std::int32_t gpu = plan.gpu_of(id);
+    if (gpu == PlannedTensor::none) continue;
+    const auto add = [&](std::int32_t tensor, bool to_device) {
+      const TensorType& type = plan.tensors[static_cast<std::size_t>(tensor)].type;
+      copies.push_back(
+          {id, tensor, to_device, byte_size(type).value()});  // a valid plan's have a size
+    };
+    const PlannedTask& task = plan.tasks[static_cast<std::size_t>(id)];
+    for (const std::int32_t tensor : task.inputs)
+      if (plan.tensors[static_cast<std::size_t>(tensor)].gpu != gpu) add(tensor, true);
+    for (const std::int32_t tensor : task.outputs)
+      if (plan.tensors[static_cast<std::size_t>(tensor)].in_arena) add(tensor, false);
+  }
+  return copies;
 }
 
 // FNV-1a, 64 bits, over the compact JSON text, whose keys are sorted: the same plan has the same

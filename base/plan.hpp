@@ -30,7 +30,12 @@ struct PlannedTensor {
   Layout layout = Layout::row_major;  // what its producer writes when it can
   std::uint64_t offset = 0;           // of its place in the slot's arena; a multiple of 64
   std::uint64_t bytes = 0;            // of its place: the largest layout that it may take
-  std::int32_t producer = none;       // task; none: the client writes it
+  // Tasks on one GPU hand tensors to each other in its memory: what one writes and another reads has a
+  // place there, row-major, and none in the arena unless the client or another processor reads it, too.
+  std::int32_t gpu = none;       // index in Plan::gpu_slot_bytes; none: it lies in the arena only
+  std::uint64_t gpu_offset = 0;  // in the memory of a slot there; a multiple of 256
+  bool in_arena = true;          // else offset and bytes are 0
+  std::int32_t producer = none;  // task; none: the client writes it
   std::vector<std::int32_t> readers;  // tasks, ascending; the client reads the graph's outputs too
   std::int32_t view_of = none;        // tensor whose place and header this is another name for
 
@@ -58,6 +63,7 @@ struct PlannedOperator {
   std::string part;                 // file name of its ONNX model, within the deployment's folder
   std::vector<std::int32_t> tasks;  // ascending
   double cost = 0;
+  std::int32_t gpu = PlannedTensor::none;  // index in Plan::gpu_slot_bytes; none: it runs on CPUs
 
   friend bool operator==(const PlannedOperator&, const PlannedOperator&) = default;
 };
@@ -75,9 +81,17 @@ struct Plan {
   // requests in slot 0: those tasks follow one another, so that they never run at the same time. So
   // a request on its own finds memory in the caches that its last task used. 0: none.
   std::uint64_t workspace_bytes = 0;  // a multiple of 64
+  // Bytes of one slot in the memory of each GPU that operators run on; multiples of 256. Which GPUs these
+  // are is not the plan's to say.
+  std::vector<std::uint64_t> gpu_slot_bytes;
 
   [[nodiscard]] bool uses_workspace(std::int32_t task) const {
-    return tasks[static_cast<std::size_t>(task)].nodes.size() > 1;
+    return gpu_of(task) == PlannedTensor::none &&
+           tasks[static_cast<std::size_t>(task)].nodes.size() > 1;
+  }
+  // The GPU that a task runs on; none: CPUs.
+  [[nodiscard]] std::int32_t gpu_of(std::int32_t task) const {
+    return operators[static_cast<std::size_t>(tasks[static_cast<std::size_t>(task)].op)].gpu;
   }
   // The tensor whose place and header `tensor` is a name for: itself, or what it is a view of.
   [[nodiscard]] std::int32_t root(std::int32_t tensor) const {
@@ -86,6 +100,29 @@ struct Plan {
   }
   friend bool operator==(const Plan&, const Plan&) = default;
 };
+
+// In which memories a tensor must lie, by who writes and reads it under any of its names.
+struct Residence {
+  std::int32_t gpu = PlannedTensor::none;
+  bool in_arena = true;
+
+  friend bool operator==(const Residence&, const Residence&) = default;
+};
+// For each tensor that of its root. Preconditions: indices in range, views of roots.
+std::vector<Residence> residences(const Plan& plan);
+
+// A tensor that a task on a GPU copies: what it reads and the GPU does not hold, what it writes and the
+// arena is to hold.
+struct DeviceCopy {
+  std::int32_t task = 0;
+  std::int32_t tensor = 0;
+  bool to_device = true;  // else to the arena
+  std::uint64_t bytes = 0;
+
+  friend bool operator==(const DeviceCopy&, const DeviceCopy&) = default;
+};
+// All of a request, by task. Precondition: the plan is validated.
+std::vector<DeviceCopy> device_copies(const Plan& plan);
 
 // Every index in range, places inside the slot, views consistent: what a reader of a plan file
 // must know before it uses the plan.

@@ -16,6 +16,8 @@ using Indices = std::vector<std::int32_t>;
 constexpr std::size_t max_items = 16384;                          // tasks; tensors
 constexpr std::uint64_t max_slot_bytes = std::uint64_t{1} << 40;  // depth x this fits into 64 bits
 constexpr std::uint64_t alignment = 64;
+constexpr std::uint64_t gpu_alignment = 256;
+constexpr std::size_t max_gpus = 64;
 
 template <class... Args>
 tl::unexpected<Error> bad(fmt::format_string<Args...> format, Args&&... args) {
@@ -77,8 +79,12 @@ class Checker {
     OPSPLIT_CHECK(edges());
     OPSPLIT_CHECK(client_edges());
     OPSPLIT_CHECK(tasks());
+    OPSPLIT_CHECK(residence());
     OPSPLIT_CHECK(workspace());
-    return reuse();
+    OPSPLIT_CHECK(reuse(arena_use()));
+    for (std::int32_t gpu = 0; gpu < count(plan_.gpu_slot_bytes.size()); ++gpu)
+      OPSPLIT_CHECK(reuse(gpu_use(gpu)));
+    return {};
   }
 
  private:
@@ -93,6 +99,16 @@ class Checker {
     if (plan_.workspace_bytes % alignment != 0 || plan_.workspace_bytes > max_slot_bytes)
       return bad("workspace_bytes is {}: must be a multiple of {}, at most {}",
                  plan_.workspace_bytes, alignment, max_slot_bytes);
+    if (plan_.gpu_slot_bytes.size() > max_gpus)
+      return bad("names {} GPUs, at most {} are supported", plan_.gpu_slot_bytes.size(), max_gpus);
+    for (const std::uint64_t bytes : plan_.gpu_slot_bytes)
+      if (bytes == 0 || bytes % gpu_alignment != 0 || bytes > max_slot_bytes)
+        return bad("gpu_slot_bytes holds {}: must be a multiple of {}, at most {}", bytes,
+                   gpu_alignment, max_slot_bytes);
+    for (const PlannedOperator& op : plan_.operators)
+      if (op.gpu != PlannedTensor::none && !in_range(plan_.gpu_slot_bytes, op.gpu))
+        return bad("operator '{}': GPU {}, there are {}", op.name, op.gpu,
+                   plan_.gpu_slot_bytes.size());
     return {};
   }
 
@@ -139,7 +155,10 @@ class Checker {
         return bad("tensor '{}': unknown layout {}", tensor.name, static_cast<int>(tensor.layout));
       const auto bytes = byte_size(tensor.type, tensor.layout);
       if (!bytes) return bad("tensor '{}': {}", tensor.name, bytes.error().message);
-      if (*bytes > tensor.bytes)
+      OPSPLIT_CHECK(gpu_place(tensor));
+      if (!tensor.in_arena && (tensor.bytes != 0 || tensor.offset != 0))
+        return bad("tensor '{}': does not lie in the arena, but has a place there", tensor.name);
+      if (tensor.in_arena && *bytes > tensor.bytes)
         return bad("tensor '{}': {} as {} takes {} bytes, its place has {}", tensor.name,
                    to_string(tensor.type), to_string(tensor.layout), *bytes, tensor.bytes);
       if (tensor.offset % alignment != 0)
@@ -150,6 +169,24 @@ class Checker {
                    tensor.bytes, tensor.offset, plan_.slot_bytes);
       OPSPLIT_CHECK(view(tensor));
     }
+    return {};
+  }
+
+  Result<> gpu_place(const PlannedTensor& tensor) {
+    if (tensor.gpu == PlannedTensor::none) {
+      if (tensor.gpu_offset == 0) return {};
+      return bad("tensor '{}': has an offset on no GPU", tensor.name);
+    }
+    if (!in_range(plan_.gpu_slot_bytes, tensor.gpu))
+      return bad("tensor '{}': GPU {}, there are {}", tensor.name, tensor.gpu,
+                 plan_.gpu_slot_bytes.size());
+    const std::uint64_t slot = at(plan_.gpu_slot_bytes, tensor.gpu);
+    const std::uint64_t bytes = byte_size(tensor.type).value_or(0);  // has one: places() knows
+    if (tensor.layout != Layout::row_major)
+      return bad("tensor '{}': what lies on a GPU must be row_major", tensor.name);
+    if (tensor.gpu_offset % gpu_alignment != 0 || bytes > slot || tensor.gpu_offset > slot - bytes)
+      return bad("tensor '{}': {} bytes at {} on GPU {} lie outside the slot's {}, or not aligned",
+                 tensor.name, bytes, tensor.gpu_offset, tensor.gpu, slot);
     return {};
   }
 
@@ -164,7 +201,8 @@ class Checker {
     if (tensor.layout != Layout::row_major || root.layout != Layout::row_major)
       return bad("tensor '{}': a view and what it is a view of must be row_major", tensor.name);
     if (tensor.offset != root.offset || tensor.bytes != root.bytes ||
-        tensor.producer != root.producer)
+        tensor.producer != root.producer || tensor.gpu != root.gpu ||
+        tensor.gpu_offset != root.gpu_offset || tensor.in_arena != root.in_arena)
       return bad("tensor '{}': has another place or producer than '{}', of which it is a view",
                  tensor.name, root.name);
     if (tensor.type.dtype != root.type.dtype ||
@@ -302,29 +340,58 @@ class Checker {
     return {};
   }
 
+  Result<> residence() {
+    const std::vector<Residence> needed = residences(plan_);
+    for (std::size_t id = 0; id < plan_.tensors.size(); ++id)
+      if (const PlannedTensor& tensor = plan_.tensors[id];
+          Residence{tensor.gpu, tensor.in_arena} != needed[id])
+        return bad("tensor '{}': does not lie where those who use it run", tensor.name);
+    return {};
+  }
+
+  // The bytes of a memory's slot that a root takes.
+  struct Use {
+    std::int32_t root;
+    std::uint64_t offset;
+    std::uint64_t bytes;
+  };
+
+  std::vector<Use> arena_use() const {
+    std::vector<Use> uses;
+    for (std::int32_t id = 0; id < count(plan_.tensors.size()); ++id)
+      if (const PlannedTensor& tensor = at(plan_.tensors, id); plan_.root(id) == id)
+        uses.push_back({id, tensor.offset, tensor.bytes});
+    return uses;
+  }
+
+  std::vector<Use> gpu_use(std::int32_t gpu) const {
+    std::vector<Use> uses;
+    for (std::int32_t id = 0; id < count(plan_.tensors.size()); ++id)
+      if (const PlannedTensor& tensor = at(plan_.tensors, id);
+          plan_.root(id) == id && tensor.gpu == gpu)
+        uses.push_back({id, tensor.gpu_offset, byte_size(tensor.type).value_or(0)});
+    return uses;
+  }
+
   // Two tensors may share bytes only if all use of one is over, for good, before the other is
   // written: whatever dies can then run again.
-  Result<> reuse() {
+  Result<> reuse(std::vector<Use> uses) {
     std::vector<Indices> names(plan_.tensors.size());  // of a root: itself and its views
-    Indices roots;                                     // that take space, by offset
-    for (std::int32_t id = 0; id < count(plan_.tensors.size()); ++id) {
-      const PlannedTensor& tensor = at(plan_.tensors, id);
+    for (std::int32_t id = 0; id < count(plan_.tensors.size()); ++id)
       at(names, plan_.root(id)).push_back(id);
-      if (tensor.view_of == PlannedTensor::none && tensor.bytes > 0) roots.push_back(id);
-    }
-    std::sort(roots.begin(), roots.end(), [&](std::int32_t a, std::int32_t b) {
-      return at(plan_.tensors, a).offset < at(plan_.tensors, b).offset;
-    });
-    for (std::size_t first = 0; first < roots.size(); ++first) {
-      const PlannedTensor& a = at(plan_.tensors, roots[first]);
-      for (std::size_t second = first + 1; second < roots.size(); ++second) {
-        const PlannedTensor& b = at(plan_.tensors, roots[second]);
+    std::erase_if(uses, [](const Use& use) { return use.bytes == 0; });
+    std::sort(uses.begin(), uses.end(),
+              [](const Use& a, const Use& b) { return a.offset < b.offset; });
+    for (std::size_t first = 0; first < uses.size(); ++first)
+      for (std::size_t second = first + 1; second < uses.size(); ++second) {
+        const Use& a = uses[first];
+        const Use& b = uses[second];
         if (b.offset >= a.offset + a.bytes) break;
-        if (!over_before(roots[first], names, b.producer) &&
-            !over_before(roots[second], names, a.producer))
-          return bad("tensors '{}' and '{}' share bytes while both may be needed", a.name, b.name);
+        if (!over_before(a.root, names, at(plan_.tensors, b.root).producer) &&
+            !over_before(b.root, names, at(plan_.tensors, a.root).producer))
+          return bad("tensors '{}' and '{}' share bytes while both may be needed",
+                     at(plan_.tensors, a.root).name, at(plan_.tensors, b.root).name);
       }
-    }
     return {};
   }
 

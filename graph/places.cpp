@@ -8,6 +8,7 @@ namespace opsplit::graph {
 namespace {
 
 constexpr std::uint64_t alignment = 64;
+constexpr std::uint64_t gpu_alignment = 256;
 
 // A set of tasks.
 class TaskSet {
@@ -71,47 +72,81 @@ std::uint64_t lowest_gap(std::vector<Range> taken, std::uint64_t bytes) {
   return offset;
 }
 
+std::uint64_t aligned(std::uint64_t bytes, std::uint64_t align) {
+  return (bytes + align - 1) / align * align;
+}
+
+// A tensor that is to lie in some memory.
+struct Wanted {
+  std::size_t tensor;
+  std::uint64_t bytes;
+  std::uint64_t* offset;
+};
+
+class Placement {
+ public:
+  explicit Placement(const Plan& plan) : plan_(plan), may_follow_(successors_in_place(plan)) {}
+
+  // Gives each its offset, a multiple of `align`. Returns the bytes of the slot, at least that.
+  Result<std::uint64_t> assign(std::vector<Wanted> wanted, std::uint64_t align) const {
+    std::stable_sort(wanted.begin(), wanted.end(),
+                     [](const Wanted& a, const Wanted& b) { return a.bytes > b.bytes; });
+    std::uint64_t slot_bytes = align;  // even where all tensors are empty: an arena can't be
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      std::vector<Range> taken;
+      for (std::size_t j = 0; j < i; ++j)
+        if (const std::uint64_t begin = *wanted[j].offset;
+            !may_share(wanted[i].tensor, wanted[j].tensor))
+          taken.push_back({begin, aligned(begin + wanted[j].bytes, align)});
+      const std::uint64_t offset = lowest_gap(std::move(taken), wanted[i].bytes);
+      if (wanted[i].bytes > std::numeric_limits<std::int64_t>::max() - align - offset)
+        return fail(ErrorCode::limit_exceeded,
+                    "tensor '{}': the slot would take more than 2^63 bytes",
+                    plan_.tensors[wanted[i].tensor].name);
+      *wanted[i].offset = offset;
+      slot_bytes = std::max(slot_bytes, aligned(offset + wanted[i].bytes, align));
+    }
+    return slot_bytes;
+  }
+
+ private:
+  [[nodiscard]] bool may_share(std::size_t a, std::size_t b) const {
+    const auto follows = [&](std::size_t first, std::size_t second) {
+      const std::int32_t producer = plan_.tensors[second].producer;
+      return producer != PlannedTensor::none &&
+             may_follow_[first].has(static_cast<std::size_t>(producer));
+    };
+    return follows(a, b) || follows(b, a);
+  }
+
+  const Plan& plan_;
+  const std::vector<TaskSet> may_follow_;
+};
+
 }  // namespace
 
 Result<> assign_places(Plan& plan) {
-  const auto may_follow = successors_in_place(plan);
-  const auto may_share = [&](std::size_t a, std::size_t b) {
-    const auto follows = [&](std::size_t first, std::size_t second) {
-      const std::int32_t producer = plan.tensors[second].producer;
-      return producer != PlannedTensor::none &&
-             may_follow[first].has(static_cast<std::size_t>(producer));
-    };
-    return follows(a, b) || follows(b, a);
-  };
-
-  std::vector<std::size_t> order;
-  for (std::size_t id = 0; id < plan.tensors.size(); ++id)
-    if (plan.tensors[id].view_of == PlannedTensor::none) order.push_back(id);
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return plan.tensors[a].bytes > plan.tensors[b].bytes;
-  });
-
-  plan.slot_bytes = alignment;  // even where all tensors are empty: an arena can't be
-  for (std::size_t i = 0; i < order.size(); ++i) {
-    PlannedTensor& tensor = plan.tensors[order[i]];
-    std::vector<Range> taken;
-    for (std::size_t j = 0; j < i; ++j) {
-      const PlannedTensor& placed = plan.tensors[order[j]];
-      if (!may_share(order[i], order[j]))
-        taken.push_back({placed.offset,
-                         (placed.offset + placed.bytes + alignment - 1) / alignment * alignment});
-    }
-    tensor.offset = lowest_gap(std::move(taken), tensor.bytes);
-    if (tensor.bytes > std::numeric_limits<std::int64_t>::max() - alignment - tensor.offset)
-      return fail(ErrorCode::limit_exceeded,
-                  "tensor '{}': the slot would take more than 2^63 bytes", tensor.name);
-    const std::uint64_t end =
-        (tensor.offset + tensor.bytes + alignment - 1) / alignment * alignment;
-    plan.slot_bytes = std::max(plan.slot_bytes, end);
+  const Placement placement(plan);
+  std::vector<Wanted> in_arena;
+  std::vector<std::vector<Wanted>> on_gpus(plan.gpu_slot_bytes.size());
+  for (std::size_t id = 0; id < plan.tensors.size(); ++id) {
+    PlannedTensor& tensor = plan.tensors[id];
+    if (tensor.view_of != PlannedTensor::none) continue;
+    if (tensor.in_arena) in_arena.push_back({id, tensor.bytes, &tensor.offset});
+    if (tensor.gpu == PlannedTensor::none) continue;
+    OPSPLIT_TRY(const std::uint64_t bytes, byte_size(tensor.type));
+    on_gpus[static_cast<std::size_t>(tensor.gpu)].push_back({id, bytes, &tensor.gpu_offset});
   }
-  for (PlannedTensor& tensor : plan.tensors)
-    if (tensor.view_of != PlannedTensor::none)
-      tensor.offset = plan.tensors[static_cast<std::size_t>(tensor.view_of)].offset;
+  OPSPLIT_TRY(plan.slot_bytes, placement.assign(std::move(in_arena), alignment));
+  for (std::size_t gpu = 0; gpu < on_gpus.size(); ++gpu) {
+    OPSPLIT_TRY(plan.gpu_slot_bytes[gpu], placement.assign(std::move(on_gpus[gpu]), gpu_alignment));
+  }
+  for (PlannedTensor& tensor : plan.tensors) {
+    if (tensor.view_of == PlannedTensor::none) continue;
+    const PlannedTensor& root = plan.tensors[static_cast<std::size_t>(tensor.view_of)];
+    tensor.offset = root.offset;
+    tensor.gpu_offset = root.gpu_offset;
+  }
   return {};
 }
 

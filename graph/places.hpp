@@ -5,7 +5,8 @@
 
 namespace opsplit::graph {
 
-// Sets the offset of every tensor and the plan's slot_bytes, from everything else in the plan.
+// Sets the offset of every tensor in each memory that it lies in, and how large a slot is there, from
+// everything else in the plan.
 // Largest first, each at the lowest offset that is free. Two tensors share bytes only if every task
 // that uses the one, under any name, is a strict ancestor of the task that writes the other: then
 // nothing that may still have to run (again) reads what was written over.

@@ -13,6 +13,7 @@ namespace opsplit::graph {
 namespace {
 
 constexpr std::uint64_t alignment = 64;
+constexpr std::int32_t max_gpus = 64;
 
 std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
 
@@ -42,8 +43,9 @@ class Planner {
         task_of_(graph.nodes.size(), PlannedTensor::none),
         tensor_of_(graph.values.size(), PlannedTensor::none) {}
 
-  Result<Plan> run(const std::vector<OperatorNodes>& operators) {
+  Result<Plan> run(const std::vector<OperatorNodes>& operators, const PlanOptions& options) {
     OPSPLIT_CHECK(make_tasks(operators));
+    OPSPLIT_CHECK(choose_gpus(options.gpus));
     for (const ValueId input : graph_.inputs) {
       OPSPLIT_TRY(const std::int32_t tensor, tensor_for(input));
       plan_.inputs.push_back(tensor);
@@ -51,6 +53,7 @@ class Planner {
     for (std::size_t task = 0; task < plan_.tasks.size(); ++task)
       OPSPLIT_CHECK(connect(static_cast<std::int32_t>(task)));
     OPSPLIT_CHECK(make_outputs());
+    choose_memories();
     plan_.workspace_bytes = workspace_bytes();
     return std::move(plan_);
   }
@@ -83,6 +86,31 @@ class Planner {
     for (const std::int32_t task : order.vertices)
       add_task(tasks[index(task)].first, tasks[index(task)].second);
     return {};
+  }
+
+  Result<> choose_gpus(const std::map<std::string, std::int32_t, std::less<>>& gpus) {
+    std::int32_t count = 0;
+    for (PlannedOperator& op : plan_.operators) {
+      const auto found = gpus.find(op.name);
+      if (found == gpus.end()) continue;
+      if (found->second < 0 || found->second >= max_gpus)
+        return fail(ErrorCode::invalid_input, "operator '{}': GPU {}: 0 to {} are supported",
+                    op.name, found->second, max_gpus - 1);
+      op.gpu = found->second;
+      count = std::max(count, op.gpu + 1);
+    }
+    plan_.gpu_slot_bytes.resize(index(count));
+    return {};
+  }
+
+  void choose_memories() {
+    const std::vector<Residence> needed = residences(plan_);
+    for (std::size_t id = 0; id < plan_.tensors.size(); ++id) {
+      PlannedTensor& tensor = plan_.tensors[id];
+      tensor.gpu = needed[id].gpu;
+      tensor.in_arena = needed[id].in_arena;
+      if (!tensor.in_arena) tensor.bytes = 0;
+    }
   }
 
   void add_task(const NodeIds& nodes, std::int32_t op) {
@@ -289,12 +317,12 @@ Result<Plan> make_plan(const Graph& graph, const SplitSpec& spec, const PlanOpti
         name, operators.size(), options.max_operators);
   std::vector<bool> only_row_major(graph.nodes.size());
   for (const OperatorNodes& op : operators)
-    if (options.row_major_operators.contains(op.name) || has_foreign(graph, op))
+    if (options.row_major_operators.contains(op.name) || options.gpus.contains(op.name) ||
+        has_foreign(graph, op))
       for (const NodeIds& nodes : op.tasks)
         for (const std::int32_t node : nodes) only_row_major[index(node)] = true;
-  OPSPLIT_TRY(
-      Plan plan,
-      Planner(graph, choose_layouts(graph, options.blocked, only_row_major)).run(operators));
+  OPSPLIT_TRY(Plan plan, Planner(graph, choose_layouts(graph, options.blocked, only_row_major))
+                             .run(operators, options));
   plan.model = graph.name;
   plan.split = name;
   OPSPLIT_CHECK(assign_places(plan));

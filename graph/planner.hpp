@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <set>
 #include <span>
 #include <string>
@@ -17,6 +18,8 @@ struct PlanOptions {
   Layout blocked = Layout::row_major;
   // Operators that take and give row-major tensors only, by name. Those with foreign nodes do, too.
   std::set<std::string, std::less<>> row_major_operators = {};
+  // Operators that run on a GPU, by name, and on which: 0, 1, ... without a gap. Their tensors are row-major.
+  std::map<std::string, std::int32_t, std::less<>> gpus = {};
   std::size_t max_operators = 280;  // RouDi registers at most 300 processes: clients need some
   std::uint32_t depth = 8;
   std::uint64_t max_arena_bytes = opsplit::max_arena_bytes;
@@ -26,6 +29,7 @@ struct PlanOptions {
 // task that reads it under any of its names; inputs and outputs of one task never overlap; the
 // graph's inputs and outputs are not used again. A place holds the largest layout of its tensor, but
 // where only row-major is possible (client's tensors, those with views) no more than that.
+// What only tasks on one GPU use lies in its memory alone.
 // Precondition: infer_shapes() succeeded. An error names the limit that does not fit.
 Result<Plan> make_plan(const Graph& graph, const SplitSpec& spec, const PlanOptions& options);
 

@@ -19,10 +19,12 @@ Places::Places(const Board& board, const Plan& plan, std::span<std::byte> arena)
     const PlannedTensor& root = plan.tensors[static_cast<std::size_t>(root_index)];
     // A validated plan's types and layouts have a size.
     const auto bytes = [](const PlannedTensor& t) { return byte_size(t.type, t.layout).value(); };
-    places_.push_back({{planned.type, planned.layout, nullptr, bytes(planned)},
-                       HeaderWords(TensorHeader::of(root.type, root.layout, bytes(root), 0)),
-                       planned.offset,
-                       static_cast<std::uint32_t>(root_index)});
+    places_.push_back(
+        {{planned.type, planned.layout, nullptr, bytes(planned)},
+         HeaderWords(TensorHeader::of(root.type, root.layout, bytes(root), 0,
+                                      root.in_arena ? PlannedTensor::none : root.gpu)),
+         planned.offset,
+         static_cast<std::uint32_t>(root_index)});
   }
 }
 

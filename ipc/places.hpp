@@ -32,7 +32,8 @@ class Places {
   Places(const Board& board, const Plan& plan, std::span<std::byte> arena);
 
   // What lies in the tensor's place in this request, by its header, checked against the plan. A view
-  // reads the header of its root, which must be row-major. Errors name the tensor.
+  // reads the header of its root, which must be row-major. Errors name the tensor. What lies on a GPU
+  // only has a header like any other, but no place here (neither for write()): its data is not to be used.
   [[nodiscard]] Result<PlacedTensor> read(std::uint32_t slot, std::uint32_t generation,
                                           std::int32_t tensor) const;
   // The place to write the tensor into, in the plan's layout. Not for views.

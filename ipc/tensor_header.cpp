@@ -4,14 +4,16 @@
 
 namespace opsplit::ipc {
 TensorHeader TensorHeader::of(const TensorType& type, Layout layout, std::uint64_t bytes,
-                              std::uint32_t generation) {
+                              std::uint32_t generation, std::int32_t gpu) {
   TensorHeader header;
   header.dtype_code = static_cast<std::uint8_t>(type.dtype.code);
   header.dtype_bits = type.dtype.bits;
   header.dtype_lanes = type.dtype.lanes;
   header.rank = static_cast<std::uint8_t>(type.shape.rank());
   header.layout = static_cast<std::uint8_t>(layout);
-  header.device_type = static_cast<std::uint8_t>(DeviceType::cpu);
+  header.device_type =
+      static_cast<std::uint8_t>(gpu == PlannedTensor::none ? DeviceType::cpu : DeviceType::cuda);
+  header.device_id = std::max(gpu, 0);
   header.generation = generation;
   header.bytes = bytes;
   std::copy(type.shape.begin(), type.shape.end(), header.shape.begin());
@@ -54,8 +56,10 @@ Result<Layout> check(const TensorHeader& header, const PlannedTensor& planned,
   };
   const TensorType& type = planned.type;
   if (header.generation != generation) return bad("another request's generation");
-  if (header.device_type != static_cast<std::uint8_t>(DeviceType::cpu) || header.device_id != 0)
-    return bad("an unknown device");
+  const DeviceType device = planned.in_arena ? DeviceType::cpu : DeviceType::cuda;
+  if (header.device_type != static_cast<std::uint8_t>(device) ||
+      header.device_id != (planned.in_arena ? 0 : planned.gpu))
+    return bad("another device than the plan");
   if (header.dtype_code != static_cast<std::uint8_t>(type.dtype.code) ||
       header.dtype_bits != type.dtype.bits || header.dtype_lanes != type.dtype.lanes)
     return bad("another element type than the plan");
@@ -66,8 +70,10 @@ Result<Layout> check(const TensorHeader& header, const PlannedTensor& planned,
   const auto layout = static_cast<Layout>(header.layout);
   // The size follows from the plan's type and the layout; the header must agree, and must fit.
   const auto bytes = byte_size(type, layout);
-  if (!bytes || *bytes != header.bytes || *bytes > planned.bytes)
+  if (!bytes || *bytes != header.bytes || (planned.in_arena && *bytes > planned.bytes))
     return bad("a size that does not fit its place");
+  if (!planned.in_arena && layout != Layout::row_major)
+    return bad("another layout than row_major, on a GPU");
   return layout;
 }
 

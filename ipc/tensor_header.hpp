@@ -26,14 +26,15 @@ struct TensorHeader {
   std::uint8_t layout = 0;
   std::uint8_t device_type = 0;
   std::uint8_t padding = 0;
-  std::int32_t device_id = 0;
+  std::int32_t device_id = 0;    // cuda: of the deployment's GPUs
   std::uint32_t generation = 0;  // of the slot's request
   std::uint64_t bytes = 0;
   std::array<std::int64_t, Shape::max_rank> shape{};
   std::uint64_t device_event = 0;  // device memory's own; 0 on the host
 
+  // `gpu`: where it lies, if not in the arena (PlannedTensor::gpu).
   static TensorHeader of(const TensorType& type, Layout layout, std::uint64_t bytes,
-                         std::uint32_t generation);
+                         std::uint32_t generation, std::int32_t gpu = PlannedTensor::none);
 };
 static_assert(sizeof(TensorHeader) == 96);
 

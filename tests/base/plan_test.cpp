@@ -56,6 +56,26 @@ Plan small_plan() {
   return plan;
 }
 
+// The same with conv and activation on a GPU: a is handed over there, b there and to the client, c to
+// the CPU.
+Plan gpu_plan() {
+  Plan plan = small_plan();
+  plan.workspace_bytes = 0;
+  plan.gpu_slot_bytes = {1024};
+  plan.operators[0].gpu = plan.operators[1].gpu = 0;
+  PlannedTensor& a = plan.tensors[1];
+  a.layout = Layout::row_major;
+  a.in_arena = false;
+  a.offset = a.bytes = 0;
+  a.gpu = 0;
+  a.gpu_offset = 256;
+  for (const std::size_t id : {2, 5}) {
+    plan.tensors[id].gpu = 0;
+    plan.tensors[id].gpu_offset = 512;
+  }
+  return plan;
+}
+
 std::string problem(const Plan& plan) {
   const auto valid = validate(plan);
   return valid ? "valid" : valid.error().message;
@@ -67,10 +87,13 @@ std::string problem_after(const std::function<void(Plan&)>& change) {
   return problem(plan);
 }
 
-TEST(PlanTest, SmallPlanIsValid) { EXPECT_EQ(problem(small_plan()), "valid"); }
+TEST(PlanTest, SmallPlanIsValid) {
+  EXPECT_EQ(problem(small_plan()), "valid");
+  EXPECT_EQ(problem(gpu_plan()), "valid");
+}
 
 TEST(PlanTest, JsonGoesThereAndBack) {
-  const Plan plan = small_plan();
+  const Plan plan = gpu_plan();
   EXPECT_EQ(plan_from_json(to_json(plan)), plan);
   const auto again = plan_from_json(json::parse(to_json(plan).dump(2)));
   ASSERT_TRUE(again) << again.error().message;
@@ -86,7 +109,7 @@ TEST(PlanTest, DigestSeesEveryChangeAndIsTheSameEverywhere) {
   plan = small_plan();
   plan.tensors[6].offset += 64;
   EXPECT_NE(digest(plan), before);
-  EXPECT_EQ(digest(Plan{}), 0x5f00af804c20a42eu);  // changes with the format only
+  EXPECT_EQ(digest(Plan{}), 0x655472c11f55d06eu);  // changes with the format only
 }
 
 TEST(PlanTest, EmptyPlanIsRefused) {
@@ -186,6 +209,44 @@ TEST(PlanTest, ViewsAreChecked) {
   EXPECT_THAT(problem_after([](Plan& p) { p.tensors[4].type.shape[1] = 47; }),
               HasSubstr("cannot be a view"));
   EXPECT_THAT(problem_after([](Plan& p) { p.tasks[3].outputs = {4}; }), HasSubstr("is a view"));
+}
+
+TEST(PlanTest, TensorsLieWhereTheTasksRunThatUseThem) {
+  const auto after = [](const std::function<void(Plan&)>& change) {
+    Plan plan = gpu_plan();
+    change(plan);
+    return problem(plan);
+  };
+  const std::vector<std::pair<std::string, std::function<void(Plan&)>>> mistakes = {
+      {"'c': does not lie where", [](Plan& p) { p.tensors[3].gpu = p.tensors[4].gpu = 0; }},
+      {"'b': does not lie where",
+       [](Plan& p) {
+         for (const std::size_t id : {2, 5}) {
+           p.tensors[id].in_arena = false;
+           p.tensors[id].offset = p.tensors[id].bytes = 0;
+         }
+       }},
+      {"'a': does not lie where", [](Plan& p) { p.operators[1].gpu = PlannedTensor::none; }},
+      {"'a': does not lie in the arena, but", [](Plan& p) { p.tensors[1].offset = 64; }},
+      {"'a': does not lie in the arena, but", [](Plan& p) { p.tensors[1].bytes = 1; }},
+      {"'a': what lies on a GPU must be row_major",
+       [](Plan& p) { p.tensors[1].layout = Layout::nhwc; }},
+      {"'a': GPU 1, there are 1", [](Plan& p) { p.tensors[1].gpu = 1; }},
+      {"outside the slot's 1024", [](Plan& p) { p.tensors[1].gpu_offset = 1024; }},
+      {"not aligned", [](Plan& p) { p.tensors[1].gpu_offset = 64; }},
+      {"'b_flat': has another place", [](Plan& p) { p.tensors[5].gpu_offset = 0; }},
+      {"'x': has an offset on no GPU", [](Plan& p) { p.tensors[0].gpu_offset = 256; }},
+      {"'a' and 'b' share bytes", [](Plan& p) { p.tensors[1].gpu_offset = 512; }},
+      {"operator 'dense': GPU 1, there are 1", [](Plan& p) { p.operators[2].gpu = 1; }},
+      {"gpu_slot_bytes holds 100", [](Plan& p) { p.gpu_slot_bytes[0] = 100; }}};
+  for (const auto& [what, mistake] : mistakes) EXPECT_THAT(after(mistake), HasSubstr(what));
+}
+
+TEST(PlanTest, WhatATaskOnAGpuReadsOrWritesElsewhereIsCopied) {
+  EXPECT_THAT(device_copies(small_plan()), testing::IsEmpty());
+  EXPECT_THAT(device_copies(gpu_plan()),
+              testing::ElementsAre(DeviceCopy{0, 0, true, 64}, DeviceCopy{1, 2, false, 192},
+                                   DeviceCopy{2, 3, false, 192}));
 }
 
 TEST(PlanTest, EdgesAreChecked) {
@@ -323,7 +384,7 @@ void for_each_value(const json& document, const json::json_pointer& at,
 }
 
 TEST(PlanMutationTest, EveryValueReplaced) {
-  const json valid = to_json(small_plan());
+  const json valid = to_json(gpu_plan());
   for_each_value(valid, json::json_pointer(), [&](const json::json_pointer& at) {
     for (const json& value : hostile_values()) {
       json mutated = valid;
@@ -334,7 +395,7 @@ TEST(PlanMutationTest, EveryValueReplaced) {
 }
 
 TEST(PlanMutationTest, EveryValueRemovedAddedOrDoubled) {
-  const json valid = to_json(small_plan());
+  const json valid = to_json(gpu_plan());
   for_each_value(valid, json::json_pointer(), [&](const json::json_pointer& at) {
     if (!at.empty() && valid.at(at.parent_pointer()).is_object()) {
       json mutated = valid;
@@ -359,7 +420,7 @@ TEST(PlanMutationTest, EveryValueRemovedAddedOrDoubled) {
 }
 
 TEST(PlanMutationTest, TextCutOffOrDamaged) {
-  const std::string valid = to_json(small_plan()).dump();
+  const std::string valid = to_json(gpu_plan()).dump();
   std::mt19937 random(1);
   for (int round = 0; round < 20'000; ++round) {
     std::string text = valid;
@@ -372,7 +433,7 @@ TEST(PlanMutationTest, TextCutOffOrDamaged) {
 }
 
 TEST(PlanMutationTest, AnotherVersionIsNamed) {
-  json mutated = to_json(small_plan());
+  json mutated = to_json(gpu_plan());
   mutated["opsplit_plan"] = 1;
   EXPECT_THAT(plan_from_json(mutated).error().message, HasSubstr("version 1"));
 }

@@ -97,6 +97,7 @@ class PlanChecker {
     every_node_runs_once();
     tasks_read_what_their_nodes_need();
     client_tensors();
+    memories();
     places();
     workspace();
   }
@@ -169,7 +170,7 @@ class PlanChecker {
       EXPECT_EQ(t.type, graph_.type(graph_.find(t.name)));
       EXPECT_EQ(t.offset % 64, 0U);
       EXPECT_LE(t.offset + t.bytes, plan_.slot_bytes);
-      EXPECT_GE(t.bytes, *byte_size(t.type, t.layout));
+      EXPECT_GE(t.bytes, t.in_arena ? *byte_size(t.type, t.layout) : 0);
     }
   }
 
@@ -195,14 +196,45 @@ class PlanChecker {
     return use;
   }
 
+  // A tensor lies in the arena if the client or a CPU uses it, or another GPU than its producer's; on a
+  // GPU if tasks there write and read it.
+  void memories() {
+    for (std::size_t root = 0; root < plan_.tensors.size(); ++root) {
+      const PlannedTensor& t = plan_.tensors[root];
+      if (t.view_of >= 0) continue;
+      const Use use = use_of(root);
+      std::set<std::int32_t> gpus;
+      for (const Task task : use.tasks) gpus.insert(plan_.gpu_of(static_cast<std::int32_t>(task)));
+      const bool on_one_gpu = gpus.size() == 1 && *gpus.begin() >= 0 && use.tasks.size() > 1;
+      EXPECT_EQ(t.in_arena, use.written_by_client || use.read_by_client || !on_one_gpu) << t.name;
+      if (t.gpu >= 0) {
+        EXPECT_EQ(plan_.gpu_of(t.producer), t.gpu);
+        EXPECT_EQ(t.gpu_offset % 256, 0U);
+        EXPECT_LE(t.gpu_offset + *byte_size(t.type),
+                  plan_.gpu_slot_bytes.at(static_cast<std::size_t>(t.gpu)));
+        EXPECT_EQ(t.layout, Layout::row_major);
+      } else if (!use.written_by_client && plan_.gpu_of(t.producer) >= 0) {
+        for (const Task task : use.tasks)
+          EXPECT_TRUE(static_cast<std::int32_t>(task) == t.producer ||
+                      plan_.gpu_of(static_cast<std::int32_t>(task)) != plan_.gpu_of(t.producer));
+      }
+    }
+  }
+
   // Whenever bytes overlap, all use of one tensor comes strictly before all use of the other.
   void places() {
+    const auto overlap = [](std::uint64_t a, std::uint64_t a_bytes, std::uint64_t b,
+                            std::uint64_t b_bytes) { return a + a_bytes > b && b + b_bytes > a; };
     for (std::size_t a = 0; a < plan_.tensors.size(); ++a)
       for (std::size_t b = a + 1; b < plan_.tensors.size(); ++b) {
         const PlannedTensor& ta = plan_.tensors[a];
         const PlannedTensor& tb = plan_.tensors[b];
         if (ta.view_of >= 0 || tb.view_of >= 0) continue;
-        if (ta.offset + ta.bytes <= tb.offset || tb.offset + tb.bytes <= ta.offset) continue;
+        const bool in_arena = overlap(ta.offset, ta.bytes, tb.offset, tb.bytes);
+        const bool on_gpu =
+            ta.gpu >= 0 && ta.gpu == tb.gpu &&
+            overlap(ta.gpu_offset, *byte_size(ta.type), tb.gpu_offset, *byte_size(tb.type));
+        if (!in_arena && !on_gpu) continue;
         const Use ua = use_of(a);
         const Use ub = use_of(b);
         EXPECT_TRUE(all_before(ua, ub) || all_before(ub, ua)) << ta.name << " and " << tb.name;
@@ -211,9 +243,13 @@ class PlanChecker {
 
   void workspace() {
     if (plan_.workspace_bytes == 0) return;
+    const auto uses = [&](Task task) {
+      return plan_.tasks[task].nodes.size() > 1 &&
+             plan_.gpu_of(static_cast<std::int32_t>(task)) < 0;
+    };
     for (Task b = 0; b < plan_.tasks.size(); ++b)
       for (Task a = 0; a < b; ++a)
-        if (plan_.tasks[a].nodes.size() > 1 && plan_.tasks[b].nodes.size() > 1) {
+        if (uses(a) && uses(b)) {
           EXPECT_TRUE(ancestor_[a][b]) << plan_.tasks[a].name << " and " << plan_.tasks[b].name;
         }
   }
@@ -236,6 +272,7 @@ TEST(Places, RandomGraphsKeepEveryRule) {
   std::uint64_t planned = 0;
   std::uint64_t without_reuse = 0;
   int workspaces = 0;
+  int on_gpu_only = 0;
   for (unsigned seed = 0; seed < 1500; ++seed) {
     Random random(seed);
     const Graph graph = random_graph(random);
@@ -244,6 +281,11 @@ TEST(Places, RandomGraphsKeepEveryRule) {
     PlanOptions options;
     options.blocked =
         std::array{Layout::row_major, Layout::nChw8c, Layout::nChw16c}[pick(random, 3)];
+    const auto operators = split(graph, spec);
+    if (operators && pick(random, 2) == 0)  // half of the plans without GPUs
+      for (const OperatorNodes& op : *operators)
+        if (const std::size_t processor = pick(random, 4); processor < 2)
+          options.gpus.emplace(op.name, static_cast<std::int32_t>(processor));
     const auto plan = make_plan(graph, spec, options);
     ASSERT_TRUE(plan) << seed << ": " << plan.error().message;
     PlanChecker(graph, *plan).check();
@@ -251,10 +293,13 @@ TEST(Places, RandomGraphsKeepEveryRule) {
     planned += plan->slot_bytes;
     if (plan->workspace_bytes > 0) ++workspaces;
     for (const PlannedTensor& t : plan->tensors)
+      if (t.view_of < 0 && !t.in_arena) ++on_gpu_only;
+    for (const PlannedTensor& t : plan->tensors)
       if (t.view_of < 0) without_reuse += (t.bytes + 63) / 64 * 64;
   }
   EXPECT_LT(planned, without_reuse * 9 / 10) << "places are hardly used again";
   EXPECT_GT(workspaces, 100);
+  EXPECT_GT(on_gpu_only, 200);
 }
 
 TEST(Places, AChainNeedsTwoPlacesBesidesTheInputs) {

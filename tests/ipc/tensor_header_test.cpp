@@ -58,6 +58,22 @@ TEST(TensorHeader, AnythingElseThanThePlanIsRefused) {
   }
 }
 
+TEST(TensorHeader, OfWhatLiesOnAGpuNamesIt) {
+  PlannedTensor tensor = image();
+  tensor.bytes = 0;
+  tensor.gpu = 1;
+  tensor.in_arena = false;
+  const auto on = [&](std::int32_t gpu, Layout layout) {
+    return TensorHeader::of(tensor.type, layout, byte_size(tensor.type, layout).value(), generation,
+                            gpu);
+  };
+  EXPECT_TRUE(check(on(1, Layout::row_major), tensor, generation));
+  EXPECT_FALSE(check(on(1, Layout::nhwc), tensor, generation));
+  EXPECT_FALSE(check(on(0, Layout::row_major), tensor, generation));
+  EXPECT_FALSE(check(on(PlannedTensor::none, Layout::row_major), tensor, generation));
+  EXPECT_FALSE(check(on(1, Layout::row_major), image(), generation));
+}
+
 TEST(TensorHeader, ALayoutThatThePlaceHasNoRoomForIsRefused) {
   PlannedTensor narrow = image();
   narrow.bytes = 3 * 4 * 4 * sizeof(float);
