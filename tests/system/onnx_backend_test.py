@@ -113,9 +113,9 @@ def models():
 
 def blamed(reason, operations):
     """The operations that a refusal is about."""
-    named = re.match(r"node '[^']*' \((\w+)\)|.*no kernels for ([\w, .]+),", reason)
+    named = re.match(r"node '[^']*' \((\w+)\)|.*no kernels for ([\w, .+]+),", reason)
     if named:
-        return set((named[1] or named[2]).split(", ")) & operations
+        return {name.partition("+")[0] for name in (named[1] or named[2]).split(", ")} & operations
     return operations if len(operations) == 1 else set()
 
 
