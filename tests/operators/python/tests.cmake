@@ -25,6 +25,11 @@ python_test(system.onnx_bundles system ${if_there} ${system} ${python} -B
   ${CMAKE_CURRENT_SOURCE_DIR}/system/onnx_bundles_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
 set_tests_properties(system.onnx_bundles PROPERTIES RESOURCE_LOCK roudi)
 
+# `pip install`: a build of its own.
+python_test(system.pip_install long ${system} ${Python3_EXECUTABLE} -B
+  ${CMAKE_CURRENT_SOURCE_DIR}/system/pip_install_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+set_tests_properties(system.pip_install PROPERTIES TIMEOUT 3600 RESOURCE_LOCK roudi)
+
 # ONNX's backend tests, by the Python of scripts/common.sh's onnx_env; skipped without that.
 set(onnx_python ${PROJECT_SOURCE_DIR}/build/venv-onnx/bin/python)
 python_test(system.onnx_backend system ${CMAKE_CURRENT_SOURCE_DIR}/system/if_there.sh ${onnx_python} ${system}
