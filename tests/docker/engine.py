@@ -129,10 +129,11 @@ def classified(output):
 class Clients(threading.Thread):
     """Clients, one after the other, while things die. Each gets its answers or a typed error, in time."""
 
-    def __init__(self, opsplitd):
-        """`opsplitd`: its container, where they run."""
+    def __init__(self, opsplitd, data="/deployment"):
+        """`opsplitd`: its container, where they run; `data`: where the test images are, in there."""
         super().__init__()
         self.opsplitd = opsplitd
+        self.data = data
         self.ends = {}  # last words, and how often
         self.silent = 0
         self.wrong = 0
@@ -148,7 +149,7 @@ class Clients(threading.Thread):
 
     def run(self):
         while not self.stop.is_set():
-            end = subprocess.run(["docker", "exec", "-w", "/deployment", self.opsplitd, "timeout", "60",
+            end = subprocess.run(["docker", "exec", "-w", self.data, self.opsplitd, "timeout", "60",
                                   "digits-classify", "--data", "."], capture_output=True, text=True)
             words = "answered" if end.returncode == 0 else end.stderr.strip().split("\n")[-1]
             self.wrong += words == "answered" and classified(end.stdout) < 97

@@ -82,7 +82,7 @@ def inputs_are_not_copied(compose):
 def swapped_for_another_framework(compose, opsplit):
     """While clients ask; from the host, where nothing but the engine knows of the project."""
     before = compose.inspect("maxpool")["HostConfig"]["Memory"]
-    with Clients(compose.container("opsplitd")) as clients:
+    with Clients(compose.container("opsplitd"), "/digits") as clients:
         eventually("clients get answers", lambda: clients.ends)
         for backend, image in (("pytorch", "opsplit/operator-pytorch"), ("native", "opsplit/operator")):
             opsplit("swap", "digits/maxpool", "--backend", backend)
