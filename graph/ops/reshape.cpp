@@ -90,7 +90,7 @@ Result<Types> infer_constant(const Site& site) {
     return Types{{int64, {static_cast<std::int64_t>(list->size())}}};
   if (const auto* list = std::get_if<std::vector<float>>(&value))
     return Types{{float32, {static_cast<std::int64_t>(list->size())}}};
-  return fail(ErrorCode::invalid_input, "{} is not supported", name);
+  return fail(ErrorCode::unsupported, "{} is not supported", name);
 }
 
 Result<Types> infer_constant_of_shape(const Site& site) {

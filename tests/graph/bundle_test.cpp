@@ -330,6 +330,19 @@ TEST(BundleOpen, HoldsConstantsThatAreNoNumbers) {
   EXPECT_EQ(proto.node(0).attribute(0).t().string_data(0), "hello");
 }
 
+TEST(BundleOpen, HoldsNodesThatMakeStrings) {
+  ModelBuilder model;
+  model.other_domain("com.example", 1).input("x", {4}).output("y");
+  model.node("Constant", {}, {"word"});
+  auto& value = *model.last_node().add_attribute();
+  value.set_name("value_string");
+  value.set_type(onnx::AttributeProto::STRING);
+  value.set_s("hello");
+  model.node("Greet", {"x", "word"}, {"y"}).last_node().set_domain("com.example");
+  const Graph graph = value_of(model.declared("y", {4}).load());
+  EXPECT_THAT(op_types(graph), ElementsAre("opsplit.Greet+1"));
+}
+
 // Of an operator set that nobody knows, shapes are computed, and all else is ONNX Runtime's.
 TEST(BundleOpen, AnUnknownOperatorSetIsCutWhereTheModelDeclaresSizes) {
   ModelBuilder model(99);

@@ -191,6 +191,9 @@ class Bundles(unittest.TestCase):
         words = helper.make_tensor("more", TensorProto.STRING, [2], [b"1.5", b"-2"])
         made = model(nodes, [info("x", [3])], [info("y", [5])], [words])
         self.assert_agrees(made, {"x": self.x(3)}, ["Cast+3"])
+        nodes.insert(0, helper.make_node("Constant", [], ["more"], value_strings=["1.5", "-2"]))
+        made = model(nodes, [info("x", [3])], [info("y", [5])])
+        self.assert_agrees(made, {"x": self.x(3)}, ["Cast+3"])
 
     def test_functions_of_the_model(self):
         twice = helper.make_function(
