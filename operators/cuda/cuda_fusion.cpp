@@ -8,8 +8,17 @@
 namespace opsplit::operators::cuda {
 namespace {
 
-// Leaves room for a bias, or for what the node itself does.
-constexpr std::size_t max_post_ops = 4;
+// Functions that a node is in a pass, at the most: of its bias, if it is none itself.
+std::size_t functions_of(const graph::Node& node) {
+  return std::max<std::size_t>(node.inputs.size(), 2) - 1;
+}
+
+// May one pass do what both do?
+bool fits(const Step& step, const Step& next) {
+  return step.inputs.size() + next.inputs.size() - 1 <= Pointwise::max_operands &&
+         functions_of(*step.node) + step.post_ops.size() + functions_of(*next.node) <=
+             Pointwise::max_steps;
+}
 
 std::vector<const graph::Constant*> constants_of(const TaskGraph& task, const Step& step) {
   std::vector<const graph::Constant*> constants;
@@ -25,9 +34,7 @@ bool take(const TaskGraph& task, Step& step, const Step& next, TensorId result) 
     return true;
   }
   const auto function = binary_function_of(next.node->op_type);
-  if (!function || step.post_ops.size() + next.inputs.size() - 1 > max_post_ops ||
-      (!is_commutative(*function) && next.inputs[0] != result))
-    return false;
+  if (!function || (!is_commutative(*function) && next.inputs[0] != result)) return false;
   const TensorType& type = task.tensor(result).type;
   for (const TensorId input : next.inputs)
     if (input == no_tensor || task.tensor(input).type.dtype != type.dtype ||
@@ -44,9 +51,7 @@ bool take(const TaskGraph& task, Step& step, const Step& next, TensorId result) 
 // Takes the only reader of the step's output in, and moves to its place, where its operands are there.
 bool grow(TaskGraph& task, std::size_t at) {
   Step& step = task.steps[at];
-  if (step.kind != Step::Kind::node || step.outputs.size() != 1 ||
-      step.post_ops.size() >= max_post_ops)
-    return false;
+  if (step.kind != Step::Kind::node || step.outputs.size() != 1) return false;
   const CudaKernelKind* kind = find_cuda_kernel(step.node->op_type);
   if (kind == nullptr || !kind->takes_post_ops) return false;
   const TensorId result = step.outputs[0];
@@ -54,7 +59,7 @@ bool grow(TaskGraph& task, std::size_t at) {
   if (!reader) return false;
   const Step& next = task.steps[*reader];
   if (next.kind != Step::Kind::node || next.outputs.size() != 1 || !next.post_ops.empty() ||
-      task.tensor(next.outputs[0]).type != task.tensor(result).type ||
+      task.tensor(next.outputs[0]).type != task.tensor(result).type || !fits(step, next) ||
       !take(task, step, next, result))
     return false;
   step.outputs = next.outputs;

@@ -58,7 +58,9 @@ Result<std::unique_ptr<CudaKernel>> make_pointwise(const KernelSpec& spec, Gpu& 
   const Shape& y = spec.outputs[0].type.shape;
   const auto activation = read_activation(spec);
   // Arithmetic with one number may have the number first.
-  const std::size_t first = activation && spec.inputs[0].constant ? 1 : 0;
+  const bool number_first =
+      activation && binary_function_of(spec.node->op_type) && spec.inputs[0].constant != nullptr;
+  const std::size_t first = number_first ? 1 : 0;
   OPSPLIT_TRY(PointwisePass pass,
               PointwisePass::over(y, element, first, spec.inputs[first].type.shape));
   if (activation)

@@ -169,6 +169,17 @@ TEST_P(CudaProgramTest, LongChainsEndWhereAPassDoes) {
   expect_reference(graph, 3);
 }
 
+TEST_P(CudaProgramTest, APassThatIsFullTakesNothingIn) {
+  SmallGraph graph;
+  std::vector<std::string> summands{graph.input("x", {3, 8})};
+  for (int i = 0; i < 5; ++i) summands.push_back(graph.random("c" + std::to_string(i), {8}));
+  auto x = graph.node("Sum", summands, "sum");
+  for (const char* name : {"a", "b", "c"}) x = graph.node("Relu", {x}, name);  // no operands
+  x = graph.node("Add", {x, graph.random("d", {8})}, "e");
+  graph.output(graph.node("Sigmoid", {x}, "y"));
+  expect_reference(graph, 2);
+}
+
 TEST_P(CudaProgramTest, ViewsAreNobodysWork) {
   SmallGraph graph;
   auto x = graph.node("Relu", {graph.input("x", {2, 3, 4})}, "r");

@@ -45,6 +45,19 @@ TEST_P(Pooling, RandomWindows) {
   }
 }
 
+// The last windows reach beyond the padding: what they have there counts for nothing, the padding may.
+TEST_P(Pooling, CeilModeCountsNoMoreThanThePadding) {
+  for (const std::int64_t count : {0, 1})
+    for (const std::int64_t pad : {0, 1})
+      expect_reference({"AveragePool",
+                        {given({1, 2, 6, 9})},
+                        {{"kernel_shape", Ints{3, 2}},
+                         {"strides", Ints{2, 2}},
+                         {"pads", Ints(4, pad)},
+                         {"ceil_mode", std::int64_t{1}},
+                         {"count_include_pad", count}}});
+}
+
 TEST_P(Pooling, Global) {
   for (const char* op : {"GlobalAveragePool", "GlobalMaxPool"})
     for (const Shape& shape : {Shape{2, 5, 7, 7}, Shape{1, 3, 1, 1}, Shape{1, 2, 129}})
