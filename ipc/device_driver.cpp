@@ -21,7 +21,19 @@ bool read_hex(std::string_view text, std::span<std::uint8_t> bytes) {
   return true;
 }
 
+constexpr std::array<std::string_view, 3> priorities = {"low", "normal", "high"};
+
 }  // namespace
+
+std::string_view to_string(StreamPriority priority) {
+  return priorities[static_cast<std::size_t>(priority)];
+}
+
+std::optional<StreamPriority> stream_priority_from_string(std::string_view name) {
+  for (std::size_t i = 0; i < priorities.size(); ++i)
+    if (priorities[i] == name) return static_cast<StreamPriority>(i);
+  return std::nullopt;
+}
 
 std::string to_string(const DeviceUuid& uuid) {
   const std::string hex = hex_of(uuid.bytes);

@@ -18,6 +18,7 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -48,6 +49,8 @@ enum class DeviceEvent : std::uintptr_t {};
 
 // What is ready of a higher priority starts first; what runs is not interrupted. A GPU may know fewer.
 enum class StreamPriority { low, normal, high };
+std::string_view to_string(StreamPriority priority);
+std::optional<StreamPriority> stream_priority_from_string(std::string_view name);
 
 struct DeviceMemory {
   std::uint64_t free_bytes = 0;

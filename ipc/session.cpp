@@ -20,7 +20,7 @@ std::string folder_path(std::string_view deployment, std::uint64_t epoch) {
 }
 
 json to_json(const AssignedCores& cores) {
-  return {{"cpus", to_string(cores.cpus)},
+  return {{"cpus", opsplit::to_string(cores.cpus)},
           {"threads", cores.threads},
           {"spin_ns", cores.worker.spin_ns},
           {"measure", cores.worker.measure}};
@@ -40,6 +40,25 @@ Result<AssignedCores> assigned_cores_from_json(const json& j) try {
               error.what());
 }
 
+namespace {
+
+json to_json(const AssignedGpu& gpu) {
+  return {
+      {"uuid", to_string(gpu.uuid)}, {"priority", to_string(gpu.priority)}, {"broker", gpu.broker}};
+}
+
+Result<AssignedGpu> assigned_gpu_from_json(const json& j) {
+  AssignedGpu gpu;
+  OPSPLIT_TRY(gpu.uuid, parse_device_uuid(j.at("uuid").get<std::string>()));
+  const auto priority = stream_priority_from_string(j.at("priority").get<std::string>());
+  if (!priority) return fail(ErrorCode::refused, "opsplitd's answer has an unknown priority");
+  gpu.priority = *priority;
+  j.at("broker").get_to(gpu.broker);
+  return gpu;
+}
+
+}  // namespace
+
 json to_json(const Attachment& a) {
   json result = {{"deployment", a.deployment},
                  {"epoch", a.epoch},
@@ -58,6 +77,7 @@ json to_json(const Attachment& a) {
   if (a.op >= 0) {
     result["cores"] = to_json(a.cores);
     result["warm_up"] = a.warm_up;
+    if (a.gpu) result["gpu"] = to_json(*a.gpu);
   }
   return result;
 }
@@ -80,6 +100,9 @@ Result<Attachment> attachment_from_json(const json& j) try {
   if (a.op >= 0) {
     OPSPLIT_TRY(a.cores, assigned_cores_from_json(j.at("cores")));
     j.at("warm_up").get_to(a.warm_up);
+    if (j.contains("gpu")) {
+      OPSPLIT_TRY(a.gpu, assigned_gpu_from_json(j.at("gpu")));
+    }
   }
   j.at("slots_per_client").get_to(a.slots_per_client);
   if (a.launch == 0 || a.launch > max_launch_number || a.seat >= seats_per_operator)

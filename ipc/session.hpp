@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 
 #include "base/cpu_set.hpp"
@@ -16,6 +17,7 @@
 #include "base/plan.hpp"
 #include "ipc/arena.hpp"
 #include "ipc/board.hpp"
+#include "ipc/device_driver.hpp"
 #include "ipc/futex.hpp"
 #include "ipc/handover.hpp"
 #include "ipc/places.hpp"
@@ -28,6 +30,13 @@ struct AssignedCores {
   CpuSet cpus;
   int threads = 1;       // for its thread pool
   WorkerOptions worker;  // how it may wait there
+};
+
+// The GPU that an operator runs on.
+struct AssignedGpu {
+  DeviceUuid uuid;
+  StreamPriority priority = StreamPriority::normal;
+  std::string broker;  // the socket of the device broker that has its arena
 };
 
 // What opsplitd answers to an operator or a client that attaches.
@@ -48,7 +57,8 @@ struct Attachment {
   std::int32_t op = -1;  // index in the plan
   std::uint32_t seat = 0;
   AssignedCores cores;
-  bool warm_up = false;  // run each task once on made-up inputs before it is ready
+  bool warm_up = false;            // run each task once on made-up inputs before it is ready
+  std::optional<AssignedGpu> gpu;  // where the plan says that it runs on one
 
   // Clients only.
   std::uint32_t slots_per_client = 0;
@@ -100,6 +110,7 @@ class Session {
   [[nodiscard]] const Board& board() const { return board_; }
   [[nodiscard]] Handover& handover() { return handover_; }
   [[nodiscard]] const Places& places() const { return places_; }
+  [[nodiscard]] std::span<std::byte> arena() const { return arena_.bytes(); }
   [[nodiscard]] Futex& futex() const { return *futex_; }
   // Of those that wait for answers.
   [[nodiscard]] Backoff& staying_awake() { return staying_awake_; }

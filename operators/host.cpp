@@ -64,6 +64,7 @@ class TaskRunner {
       outputs_.push_back({placed.type, placed.layout, placed.data});
     }
     context.workspace = places.workspace(claim.slot, claim.task);
+    context.slot = claim.slot;
     OPSPLIT_CHECK(op.run(position_[claim.task], inputs_, outputs_, context));
     for (const std::int32_t tensor : task.outputs)
       places.write_header(claim.slot, claim.generation, tensor);
@@ -141,6 +142,13 @@ Result<std::unique_ptr<ipc::Session>> open_session(const ipc::Attachment& attach
   }
 }
 
+// Without exit(), which would wait for a GPU that may never answer. Our claim is given back once we are dead.
+[[noreturn]] void end_at_once(const Error& error) {
+  fmt::print(stderr, "this process can't go on: {}\n", error.message);
+  std::fflush(stderr);
+  ::_exit(1);
+}
+
 }  // namespace
 
 Result<> run_host(const HostOptions& options, const OperatorKind& kind,
@@ -156,13 +164,14 @@ Result<> run_host(const HostOptions& options, const OperatorKind& kind,
   ThreadPlacement placement(affinity);
   const auto compile = [&](int threads) {
     return kind.make({plan, planned, std::filesystem::path(attachment.folder) / planned.part,
-                      attachment.weights, threads, packed_weights, placement});
+                      attachment.weights, threads, packed_weights, placement, &attachment});
   };
   OPSPLIT_TRY(std::unique_ptr<Operator> op, compile(attachment.cores.threads));
   if (attachment.warm_up) OPSPLIT_CHECK(warm_up(*op, plan, planned));
   // Last: it is the broker that takes longest to start.
   OPSPLIT_TRY(const auto session, open_session(attachment, plan, stop));
   if (stop.load()) return {};  // told to end while it loaded: it must not take a place first
+  OPSPLIT_CHECK(op->use_arena(session->arena()));
   OPSPLIT_CHECK(attached.socket.call(request_of("ready", options), Clock::now() + attach_timeout));
   // Until now we ended with the opsplitd that launched us.
   if (attachment.outlives) ::prctl(PR_SET_PDEATHSIG, 0);
@@ -176,8 +185,12 @@ Result<> run_host(const HostOptions& options, const OperatorKind& kind,
   CoresFollower cores(session->board().participant(attachment.launch),
                       {opsplitd, options.socket, request_of("cores", options)}, attachment.cores,
                       placement, compile);
+  std::uint64_t spin_ns = attachment.cores.worker.spin_ns;
   while (!stop.load(std::memory_order_relaxed) && !session->over()) {
-    if (const auto waiting = cores.follow(op)) worker.set_options(*waiting);
+    if (const auto waiting = cores.follow(op)) {
+      worker.set_options(*waiting);
+      spin_ns = waiting->spin_ns;
+    }
     const auto claim = worker.next();
     if (!claim) {
       if (session->abandoned())
@@ -187,10 +200,12 @@ Result<> run_host(const HostOptions& options, const OperatorKind& kind,
       continue;
     }
     RunContext context;
+    context.spin_ns = spin_ns;
     context.last_step_begins = [&] { worker.ring_ahead(*claim); };
     Result<> ran;
     if (!claim->input_failed) {
       ran = runner.run(*op, *claim, context);
+      if (context.lost) end_at_once(ran.error());
       if (!ran) handover.write_failure(*claim, ran.error().message);
     }
     const bool failed = claim->input_failed || !ran;

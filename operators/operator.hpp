@@ -16,16 +16,24 @@
 #include "operators/program.hpp"
 #include "operators/thread_placement.hpp"
 
+namespace opsplit::ipc {
+struct Attachment;
+}
+
 namespace opsplit::operators {
 
 class Operator {
  public:
   virtual ~Operator() = default;
 
+  // Once, before it runs what lies in slots: the host's arena, which lives longer.
+  virtual Result<> use_arena(std::span<std::byte> /*arena*/) { return {}; }
+
   // Runs a task, by its position in PlannedOperator::tasks. Inputs and outputs are those of the
   // PlannedTask, in its order; inputs may be in any layout that their headers say, outputs are to be
   // written in the layout of their views. Only called from one thread. An error fails the request,
-  // not the operator. It should say when its last step begins, and must count what it copies.
+  // not the operator, unless it says that the process is lost. It should say when its last step begins, and
+  // must count what it copies. Views of what lies on a GPU only have no data: it is found by context.slot.
   virtual Result<> run(std::size_t task, std::span<const TensorView> inputs,
                        std::span<const MutableTensorView> outputs, RunContext& context) = 0;
 };
@@ -39,6 +47,7 @@ struct OperatorSpec {
   int threads;
   PackedWeights& packed_weights;
   ThreadPlacement& placement;  // to be spread for tasks on several threads; outlives the operator
+  const ipc::Attachment* attachment = nullptr;  // what opsplitd said, for whoever runs on a GPU
 };
 
 // Every task compiled into a Program of our own kernels, but where there are custom ones.

@@ -67,6 +67,13 @@ struct RunContext {
   // Memory to compute in, 64-byte aligned, that others use before and after: hot in the caches. Where
   // it is too small, a program uses its own.
   std::span<std::byte> workspace = {};
+  // The slot that the request is in; none: it is only tried, and all tensors lie in the host's memory.
+  std::optional<std::uint32_t> slot = {};
+  // How long whoever waits for a device may stay awake for it.
+  std::uint64_t spin_ns = 0;
+  // Set where nothing can be said of what was written, nor run again in this process: it must not commit,
+  // and end.
+  bool lost = false;
   // Called when the last kernel is about to run: the outputs will be there soon.
   std::function<void()> last_step_begins = {};
   // Inputs or outputs that could not be used where they lie: they came in another layout than agreed,

@@ -16,6 +16,32 @@ namespace {
 // Up to this many tensors are listed one by one.
 constexpr std::size_t max_listed_tensors = 40;
 
+const PlannedOperator& operator_of(const Plan& plan, std::int32_t task) {
+  return plan.operators[static_cast<std::size_t>(plan.tasks[static_cast<std::size_t>(task)].op)];
+}
+
+std::string memory_of(const PlannedTensor& tensor) {
+  if (tensor.gpu == PlannedTensor::none) return "arena";
+  return fmt::format("{}GPU {}", tensor.in_arena ? "arena, " : "", tensor.gpu);
+}
+
+// Which edges cost a copy, and how much.
+void print_copies(const Plan& plan) {
+  const std::vector<DeviceCopy> copies = device_copies(plan);
+  if (copies.empty()) return;
+  std::vector<std::vector<std::string>> rows = {{"copied", "by", "from", "to", "bytes"}};
+  std::uint64_t sum = 0;
+  for (const DeviceCopy& copy : copies) {
+    const std::string gpu = fmt::format("GPU {}", plan.gpu_of(copy.task));
+    rows.push_back({plan.tensors[static_cast<std::size_t>(copy.tensor)].name,
+                    operator_of(plan, copy.task).name, copy.to_device ? "arena" : gpu,
+                    copy.to_device ? gpu : "arena", std::to_string(copy.bytes)});
+    sum += copy.bytes;
+  }
+  fmt::print("{}\n{} copies between arena and GPU in each request: {} bytes\n", render_table(rows),
+             copies.size(), sum);
+}
+
 void print_plan(const Planned& planned) {
   const Plan& plan = planned.plan;
   std::vector<std::vector<std::string>> rows = {
@@ -50,21 +76,22 @@ void print_plan(const Planned& planned) {
       });
     };
     rows = {{"tensor", "type", "layout", "offset", "bytes", "from", "to"}};
+    const bool has_gpus = !plan.gpu_slot_bytes.empty();
+    if (has_gpus) rows[0].emplace_back("memory");
     for (const PlannedTensor& tensor : plan.tensors) {
-      const auto op_of = [&](std::int32_t task) {
-        return plan
-            .operators[static_cast<std::size_t>(plan.tasks[static_cast<std::size_t>(task)].op)]
-            .name;
-      };
+      const auto op_of = [&](std::int32_t task) { return operator_of(plan, task).name; };
       std::string readers;
       for (const std::int32_t reader : tensor.readers)
         readers += (readers.empty() ? "" : ", ") + op_of(reader);
-      rows.push_back({tensor.name, to_string(tensor.type), std::string(to_string(tensor.layout)),
-                      std::to_string(tensor.offset), std::to_string(tensor.bytes),
-                      tensor.producer == PlannedTensor::none ? "client" : op_of(tensor.producer),
-                      !readers.empty()    ? readers
-                      : is_output(tensor) ? "client"
-                                          : "(its views)"});
+      rows.push_back(
+          {tensor.name, to_string(tensor.type), std::string(to_string(tensor.layout)),
+           std::to_string(tensor.in_arena ? tensor.offset : tensor.gpu_offset),
+           std::to_string(tensor.in_arena ? tensor.bytes : byte_size(tensor.type).value()),
+           tensor.producer == PlannedTensor::none ? "client" : op_of(tensor.producer),
+           !readers.empty()    ? readers
+           : is_output(tensor) ? "client"
+                               : "(its views)"});
+      if (has_gpus) rows.back().push_back(memory_of(tensor));
     }
     fmt::print("{}\n", render_table(rows));
   }
@@ -73,6 +100,9 @@ void print_plan(const Planned& planned) {
       "{} slots, a workspace of {} bytes: an arena of {} bytes\n",
       plan.operators.size(), plan.tasks.size(), plan.tensors.size(), crossing, plan.slot_bytes,
       planned.deployment.depth, plan.workspace_bytes, planned.arena_bytes);
+  for (std::size_t gpu = 0; gpu < plan.gpu_slot_bytes.size(); ++gpu)
+    fmt::print("GPU {}: {} bytes per slot\n", gpu, plan.gpu_slot_bytes[gpu]);
+  print_copies(plan);
 }
 
 }  // namespace

@@ -73,6 +73,12 @@ Result<std::unique_ptr<CudaKernel>> make(const CudaKernelKind& kind, const Kerne
 
 }  // namespace
 
+std::vector<std::string> cuda_kernel_op_types() {
+  std::vector<std::string> types;
+  for (const CudaKernelKind& kind : kinds) types.emplace_back(kind.op_type);
+  return types;
+}
+
 const CudaKernelKind* find_cuda_kernel(std::string_view op_type) {
   const auto* found = std::ranges::find(kinds, op_type, &CudaKernelKind::op_type);
   return found == kinds.end() ? nullptr : found;

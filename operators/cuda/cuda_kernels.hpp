@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -17,6 +18,8 @@ struct CudaKernelKind {
   Result<std::unique_ptr<CudaKernel>> (*make)(const KernelSpec& spec, Gpu& gpu);
   bool takes_post_ops;
 };
+
+std::vector<std::string> cuda_kernel_op_types();
 
 // Null if there is no kernel for it.
 const CudaKernelKind* find_cuda_kernel(std::string_view op_type);
