@@ -148,7 +148,7 @@ TEST_F(DeviceBrokerTest, BadRequestsAreRefusedAndItGoesOn) {
 
 TEST_F(DeviceBrokerTest, ASecondBrokerAtThisPlaceIsRefused) {
   const FakeBroker broker(gpu, test::a_broker, address);
-  FakeBroker second(gpu, test::a_second_broker, address);
+  FakeBroker second(gpu, test::a_third, address);
   EXPECT_FALSE(second.ready());
   EXPECT_EQ(second.wait(), 1);
   FakeDevice device(gpu, test::a_client);

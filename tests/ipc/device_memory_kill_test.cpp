@@ -27,7 +27,6 @@ using testing::IsEmpty;
 constexpr LaunchNumber client = 3, victim = 5, other = 6;
 constexpr int killed = -SIGKILL;
 const Service all_once{{0, 1}, false};
-const Service all_until_finished{{0, 1}, true};
 
 class DeviceKillTest : public testing::Test {
  protected:
@@ -180,7 +179,7 @@ TEST_F(DeviceKillTest, AnOperatorWhoseResultsAreRead) {
     const std::string place = gpu.died_at(test::a_victim);
     EXPECT_EQ(end, place.empty() ? test::has_served : killed);
     world.d.handover.give_back(victim, "killed");
-    EXPECT_EQ(world.serve(test::a_second_broker, other + 1, {{0}, false}), test::has_served);
+    EXPECT_EQ(world.serve(test::a_third, other + 1, {{0}, false}), test::has_served);
     EXPECT_EQ(reader.wait(), test::has_served);
     world.expect_answer();
     world.detach();
@@ -302,28 +301,30 @@ TEST_F(DeviceKillTest, AClient) {
   kill_everywhere(test::a_victim, [&](World& world) {
     world.start_broker();
     world.attach();
-    const int end = Forked([&] {
-                      const auto board = Board::open(world.d.name, world.d.layout, 1);
-                      if (!board) return 1;
-                      FakeFutex futex;
-                      Handover handover(*board, world.d.plan, futex);
-                      FakeDevice device(gpu, test::a_victim);
-                      const auto on = OnDevice::attach(device, futex, world.address);
-                      const auto hold = handover.take_slot(victim);
-                      if (!on || !hold) return 2;
-                      if (!(*on)->write(world.d.plan, hold->slot, 0, {1, 2, 3, 4})) return 3;
-                      device.step("submit");
-                      if (!handover.submit(*hold, victim)) return 4;
-                      device.step("submitted");
-                      // In this process, to go on when it is done.
-                      if (test::serve(world.d, gpu, test::another, world.address, other,
-                                      all_once) != test::has_served)
-                        return 5;
-                      const auto answer = (*on)->read(world.d.plan, hold->slot, 4 - 1);
-                      if (!answer || (*answer)[0] != (1 + 1) + (1 + 2) + 3) return 6;
-                      device.step("close");
-                      return handover.close(*hold, victim) ? 0 : 7;
-                    }).wait();
+    const int end =
+        Forked([&] {
+          const auto board = Board::open(world.d.name, world.d.layout, 1);
+          if (!board) return 1;
+          FakeFutex futex;
+          Handover handover(*board, world.d.plan, futex);
+          FakeDevice device(gpu, test::a_victim);
+          const auto on = OnDevice::attach(device, futex, world.address);
+          const auto hold = handover.take_slot(victim);
+          if (!on || !hold) return 2;
+          if (!(*on)->write(world.d.plan, hold->slot, world.d.plan.inputs[0], {1, 2, 3, 4}))
+            return 3;
+          device.step("submit");
+          if (!handover.submit(*hold, victim)) return 4;
+          device.step("submitted");
+          // An operator's part, played here: then it is done when the call returns.
+          if (test::serve(world.d, gpu, test::another, world.address, other, all_once) !=
+              test::has_served)
+            return 5;
+          const auto answer = (*on)->read(world.d.plan, hold->slot, world.d.plan.outputs[0]);
+          if (!answer || (*answer)[0] != (1 + 1) + (1 + 2) + 3) return 6;
+          device.step("close");
+          return handover.close(*hold, victim) ? 0 : 7;
+        }).wait();
     const std::string place = gpu.died_at(test::a_victim);
     EXPECT_EQ(end, place.empty() ? 0 : killed);
     world.d.handover.give_back(victim, "");

@@ -153,7 +153,7 @@ TEST_F(DeviceMemoryTest, CheckFailsOnceTheBrokerHasEnded) {
   ASSERT_TRUE(arena && arena->check());
   FakeBroker::kill(broker.pid());
   EXPECT_EQ(arena->check().error().code, ErrorCode::epoch_lost);
-  const FakeBroker next(gpu, test::a_second_broker, address);
+  const FakeBroker next(gpu, test::a_third, address);
   EXPECT_TRUE(next.ready());
   EXPECT_EQ(arena->check().error().code, ErrorCode::epoch_lost);
 }

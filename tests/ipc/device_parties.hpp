@@ -36,7 +36,7 @@ class Forked {
 };
 
 // The numbers of processes on the fake GPU.
-enum Role : std::size_t { a_client, a_broker, a_victim, another, a_second_broker };
+enum Role : std::size_t { a_client, a_broker, a_victim, another, a_third };
 
 // A private folder, removed with what is in it.
 class SocketFolder {
