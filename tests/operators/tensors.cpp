@@ -78,7 +78,11 @@ graph::Node make_node(const std::string& op_type, Attributes attributes,
   return {"node", op_type, std::move(inputs), std::move(outputs), std::move(attributes)};
 }
 
-graph::Value make_value(const std::string& name) { return {name, {}, {}, {}, {}}; }
+graph::Value make_value(const std::string& name) {
+  graph::Value value;
+  value.name = name;
+  return value;
+}
 
 graph::Constant constant_of(const Tensor& tensor) {
   auto [constant, data] = graph::Constant::allocate(tensor.type()).value();

@@ -84,7 +84,7 @@ class CudaProgramTest : public ::testing::TestWithParam<bool> {
 
   // The model against our own kernels on the CPU.
   void expect_native(const std::filesystem::path& file, double tolerance) {
-    const auto graph = graph::load_model(file, {});
+    const auto graph = graph::load_model(file, {}, nullptr);
     ASSERT_TRUE(graph) << graph.error().message;
     const auto program = compile(*graph);
     ASSERT_TRUE(program) << program.error().message;

@@ -4,6 +4,6 @@ if(TARGET opsplit_cuda_kernels)
     SOURCES convolution_test.cpp cuda_case.cpp cuda_gpu_test.cpp cuda_kernels_test.cpp cuda_program_test.cpp
       cuda_status_test.cpp dense_test.cpp elementwise_test.cpp gpu_operator_test.cpp host_gpu.cpp movement_test.cpp pooling_test.cpp
       softmax_test.cpp ../small_graph.cpp ../tensors.cpp ../../graph/model_builder.cpp
-    LIBRARIES opsplit_cuda_operator opsplit_device_broker opsplit_graph)
+    LIBRARIES opsplit_cuda_operator opsplit_device_broker opsplit_graph onnx_proto)
   target_compile_definitions(operators_cuda_tests PRIVATE OPSPLIT_LIGHT_DIR="${PROJECT_BINARY_DIR}/light")
 endif()
