@@ -185,11 +185,24 @@ Result<const std::byte*> DeviceConstants::get(const graph::Constant& constant) {
   return uploaded.memory.get();
 }
 
-Result<std::unique_ptr<CudaProgram>> CudaProgram::compile(const graph::Graph& part,
+namespace {
+
+// What only the CPU's kernels do not take is foreign to the graph, and not to a GPU.
+graph::Graph with_nodes_of_gpus(graph::Graph part) {
+  for (graph::Node& node : part.nodes)
+    if (const std::string type(graph::named_op_type(node)); find_cuda_kernel(type) != nullptr)
+      node.op_type = type;
+  return part;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<CudaProgram>> CudaProgram::compile(const graph::Graph& given,
                                                           std::span<const std::string> nodes,
                                                           std::vector<EdgeTensor> inputs,
                                                           std::vector<EdgeTensor> outputs, Gpu& gpu,
                                                           DeviceConstants& constants) {
+  const graph::Graph part = with_nodes_of_gpus(given);
   OPSPLIT_TRY(TaskGraph task, extract_task(part, nodes, inputs, outputs));
   for (const Step& step : task.steps)
     if (step.outputs[0] == no_tensor)

@@ -52,7 +52,7 @@ void SmallGraph::output(const std::string& name) { graph_.outputs.push_back(valu
 
 const graph::Graph& SmallGraph::graph() {
   if (!inferred_) {
-    const auto inferred = graph::infer_shapes(graph_, {});
+    const auto inferred = graph::infer_shapes(graph_, {}, graph::infer_by_onnx);
     EXPECT_TRUE(inferred) << inferred.error().message;
     inferred_ = true;
   }
