@@ -9,7 +9,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <future>
+#include <iostream>
 #include <mutex>
+#include <streambuf>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -52,26 +54,65 @@ template struct Expose<Mappings, &PoshRuntimeImpl::m_ShmInterface>;
 thread_local const char* last_complaint = "no reason given";
 // Set on the threads of ours that are inside iceoryx.
 thread_local std::function<void(const char*)> fail_this_call;
-thread_local std::unique_lock<std::timed_mutex>* registering = nullptr;
+// And on those that register, with whom.
+struct Registering {
+  std::unique_lock<std::timed_mutex>& turn;
+  const ProcessIdentity& broker;
+};
+thread_local Registering* registering = nullptr;
 
 std::function<void(const char*)>& fatal_hook() {
   static auto* hook = new std::function<void(const char*)>;
   return *hook;
 }
 
+bool is_alive(const ProcessIdentity& broker) {
+  const auto holder = lock_holder(broker_lock_path);
+  return holder && *holder && (*holder)->process == broker;
+}
+
+// On a thread of ours that cannot get out of iceoryx.
+[[noreturn]] void give_up(const char* why) {
+  if (registering != nullptr) registering->turn.unlock();
+  fail_this_call(why);
+  while (true) ::pause();
+}
+
 // iceoryx goes on as if its handler never returned from a fatal error; so it must not.
 void on_error(iox::Error error, const std::function<void()>&, iox::ErrorLevel level) {
   last_complaint = iox::ErrorHandler::toString(error);
   if (level != iox::ErrorLevel::FATAL) return;
-  if (fail_this_call) {
-    if (registering != nullptr) registering->unlock();
-    fail_this_call(last_complaint);
-    while (true) ::pause();
-  }
+  if (fail_this_call) give_up(last_complaint);
   if (fatal_hook()) fatal_hook()(last_complaint);
   std::fprintf(stderr, "iceoryx: fatal error %s\n", last_complaint);
   std::abort();
 }
+
+// What is written to std::cerr; what iceoryx writes there on threads of ours is nobody's business.
+//
+// It is also where one can be stopped that registers with a RouDi that has just died. iceoryx tries that for a
+// minute without a pause, since its socket still looks open, and complains each time; the next registration
+// would have to wait for it.
+class WithoutComplaints final : public std::streambuf {
+ public:
+  explicit WithoutComplaints(std::streambuf& others) : others_(others) {}
+
+ protected:
+  std::streamsize xsputn(const char* text, std::streamsize size) override {
+    if (!fail_this_call) return others_.sputn(text, size);
+    if (registering != nullptr && !is_alive(registering->broker)) give_up("the broker has died");
+    return size;
+  }
+  int overflow(int c) override {
+    const char byte = traits_type::to_char_type(c);
+    if (traits_type::eq_int_type(c, traits_type::eof())) return traits_type::not_eof(c);
+    return xsputn(&byte, 1) == 1 ? c : traits_type::eof();
+  }
+  int sync() override { return fail_this_call ? 0 : others_.pubsync(); }
+
+ private:
+  std::streambuf& others_;
+};
 
 // --- Runtimes ---
 
@@ -129,11 +170,6 @@ struct Registry {
     if (current == runtime) current.reset();
   }
 };
-
-bool is_alive(const ProcessIdentity& broker) {
-  const auto holder = lock_holder(broker_lock_path);
-  return holder && *holder && (*holder)->process == broker;
-}
 
 Result<ProcessIdentity> find_broker(Deadline deadline) {
   while (true) {
@@ -225,7 +261,8 @@ Result<> register_with_roudi(const std::shared_ptr<Runtime>& runtime, std::strin
     iox::rp::BaseRelativePointer::unregisterAll();
   }
   const auto unique = unique_name(name);
-  registering = &lock;
+  Registering registration{lock, runtime->broker};
+  registering = &registration;
   runtime->posh = new EpochRuntime(unique);
   registering = nullptr;
   member(KeepAlive{}, *runtime->posh).stop();
@@ -281,6 +318,7 @@ void tame_iceoryx(std::function<void(const char* error)> on_fatal) {
   [[gnu::used]] static const auto* once = [] {
     iox::log::LogManager::GetLogManager().SetDefaultLogLevel(
         iox::log::LogLevel::kOff, iox::log::LogLevelOutput::kHideLogLevel);
+    std::cerr.rdbuf(new WithoutComplaints(*std::cerr.rdbuf()));
     // Its destructor would put the default handler back.
     return new iox::cxx::GenericRAII(iox::ErrorHandler::setTemporaryErrorHandler(on_error));
   }();

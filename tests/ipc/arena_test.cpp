@@ -220,6 +220,22 @@ TEST(Arena, BrokerThatDiesWhileItIsAskedIsNoticed) {
   test::clean_up_after_kill();
 }
 
+// iceoryx would go on trying to register with the dead one for a minute.
+TEST(Arena, BrokerThatDiesWhileItIsAskedKeepsNobodyFromTheNext) {
+  {
+    Child mute(test::helper({"mute_broker"}));
+    ASSERT_TRUE(eventually([] { return std::filesystem::exists("/tmp/roudi"); }));
+    const auto arena = Arena::attach("test", {"digits", 1}, 64, in_seconds(30));
+    ASSERT_FALSE(arena);
+    EXPECT_EQ(arena.error().code, ErrorCode::unavailable);
+    EXPECT_EQ(mute.wait(), 0);
+  }
+  BrokerProcess broker({4096});
+  ASSERT_TRUE(BrokerProcess::publish({"digits", 2}, 4096));
+  const auto arena = Arena::attach("test", {"digits", 2}, 4096, in_seconds(20));
+  EXPECT_TRUE(arena) << arena.error().message;
+}
+
 TEST(Arena, BrokerThatHangsTimesOutAndServesAgain) {
   BrokerProcess broker({4096});
   ASSERT_TRUE(BrokerProcess::publish({"digits", 1}, 4096));

@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,6 +13,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <thread>
+
+#include "ipc/iceoryx_runtime.hpp"
 
 namespace opsplit::test {
 namespace {
@@ -40,6 +44,22 @@ int attach(const std::vector<std::string>& arguments) {
   words[0] += 1;
   if (arguments.size() > 4) return 0;
   while (true) ::pause();
+}
+
+// A broker that ends when it is asked to register somebody, without an answer.
+int mute_broker() {
+  const auto last = last_lock_holder(ipc::broker_lock_path);  // the next broker wants its note back
+  const auto lock = lock_exclusive(ipc::broker_lock_path,
+                                   fmt::format("iceoryx {} mgmt 1", ipc::iceoryx_version()));
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = "/tmp/roudi"};
+  const FileDescriptor socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!lock || ::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+    return 1;
+  char byte = 0;
+  const bool asked = ::recv(socket.get(), &byte, 1, 0) == 1;
+  ::unlink(address.sun_path);
+  if (last) (void)write_lock_note(*lock, last->note);
+  return asked ? 0 : 1;
 }
 
 }  // namespace
@@ -119,6 +139,7 @@ std::vector<std::string> helper(std::vector<std::string> arguments) {
 
 int run_helper(const std::vector<std::string>& arguments) {
   if (arguments.at(0) == "attach") return attach(arguments);
+  if (arguments.at(0) == "mute_broker") return mute_broker();
   return 127;
 }
 
