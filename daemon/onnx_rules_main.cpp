@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 
 #include "daemon/frames.hpp"
@@ -16,8 +17,11 @@ constexpr rlim_t most_seconds = 20;                               // of CPU time
 [[maybe_unused]] constexpr rlim_t most_memory = rlim_t{6} << 30;  // a question may be of 2 GiB
 
 void limit(int resource, rlim_t most) {
-  const rlimit limits{.rlim_cur = most, .rlim_max = RLIM_INFINITY};
-  (void)setrlimit(static_cast<__rlimit_resource_t>(resource), &limits);
+  rlimit limits{};
+  const auto which = static_cast<__rlimit_resource_t>(resource);
+  if (getrlimit(which, &limits) != 0) return;
+  limits.rlim_cur = std::min(most, limits.rlim_max);
+  (void)setrlimit(which, &limits);
 }
 
 void limit_next_question() {

@@ -19,6 +19,7 @@ namespace {
 
 // Its own limit of CPU time comes first, unless it does not run at all.
 constexpr timeval answer_limit{.tv_sec = 60, .tv_usec = 0};
+constexpr auto most_time = std::chrono::seconds(60);  // for all questions of a model
 constexpr std::size_t most_answer_bytes = std::size_t{64} << 20;
 
 }  // namespace
@@ -75,11 +76,18 @@ std::string OnnxRulesProcess::end() {
 }
 
 Result<std::string> OnnxRulesProcess::ask(const std::string& model) {
+  if (spent_ > most_time)
+    return fail(ErrorCode::limit_exceeded,
+                "ONNX's rules for types have taken {} s for this model, and are not done",
+                most_time.count());
   if (child_ < 0) OPSPLIT_CHECK(start());
+  const auto asked = Clock::now();
   std::optional<std::string> answer;
   if (send_frame(socket_.get(), model)) answer = receive_frame(socket_.get(), most_answer_bytes);
+  const int problem = errno;
+  spent_ += Clock::now() - asked;
   if (!answer || answer->empty()) {
-    const bool late = errno == EAGAIN || errno == EWOULDBLOCK;
+    const bool late = problem == EAGAIN || problem == EWOULDBLOCK;
     const std::string how = end();
     return fail(ErrorCode::operator_failed, "ONNX's rules for types {} on it: {}",
                 late ? "hung" : "crashed", how);

@@ -22,8 +22,8 @@ class OnnxRulesProcess {
   OnnxRulesProcess& operator=(const OnnxRulesProcess&) = delete;
   ~OnnxRulesProcess() { (void)end(); }
 
-  // As graph::infer_by_onnx(). Errors, besides: it crashed, took too long or too much memory (operator_failed), or
-  // could not be started.
+  // As graph::infer_by_onnx(). Errors, besides: it crashed, took too long or too much memory (operator_failed), all
+  // questions together took too long (limit_exceeded), or it could not be started.
   Result<std::string> ask(const std::string& model);
 
  private:
@@ -34,6 +34,7 @@ class OnnxRulesProcess {
   std::filesystem::path program_;
   FileDescriptor socket_;
   pid_t child_ = -1;
+  Clock::duration spent_{};  // waiting for answers
 };
 
 }  // namespace opsplit::daemon

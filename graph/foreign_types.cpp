@@ -30,6 +30,7 @@ Result<std::string> question(const Graph& graph, const Node& node) {
   onnx::ModelProto model = empty_model(graph, node.name);
   onnx::GraphProto& proto = *model.mutable_graph();
   OPSPLIT_CHECK(add_unbundled(graph, node, proto));
+  add_called_functions(graph, model);
   for (const ValueId id : std::set<ValueId>(node.inputs.begin(), node.inputs.end())) {
     if (id == no_value) continue;
     const Value& value = graph.value(id);

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -92,11 +93,17 @@ struct Node {
   [[nodiscard]] std::vector<std::int64_t> integers(std::string_view attribute) const;
 };
 
+// A function that the model brings along, for nodes of its op type.
+struct ModelFunction {
+  std::string proto;            // a FunctionProto
+  std::set<std::string> calls;  // op types in it, as Node has them
+};
+
 struct Graph {
   std::string name;
-  std::int64_t opset = 0;                            // of the default domain
-  std::map<std::string, std::int64_t> other_opsets;  // of other domains, by their names
-  std::vector<std::string> functions;                // the model's own: FunctionProtos
+  std::int64_t opset = 0;                                       // of the default domain
+  std::map<std::string, std::int64_t> other_opsets;             // of other domains, by their names
+  std::map<std::string, ModelFunction, std::less<>> functions;  // by op type
   std::vector<Value> values;
   std::vector<Node> nodes;      // topological order
   std::vector<ValueId> inputs;  // that a client feeds (initializers are no inputs)

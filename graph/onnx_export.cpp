@@ -21,7 +21,53 @@ void add(const std::string& name, const Constant& constant, onnx::GraphProto& to
   constant_to_onnx(constant, tensor);
 }
 
+std::string op_type_of(const std::string& domain, const std::string& name) {
+  return domain.empty() || domain == onnx_domain ? name : fmt::format("{}.{}", domain, name);
+}
+
+// In subgraphs, too.
+template <class Nodes>
+void add_op_types(const Nodes& nodes, std::set<std::string>& types) {
+  for (const onnx::NodeProto& node : nodes) {
+    types.insert(op_type_of(node.domain(), node.op_type()));
+    for (const auto& attribute : node.attribute()) {
+      if (attribute.has_g()) add_op_types(attribute.g().node(), types);
+      for (const auto& graph : attribute.graphs()) add_op_types(graph.node(), types);
+    }
+  }
+}
+
+void add(const ModelFunction& function, onnx::ModelProto& to) {
+  (void)to.add_functions()->ParseFromString(
+      function.proto);  // import has taken it out of a message
+}
+
 }  // namespace
+
+std::pair<std::string, ModelFunction> function_from_onnx(const onnx::FunctionProto& function) {
+  ModelFunction made{function.SerializeAsString(), {}};
+  add_op_types(function.node(), made.calls);
+  return {op_type_of(function.domain(), function.name()), std::move(made)};
+}
+
+void add_called_functions(const Graph& graph, onnx::ModelProto& to) {
+  if (graph.functions.empty()) return;
+  std::set<std::string> seen;
+  add_op_types(to.graph().node(), seen);
+  std::vector<std::string> left(seen.begin(), seen.end());
+  while (!left.empty()) {
+    const auto called = graph.functions.find(left.back());
+    left.pop_back();
+    if (called == graph.functions.end()) continue;
+    add(called->second, to);
+    for (const std::string& type : called->second.calls)
+      if (seen.insert(type).second) left.push_back(type);
+  }
+}
+
+void add_all_functions(const Graph& graph, onnx::ModelProto& to) {
+  for (const auto& [type, function] : graph.functions) add(function, to);
+}
 
 onnx::ModelProto empty_model(const Graph& graph, const std::string& name) {
   onnx::ModelProto model;
@@ -33,9 +79,6 @@ onnx::ModelProto empty_model(const Graph& graph, const std::string& name) {
     opset->set_domain(domain);
     opset->set_version(version);
   }
-  for (const std::string& function : graph.functions)
-    (void)model.add_functions()->ParseFromString(
-        function);  // that import has taken out of a message
   model.mutable_graph()->set_name(name);
   return model;
 }

@@ -8,6 +8,7 @@
 #include "graph/model.hpp"
 #include "graph/names.hpp"
 #include "graph/onnx_attribute.hpp"
+#include "graph/onnx_export.hpp"
 #include "graph/onnx_file.hpp"
 #include "graph/onnx_tensor.hpp"
 #include "graph/onnx_types.hpp"
@@ -364,7 +365,7 @@ Result<Graph> import(onnx::ModelProto& model, ExternalData external) {
   OPSPLIT_TRY(Graph graph,
               Importer(*model.mutable_graph(), external).run(opset, other_opsets_of(model)));
   for (const auto& function : model.functions())
-    graph.functions.push_back(function.SerializeAsString());
+    graph.functions.insert(function_from_onnx(function));
   graph.self_contained = !external.any();
   return graph;
 }

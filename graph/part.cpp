@@ -29,6 +29,7 @@ class PartWriter {
 
   Result<onnx::ModelProto> write(const PlannedOperator& op) {
     onnx::ModelProto model = empty_model(graph_, op.name);
+    add_all_functions(graph_, model);  // whatever its bundles call
     onnx::GraphProto& part = *model.mutable_graph();
     std::set<ValueId> constants;
     std::set<std::string_view> produced;
@@ -105,6 +106,7 @@ Result<std::string> export_task(const Graph& part, std::span<const std::string> 
   if (found != wanted.size())
     return fail(ErrorCode::not_found, "part '{}' has only {} of the {} nodes of a task", part.name,
                 found, wanted.size());
+  add_called_functions(part, model);
   for (const ValueId id : constants) add_constant_bytes(part.value(id), proto);
   const auto describe_all = [&](std::span<const std::string> names, auto add_info) -> Result<> {
     for (const std::string& name : names) {
@@ -128,6 +130,7 @@ Result<std::string> export_task(const Graph& part, std::span<const std::string> 
 
 std::string export_stored(const Graph& graph) {
   onnx::ModelProto model = empty_model(graph, graph.name);
+  add_all_functions(graph, model);
   onnx::GraphProto& proto = *model.mutable_graph();
   for (const Node& node : graph.nodes) {
     add_node(graph, node, proto);

@@ -415,27 +415,40 @@ TEST(Bundle, OfOthersMakingIsRefused) {
               HasSubstr("node 'choice' is no bundle of opsplit's"));
 }
 
-TEST(Model, KeepsItsFunctions) {
-  ModelBuilder model;
-  model.other_domain("local", 1).input("x", {4}).output("y");
+// b = op(a, a)
+void add_function(ModelBuilder& model, const std::string& name, const std::string& op,
+                  const std::string& domain) {
   auto& function = *model.proto().add_functions();
-  function.set_name("Twice");
+  function.set_name(name);
   function.set_domain("local");
   function.add_input("a");
   function.add_output("b");
   auto& inside = *function.add_node();
-  inside.set_op_type("Add");
-  for (int i = 0; i < 2; ++i) inside.add_input("a");
+  inside.set_op_type(op);
+  inside.set_domain(domain);
+  for (int i = 0; i < (domain.empty() ? 2 : 1); ++i) inside.add_input("a");
   inside.add_output("b");
   function.add_opset_import()->set_version(13);
+  auto& own = *function.add_opset_import();
+  own.set_domain("local");
+  own.set_version(1);
+}
+
+TEST(Model, KeepsTheFunctionsThatItsNodesCall) {
+  ModelBuilder model;
+  model.other_domain("local", 1).input("x", {4}).output("y");
+  add_function(model, "Twice", "Doubled", "local");
+  add_function(model, "Doubled", "Add", "");
+  add_function(model, "Squared", "Mul", "");
   model.node("Twice", {"x"}, {"y"}, {}, "twice").last_node().set_domain("local");
   const Graph graph = value_of(model.load());
   EXPECT_EQ(type_of(graph, "y"), (TensorType{float32, {4}}));
   const std::vector<std::string> nodes{"twice"}, inputs{"x"}, outputs{"y"};
   onnx::ModelProto exported;
   ASSERT_TRUE(exported.ParseFromString(value_of(export_task(graph, nodes, inputs, outputs))));
-  ASSERT_EQ(exported.functions_size(), 1);
+  ASSERT_EQ(exported.functions_size(), 2);
   EXPECT_EQ(exported.functions(0).name(), "Twice");
+  EXPECT_EQ(exported.functions(1).name(), "Doubled");
 }
 
 // With anything quadratic in it this would not end within the test's time.
