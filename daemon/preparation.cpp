@@ -173,17 +173,18 @@ Result<std::vector<CoreAssignment>> assign_cores(const Planned& planned,
 
 namespace {
 
-// All that decides what load_model() makes: the file, the shapes, and the program that makes it. Empty:
+// All that decides what load_model() makes: the file, the shapes, and the programs that make it. Empty:
 // something of it cannot be read, which load_model() explains better.
 std::string graph_key(const Deployment& deployment) {
   const auto model = content_hash_of(deployment.model);
   const auto program = content_hash_of("/proc/self/exe");
-  if (!model || !program) return "";
+  const auto rules = content_hash_of(program_folder() / onnx_rules_program);
+  if (!model || !program || !rules) return "";
   std::string shapes;
   for (const auto& [input, shape] : deployment.shapes)
     shapes += fmt::format("{} {}\n", input, to_string(shape));
-  return fmt::format("graph; model {}; shapes {}; by {}", *model,
-                     content_hash(std::as_bytes(std::span(shapes))), *program);
+  return fmt::format("graph; model {}; shapes {}; by {} and {}", *model,
+                     content_hash(std::as_bytes(std::span(shapes))), *program, *rules);
 }
 
 // The weights are stored under a key of their own, which is the first line of what is stored of the

@@ -143,16 +143,17 @@ Result<ContainerDeployment::Swapped> ContainerDeployment::swap(
   const auto after = replacements();
   if (!after) return serves_on(after.error().message);
 
+  // From then on it is finished, and the engine restarts the new ones as any other.
+  const auto have_taken_over = [&] {
+    const auto deployment = status();
+    return deployment && std::ranges::none_of(instances_of(*deployment, op), replaces);
+  };
   std::optional<ProgramEnd> end;
   for (; !end; end = asker->look()) {
-    if (stopped()) return serves_on("stopped");
+    if (stopped() && !have_taken_over()) return serves_on("stopped");
     for (const std::string& id : *after) {
       const auto ended = has_ended_once(id);
-      if (ended && !*ended) continue;
-      const auto deployment = status();
-      // If they have taken over already, the engine restarts them as any other.
-      if (deployment && std::ranges::none_of(instances_of(*deployment, op), replaces)) continue;
-      return serves_on(image_and_why(id));
+      if ((!ended || *ended) && !have_taken_over()) return serves_on(image_and_why(id));
     }
     std::this_thread::sleep_for(look_again);
   }

@@ -77,6 +77,7 @@ class _Daemon:
         atexit.register(self.close)
 
     def _connect(self) -> None:
+        self._process = None  # whoever listens now may be another's
         try:
             self._control = _core.Control(_core.default_socket(), _LIMIT_S)
         except _core.Unavailable:
