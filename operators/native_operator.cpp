@@ -1,5 +1,9 @@
 // Operators whose tasks are Programs: of our own kernels, or each of one kernel of somebody else's.
+#include <algorithm>
+#include <set>
+
 #include "graph/model.hpp"
+#include "graph/ops/op.hpp"
 #include "graph/planner.hpp"
 #include "operators/operator.hpp"
 #include "operators/task_graph.hpp"
@@ -15,9 +19,11 @@ class ProgramOperator final : public Operator {
  public:
   explicit ProgramOperator(ThreadPlacement& placement) : placement_(placement) {}
 
-  void add(std::unique_ptr<Program> program, int threads) {
-    tasks_.push_back({std::move(program), threads});
+  void add(std::unique_ptr<Program> program, int threads, bool is_picky) {
+    tasks_.push_back({std::move(program), threads, is_picky});
   }
+
+  [[nodiscard]] bool is_picky(std::size_t task) const override { return tasks_[task].is_picky; }
 
   Result<> run(std::size_t task, std::span<const TensorView> inputs,
                std::span<const MutableTensorView> outputs, RunContext& context) override {
@@ -29,6 +35,7 @@ class ProgramOperator final : public Operator {
   struct Task {
     std::unique_ptr<Program> program;
     int threads;
+    bool is_picky;
   };
   ThreadPlacement& placement_;
   std::vector<Task> tasks_;
@@ -51,6 +58,11 @@ Result<std::unique_ptr<Operator>> make_operator(const OperatorSpec& spec, double
   // Shapes were bound when the plan was made: a part declares them all.
   OPSPLIT_TRY(graph::Graph part, graph::import_part(spec.part, spec.weights_folder));
   OPSPLIT_CHECK(graph::infer_shapes(part, {}));
+  std::set<std::string_view> unknown;
+  for (const graph::Node& node : part.nodes)
+    if (graph::is_bundle(node) || graph::ops::find(graph::named_op_type(node)) == nullptr)
+      unknown.insert(node.name);
+  const auto is_unknown = [&](const std::string& node) { return unknown.contains(node); };
   CompileOptions options;
   options.packed_weights = &spec.packed_weights;
   auto result = std::make_unique<ProgramOperator>(spec.placement);
@@ -58,7 +70,7 @@ Result<std::unique_ptr<Operator>> make_operator(const OperatorSpec& spec, double
     const PlannedTask& task = spec.plan.tasks[static_cast<std::size_t>(index)];
     options.threads = task.cost < small_cost ? 1 : spec.threads;
     OPSPLIT_TRY(auto program, make(part, task, options));
-    result->add(std::move(program), options.threads);
+    result->add(std::move(program), options.threads, std::ranges::any_of(task.nodes, is_unknown));
   }
   return result;
 }

@@ -29,6 +29,10 @@ class Operator {
   // Once, before it runs what lies in slots: the host's arena, which lives longer.
   virtual Result<> use_arena(std::span<std::byte> /*arena*/) { return {}; }
 
+  // Whether it may fail on made-up inputs although it can run: it has nodes of which opsplit knows nothing but the
+  // sizes that the model declares.
+  [[nodiscard]] virtual bool is_picky(std::size_t /*task*/) const { return false; }
+
   // Runs a task, by its position in PlannedOperator::tasks. Inputs and outputs are those of the
   // PlannedTask, in its order; inputs may be in any layout that their headers say, outputs are to be
   // written in the layout of their views. Only called from one thread. An error fails the request,

@@ -24,8 +24,11 @@ struct FakeOperator final : Operator {
       std::memset(output.data, 0xff, byte_size(output.type, output.layout).value());
     return compute(task, inputs[0]);
   }
+  [[nodiscard]] bool is_picky(std::size_t task) const override { return task == picky; }
+
   std::function<Result<>(std::size_t, const TensorView&)> compute;
   std::vector<std::size_t> tasks;
+  std::size_t picky = 99;
 };
 
 template <class T>
@@ -102,6 +105,16 @@ TEST_F(WarmUp, WhatComputesNeitherIsNamed) {
   ASSERT_FALSE(warm);
   EXPECT_THAT(warm.error().message,
               AllOf(HasSubstr("task of int32 2"), HasSubstr("no 1"), Not(HasSubstr("no 0"))));
+}
+
+TEST_F(WarmUp, WhatMayTakeOtherInputsOnlyStartsUntried) {
+  op.picky = 1;
+  op.compute = [](std::size_t task, const TensorView&) -> Result<> {
+    if (task == 1) return fail(ErrorCode::invalid_input, "neither");
+    return {};
+  };
+  EXPECT_TRUE(warm_up({{float32, {3}}, {float32, {3}}, {float32, {3}}}));
+  EXPECT_THAT(op.tasks, ElementsAre(0, 1, 1, 2));
 }
 
 TEST_F(WarmUp, PaddingStaysZero) {
