@@ -346,6 +346,10 @@ class Checker {
       if (const PlannedTensor& tensor = plan_.tensors[id];
           Residence{tensor.gpu, tensor.in_arena} != needed[id])
         return bad("tensor '{}': does not lie where those who use it run", tensor.name);
+    for (const DeviceCopy& copy : device_copies(plan_))
+      if (const PlannedTensor& tensor = at(plan_.tensors, copy.tensor);
+          tensor.layout != Layout::row_major)
+        return bad("tensor '{}': what a GPU copies must be row_major", tensor.name);
     return {};
   }
 

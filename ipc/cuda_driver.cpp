@@ -187,7 +187,11 @@ class CudaDriver final : public DeviceDriver {
 
   Result<bool> query(DeviceEvent event) override {
     const cudaError_t status = cudaEventQuery(event_of(event));
-    if (status == cudaErrorNotReady) return false;
+    if (status == cudaErrorNotReady) {
+      static_cast<void>(
+          cudaGetLastError());  // not kept, says CUDA; a launch must never be blamed for it
+      return false;
+    }
     OPSPLIT_CHECK(checked(status, "cudaEventQuery"));
     return true;
   }
@@ -204,7 +208,9 @@ class CudaDriver final : public DeviceDriver {
     if (status == cudaSuccess) return {};
     // What is still there after it has been cleared stays.
     static_cast<void>(cudaGetLastError());
-    if (cudaFree(nullptr) != cudaSuccess) lost_ = true;
+    const cudaError_t now = cudaStreamQuery(nullptr);
+    if (now != cudaSuccess && now != cudaErrorNotReady) lost_ = true;
+    static_cast<void>(cudaGetLastError());
     return fail(ErrorCode::system, "{}: {}: {} ({}){}", to_string(uuid_), call,
                 cudaGetErrorString(status), cudaGetErrorName(status),
                 lost_ ? "; this process can use the GPU no more" : "");

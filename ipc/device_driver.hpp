@@ -47,7 +47,8 @@ using DeviceAddress = std::uint64_t;
 enum class DeviceStream : std::uintptr_t {};
 enum class DeviceEvent : std::uintptr_t {};
 
-// What is ready of a higher priority starts first; what runs is not interrupted. A GPU may know fewer.
+// A hint for the kernels (not the copies) of one process: what is ready of a higher priority starts first. Between
+// processes a GPU takes turns by time, whatever their priorities. A GPU may know fewer.
 enum class StreamPriority { low, normal, high };
 std::string_view to_string(StreamPriority priority);
 std::optional<StreamPriority> stream_priority_from_string(std::string_view name);

@@ -76,7 +76,10 @@ std::optional<ipc::WorkerOptions> CoresFollower::take_answer() {
   placement_.separate(cores->threads);
   answered_ = version_;
   wanted_ = cores->threads;
-  if (wanted_ != threads_ && !compiled_.valid()) compile();
+  if (!compile_)
+    threads_ = wanted_;
+  else if (wanted_ != threads_ && !compiled_.valid())
+    compile();
   return cores->worker;
 }
 

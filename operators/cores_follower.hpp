@@ -29,7 +29,8 @@ namespace opsplit::operators {
 // To be used from the main thread, between two tasks.
 class CoresFollower {
  public:
-  // Called on a thread of its own, which may not outlive this object; never two at a time.
+  // Called on a thread of its own, which may not outlive this object; never two at a time. What it makes is not
+  // told of the arena. None: the operator is the same whatever the number of threads.
   using Compile = std::function<Result<std::unique_ptr<Operator>>(int threads)>;
 
   // Whom to ask: over this connection, replaced by one to the next opsplitd if need be. The reply is

@@ -162,6 +162,7 @@ Result<> run_host(const HostOptions& options, const OperatorKind& kind,
   const PlannedOperator& planned = plan.operators[index];
   Affinity affinity;
   ThreadPlacement placement(affinity);
+  std::unique_ptr<ipc::Session> session;  // outlives the operator, which may have pinned its arena
   const auto compile = [&](int threads) {
     return kind.make({plan, planned, std::filesystem::path(attachment.folder) / planned.part,
                       attachment.weights, threads, packed_weights, placement, &attachment});
@@ -169,7 +170,7 @@ Result<> run_host(const HostOptions& options, const OperatorKind& kind,
   OPSPLIT_TRY(std::unique_ptr<Operator> op, compile(attachment.cores.threads));
   if (attachment.warm_up) OPSPLIT_CHECK(warm_up(*op, plan, planned));
   // Last: it is the broker that takes longest to start.
-  OPSPLIT_TRY(const auto session, open_session(attachment, plan, stop));
+  OPSPLIT_TRY(session, open_session(attachment, plan, stop));
   if (stop.load()) return {};  // told to end while it loaded: it must not take a place first
   OPSPLIT_CHECK(op->use_arena(session->arena()));
   OPSPLIT_CHECK(attached.socket.call(request_of("ready", options), Clock::now() + attach_timeout));
@@ -184,7 +185,7 @@ Result<> run_host(const HostOptions& options, const OperatorKind& kind,
   TaskRunner runner(*session);
   CoresFollower cores(session->board().participant(attachment.launch),
                       {opsplitd, options.socket, request_of("cores", options)}, attachment.cores,
-                      placement, compile);
+                      placement, kind.for_threads ? CoresFollower::Compile(compile) : nullptr);
   std::uint64_t spin_ns = attachment.cores.worker.spin_ns;
   while (!stop.load(std::memory_order_relaxed) && !session->over()) {
     if (const auto waiting = cores.follow(op)) {

@@ -25,6 +25,8 @@ struct HostOptions {
 struct OperatorKind {
   std::function<Result<std::unique_ptr<Operator>>(const OperatorSpec&)> make;
   std::vector<std::string> can_run;  // ONNX ops, or "*" for any; views are nobody's work
+  // Made for a number of threads, and made again, on another thread, when that changes.
+  bool for_threads = true;
 };
 
 // Returns once `stop` is set (a signal handler may do that) or the epoch is over. Errors: opsplitd

@@ -41,7 +41,10 @@ class CudaGpu final : public Gpu {
   }
 
   Result<> upload(std::byte* to, std::span<const std::byte> from) override {
-    return seen(cudaMemcpy(to, from.data(), from.size(), cudaMemcpyHostToDevice), "cudaMemcpy");
+    OPSPLIT_CHECK(
+        seen(cudaMemcpy(to, from.data(), from.size(), cudaMemcpyHostToDevice), "cudaMemcpy"));
+    // From memory that is not pinned it returns before the last bytes are there, and no stream of ours waits.
+    return seen(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");
   }
 
   Result<> enqueue(const Work& work, Stream stream) override {

@@ -95,7 +95,8 @@ class CudnnConvolver final : public Convolver {
     OPSPLIT_CHECK(activation_.make());
     const cudnnActivationMode_t mode =
         call_.relu ? CUDNN_ACTIVATION_RELU : CUDNN_ACTIVATION_IDENTITY;
-    return checked(cudnnSetActivationDescriptor(activation_, mode, CUDNN_PROPAGATE_NAN, 0),
+    // What cuDNN fuses; ours makes 0 of NaN, too.
+    return checked(cudnnSetActivationDescriptor(activation_, mode, CUDNN_NOT_PROPAGATE_NAN, 0),
                    "cudnnSetActivationDescriptor");
   }
 

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <thread>
 
 #include "ipc/cuda_driver.hpp"
 #include "ipc/session.hpp"
@@ -14,6 +15,7 @@
 namespace opsplit::operators::cuda {
 namespace {
 
+constexpr auto look_again = std::chrono::milliseconds(20);
 constexpr auto broker_timeout = std::chrono::seconds(30);  // it makes a context and allocates
 
 // All that this process has of its GPU.
@@ -35,10 +37,17 @@ Result<> open(const OperatorSpec& spec, Opened& opened) {
   OPSPLIT_TRY(opened.gpu, open_gpu());
   opened.constants = std::make_unique<DeviceConstants>(*opened.gpu);
   const std::uint64_t slot_bytes = spec.plan.gpu_slot_bytes[static_cast<std::size_t>(spec.op.gpu)];
-  OPSPLIT_TRY(opened.arena, ipc::DeviceArena::attach(*opened.driver, attachment.gpu->broker,
-                                                     {attachment.deployment, attachment.epoch},
-                                                     {slot_bytes, attachment.depth},
-                                                     Clock::now() + broker_timeout));
+  const Deadline deadline = Clock::now() + broker_timeout;
+  const auto attach = [&] {
+    return ipc::DeviceArena::attach(*opened.driver, attachment.gpu->broker,
+                                    {attachment.deployment, attachment.epoch},
+                                    {slot_bytes, attachment.depth}, deadline);
+  };
+  auto arena = attach();
+  for (; !arena && arena.error().code == ErrorCode::unavailable && Clock::now() < deadline;
+       arena = attach())
+    std::this_thread::sleep_for(look_again);  // it does not listen yet
+  OPSPLIT_TRY(opened.arena, std::move(arena));
   return {};
 }
 
@@ -54,5 +63,5 @@ int main(int argc, char** argv) {
     return cuda::make_gpu_operator(spec, {*opened.driver, *opened.gpu, *opened.arena, opened.futex,
                                           *opened.constants, spec.attachment->gpu->priority});
   };
-  return operator_main(argc, argv, OperatorKind{make, cuda::cuda_kernel_op_types()});
+  return operator_main(argc, argv, OperatorKind{make, cuda::cuda_kernel_op_types(), false});
 }

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstring>
 
+#include "graph/ops/element.hpp"
 #include "operators/cuda/cuda_kernels.hpp"
 #include "operators/kernels/index_space.hpp"
 
@@ -185,9 +186,10 @@ Result<std::unique_ptr<CudaKernel>> make_pad(const KernelSpec& spec, Gpu& gpu) {
   if (has_value && (spec.inputs[2].type.dtype != x.dtype ||
                     spec.inputs[2].type.shape.elements().value_or(0) != 1))
     return fail(ErrorCode::invalid_input, "Pad with a value {}", to_string(spec.inputs[2].type));
-  if (!has_value && x.dtype == float32) {
+  if (!has_value) {
     const float value = spec.node->real("value", 0.0F);
-    std::memcpy(&work.bits, &value, sizeof(value));
+    graph::ops::cast_elements(float32, reinterpret_cast<const std::byte*>(&value), x.dtype,
+                              reinterpret_cast<std::byte*>(&work.bits), 1);
   }
   return one_work(gpu, work, [has_value](Pad& bound, auto inputs, auto outputs) {
     bound.x = inputs[0].data;

@@ -231,6 +231,8 @@ TEST(PlanTest, TensorsLieWhereTheTasksRunThatUseThem) {
       {"'a': does not lie in the arena, but", [](Plan& p) { p.tensors[1].bytes = 1; }},
       {"'a': what lies on a GPU must be row_major",
        [](Plan& p) { p.tensors[1].layout = Layout::nhwc; }},
+      {"'x': what a GPU copies must be row_major",
+       [](Plan& p) { p.tensors[0].layout = Layout::nhwc; }},
       {"'a': GPU 1, there are 1", [](Plan& p) { p.tensors[1].gpu = 1; }},
       {"outside the slot's 1024", [](Plan& p) { p.tensors[1].gpu_offset = 1024; }},
       {"not aligned", [](Plan& p) { p.tensors[1].gpu_offset = 64; }},
