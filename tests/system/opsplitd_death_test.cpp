@@ -160,6 +160,8 @@ TEST_F(OpsplitdDeath, OperatorsFollowTheSuccessorToOtherCores) {
 TEST_F(OpsplitdDeath, WhatEverybodysDeathLeavesIsRemoved) {
   for (int death = 0; death < 2; ++death) {
     up({digits_model});
+    remember_opsplitd();
+    kill_opsplitd();  // first: it would go on in another epoch if it saw the broker die
     for (const pid_t pid : our_processes()) ::kill(pid, SIGKILL);
     EXPECT_TRUE(eventually([] { return our_processes().empty(); }));
     EXPECT_FALSE(leftovers().empty());
