@@ -21,6 +21,10 @@ namespace opsplit {
 inline constexpr std::uint64_t max_arena_bytes =
     (std::uint64_t{1} << 32) - (std::uint64_t{3} << 12);
 
+// Of places in a GPU's memory: what allocations there have, too.
+inline constexpr std::uint64_t gpu_alignment = 256;
+inline constexpr std::int32_t max_gpus = 64;
+
 // A tensor that crosses between tasks, or is an input or output of the graph.
 struct PlannedTensor {
   static constexpr std::int32_t none = -1;
@@ -33,7 +37,7 @@ struct PlannedTensor {
   // Tasks on one GPU hand tensors to each other in its memory: what one writes and another reads has a
   // place there, row-major, and none in the arena unless the client or another processor reads it, too.
   std::int32_t gpu = none;       // index in Plan::gpu_slot_bytes; none: it lies in the arena only
-  std::uint64_t gpu_offset = 0;  // in the memory of a slot there; a multiple of 256
+  std::uint64_t gpu_offset = 0;  // in the memory of a slot there; a multiple of gpu_alignment
   bool in_arena = true;          // else offset and bytes are 0
   std::int32_t producer = none;  // task; none: the client writes it
   std::vector<std::int32_t> readers;  // tasks, ascending; the client reads the graph's outputs too
@@ -81,7 +85,7 @@ struct Plan {
   // requests in slot 0: those tasks follow one another, so that they never run at the same time. So
   // a request on its own finds memory in the caches that its last task used. 0: none.
   std::uint64_t workspace_bytes = 0;  // a multiple of 64
-  // Bytes of one slot in the memory of each GPU that operators run on; multiples of 256. Which GPUs these
+  // Bytes of one slot in the memory of each GPU that operators run on; multiples of gpu_alignment. Which GPUs these
   // are is not the plan's to say.
   std::vector<std::uint64_t> gpu_slot_bytes;
 

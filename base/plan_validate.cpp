@@ -16,8 +16,6 @@ using Indices = std::vector<std::int32_t>;
 constexpr std::size_t max_items = 16384;                          // tasks; tensors
 constexpr std::uint64_t max_slot_bytes = std::uint64_t{1} << 40;  // depth x this fits into 64 bits
 constexpr std::uint64_t alignment = 64;
-constexpr std::uint64_t gpu_alignment = 256;
-constexpr std::size_t max_gpus = 64;
 
 template <class... Args>
 tl::unexpected<Error> bad(fmt::format_string<Args...> format, Args&&... args) {
@@ -99,7 +97,7 @@ class Checker {
     if (plan_.workspace_bytes % alignment != 0 || plan_.workspace_bytes > max_slot_bytes)
       return bad("workspace_bytes is {}: must be a multiple of {}, at most {}",
                  plan_.workspace_bytes, alignment, max_slot_bytes);
-    if (plan_.gpu_slot_bytes.size() > max_gpus)
+    if (plan_.gpu_slot_bytes.size() > std::size_t{max_gpus})
       return bad("names {} GPUs, at most {} are supported", plan_.gpu_slot_bytes.size(), max_gpus);
     for (const std::uint64_t bytes : plan_.gpu_slot_bytes)
       if (bytes == 0 || bytes % gpu_alignment != 0 || bytes > max_slot_bytes)

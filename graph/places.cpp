@@ -8,7 +8,6 @@ namespace opsplit::graph {
 namespace {
 
 constexpr std::uint64_t alignment = 64;
-constexpr std::uint64_t gpu_alignment = 256;
 
 // A set of tasks.
 class TaskSet {

@@ -13,7 +13,6 @@ namespace opsplit::graph {
 namespace {
 
 constexpr std::uint64_t alignment = 64;
-constexpr std::int32_t max_gpus = 64;
 
 std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
 

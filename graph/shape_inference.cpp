@@ -108,7 +108,7 @@ Result<ops::Types> infer_native(const Graph& graph, const Node& node) {
 Result<bool> fold_unknown_set(Graph& graph, const Node& foreign) {
   Node node = foreign;
   node.op_type = named_op_type(foreign);
-  const ops::Op* op = is_bundle(foreign) ? nullptr : ops::find(node.op_type);
+  const ops::Op* op = ops::find_named(foreign);
   if (op == nullptr || !is_folded(graph, node, *op) || !ops::check_arity(*op, node)) return false;
   const auto types = op->infer(ops::Site(graph, node));
   if (!types) return false;
@@ -146,7 +146,7 @@ Result<bool> infer_node(Graph& graph, Node& node, const OnnxRules& rules) {
   for (const ValueId id : node.outputs)
     if (id != no_value && graph.value(id).type) OPSPLIT_CHECK(check_size(graph.type(id)));
   // One that opsplit knows in another form, but for its window: that may be odd, too.
-  const ops::Op* op = is_bundle(node) ? nullptr : ops::find(named_op_type(node));
+  const ops::Op* op = ops::find_named(node);
   if (op != nullptr && !reads_open(graph, node) && ops::check_arity(*op, node))
     (void)make_padding_explicit(graph, node);
   return false;

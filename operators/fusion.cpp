@@ -79,7 +79,7 @@ class Fusion {
     const TaskTensor& tensor = task_.tensor(result);
     if (tensor.type.dtype != float32) return false;
     if (const auto product = take_hard_swish(step, result)) {
-      move_into(at, *product);
+      move_into(task_, at, *product);
       return true;
     }
     const auto reader = task_.only_reader(result);
@@ -91,15 +91,8 @@ class Fusion {
     const bool by_convolution = kind->rule == LayoutRule::convolution;
     if (!take_activation(step, next) && !take_binary(step, next, result, by_convolution))
       return false;
-    move_into(at, *reader);
+    move_into(task_, at, *reader);
     return true;
-  }
-
-  // The step gives what `reader` gave, and takes its place.
-  void move_into(std::size_t at, std::size_t reader) {
-    task_.steps[at].outputs = task_.steps[reader].outputs;
-    task_.steps[reader] = std::move(task_.steps[at]);
-    task_.steps.erase(task_.steps.begin() + static_cast<std::ptrdiff_t>(at));
   }
 
   // x HardSigmoid(x) of the step's output x: ONNX's HardSwish, where it is spelled out. The step that
@@ -130,10 +123,7 @@ class Fusion {
   }
 
   bool take_activation(Step& step, const Step& next) const {
-    std::vector<const graph::Constant*> constants;
-    for (const TensorId input : next.inputs)
-      constants.push_back(input == no_tensor ? nullptr : task_.tensor(input).constant);
-    const auto activation = activation_of(*next.node, task_.opset, constants);
+    const auto activation = activation_of(*next.node, task_.opset, constants_of(task_, next));
     if (!activation || activation->function == ActivationFunction::erf) return false;
     std::vector<PostOp> ops = step.post_ops;
     append(ops, *activation);
@@ -153,11 +143,7 @@ class Fusion {
           !is_broadcastable(task_.tensor(input).type.shape, type.shape) ||
           (by_convolution && !is_usual_operand(task_.tensor(input).type.shape, type.shape)))
         return false;
-    for (const TensorId input : next.inputs) {
-      if (input == result) continue;
-      step.post_ops.push_back(post_op(*function, step.inputs.size()));
-      step.inputs.push_back(input);
-    }
+    take_operands(step, next, result, *function);
     return true;
   }
 

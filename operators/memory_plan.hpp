@@ -16,6 +16,13 @@ struct Location {
   std::uint64_t offset = 0;          // into the edge's place, or the block
 };
 
+// Where a pointer to an edge's place, or into the memory that is computed in, is to be put in each run.
+struct Patch {
+  std::size_t step, operand;
+  bool is_output;  // the operand is an output of the step
+  Location from;
+};
+
 struct MemoryPlan {
   std::vector<Location> locations;
   std::uint64_t bytes = 0;  // of the block

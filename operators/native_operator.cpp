@@ -60,8 +60,7 @@ Result<std::unique_ptr<Operator>> make_operator(const OperatorSpec& spec, double
   OPSPLIT_CHECK(graph::infer_shapes(part, {}));
   std::set<std::string_view> unknown;
   for (const graph::Node& node : part.nodes)
-    if (graph::is_bundle(node) || graph::ops::find(graph::named_op_type(node)) == nullptr)
-      unknown.insert(node.name);
+    if (graph::ops::find_named(node) == nullptr) unknown.insert(node.name);
   const auto is_unknown = [&](const std::string& node) { return unknown.contains(node); };
   CompileOptions options;
   options.packed_weights = &spec.packed_weights;

@@ -27,13 +27,6 @@ struct CompiledStep {
   std::vector<MutableTensorView> outputs = {};
 };
 
-// Where a pointer to an edge's place, or into the memory that is computed in, is to be put in each run.
-struct Patch {
-  std::size_t step, operand;
-  bool is_output;  // the operand is an output of the step
-  Location from;
-};
-
 struct EdgeType {
   std::string name;
   TensorType type;

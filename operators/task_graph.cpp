@@ -235,6 +235,27 @@ Result<> take_custom_kernels(TaskGraph& task, const CustomKernels& kernels) {
   return {};
 }
 
+std::vector<const graph::Constant*> constants_of(const TaskGraph& task, const Step& step) {
+  std::vector<const graph::Constant*> constants;
+  for (const TensorId input : step.inputs)
+    constants.push_back(input == no_tensor ? nullptr : task.tensor(input).constant);
+  return constants;
+}
+
+void take_operands(Step& step, const Step& next, TensorId result, BinaryFunction function) {
+  for (const TensorId input : next.inputs) {
+    if (input == result) continue;
+    step.post_ops.push_back(post_op(function, step.inputs.size()));
+    step.inputs.push_back(input);
+  }
+}
+
+void move_into(TaskGraph& task, std::size_t at, std::size_t reader) {
+  task.steps[at].outputs = task.steps[reader].outputs;
+  task.steps[reader] = std::move(task.steps[at]);
+  task.steps.erase(task.steps.begin() + static_cast<std::ptrdiff_t>(at));
+}
+
 KernelSpec spec_of(const TaskGraph& task, const Step& step) {
   KernelSpec spec{.node = step.node, .opset = task.opset, .post_ops = step.post_ops};
   const auto operand_of = [&](TensorId id) {

@@ -88,6 +88,15 @@ Result<TaskGraph> task_of_kernel(const graph::Graph& part, std::span<const EdgeT
 // Gives the nodes that there are custom kernels for theirs.
 Result<> take_custom_kernels(TaskGraph& task, const CustomKernels& kernels);
 
+// -- What passes that fuse have in common ------------------------------------------------------------------
+
+// What is constant of a step's inputs; null: it is not, or absent.
+std::vector<const graph::Constant*> constants_of(const TaskGraph& task, const Step& step);
+// What `next` reads besides `result`, which the step gives, becomes operands of post-ops of the step.
+void take_operands(Step& step, const Step& next, TensorId result, BinaryFunction function);
+// The step at `at` gives what the one at `reader` gave, and takes its place: its operands are there by then.
+void move_into(TaskGraph& task, std::size_t at, std::size_t reader);
+
 // What the kernel of a step that stands for a node is made from.
 KernelSpec spec_of(const TaskGraph& task, const Step& step);
 

@@ -71,6 +71,8 @@ inline constexpr std::size_t any_number = 1 << 20;
 
 std::span<const Op> all();                 // sorted by type
 const Op* find(std::string_view op_type);  // nullptr: unknown
+// What a node is one of, though opsplit may not do it as the node wants it. nullptr: unknown, or a bundle.
+const Op* find_named(const Node& node);
 
 // Are there as many inputs and outputs as the operation takes?
 Result<> check_arity(const Op& op, const Node& node);

@@ -176,4 +176,8 @@ const Op* find(std::string_view op_type) {
   return found != registry.end() && found->type == op_type ? &*found : nullptr;
 }
 
+const Op* find_named(const Node& node) {
+  return is_bundle(node) ? nullptr : find(named_op_type(node));
+}
+
 }  // namespace opsplit::graph::ops

@@ -20,13 +20,6 @@ bool fits(const Step& step, const Step& next) {
              Pointwise::max_steps;
 }
 
-std::vector<const graph::Constant*> constants_of(const TaskGraph& task, const Step& step) {
-  std::vector<const graph::Constant*> constants;
-  for (const TensorId input : step.inputs)
-    constants.push_back(input == no_tensor ? nullptr : task.tensor(input).constant);
-  return constants;
-}
-
 // Makes `next`, which reads `result`, post-ops of the step that gives it. False: it stays a step.
 bool take(const TaskGraph& task, Step& step, const Step& next, TensorId result) {
   if (const auto activation = activation_of(*next.node, task.opset, constants_of(task, next))) {
@@ -40,11 +33,7 @@ bool take(const TaskGraph& task, Step& step, const Step& next, TensorId result) 
     if (input == no_tensor || task.tensor(input).type.dtype != type.dtype ||
         !is_broadcastable(task.tensor(input).type.shape, type.shape))
       return false;
-  for (const TensorId input : next.inputs) {
-    if (input == result) continue;
-    step.post_ops.push_back(post_op(*function, step.inputs.size()));
-    step.inputs.push_back(input);
-  }
+  take_operands(step, next, result, *function);
   return true;
 }
 
@@ -62,9 +51,7 @@ bool grow(TaskGraph& task, std::size_t at) {
       task.tensor(next.outputs[0]).type != task.tensor(result).type || !fits(step, next) ||
       !take(task, step, next, result))
     return false;
-  step.outputs = next.outputs;
-  task.steps[*reader] = std::move(step);
-  task.steps.erase(task.steps.begin() + static_cast<std::ptrdiff_t>(at));
+  move_into(task, at, *reader);
   return true;
 }
 

@@ -18,13 +18,6 @@ struct CompiledStep {
   std::vector<MutableDeviceView> outputs = {};
 };
 
-// Where a pointer to an edge's place is to be put in each run.
-struct Patch {
-  std::size_t step, operand;
-  bool is_output;  // the operand is an output of the step
-  Location from;
-};
-
 struct EdgeType {
   std::string name;
   TensorType type;
@@ -185,24 +178,17 @@ Result<const std::byte*> DeviceConstants::get(const graph::Constant& constant) {
   return uploaded.memory.get();
 }
 
-namespace {
-
-// What only the CPU's kernels do not take is foreign to the graph, and not to a GPU.
-graph::Graph with_nodes_of_gpus(graph::Graph part) {
+void adopt_foreign_nodes(graph::Graph& part) {
   for (graph::Node& node : part.nodes)
     if (const std::string type(graph::named_op_type(node)); find_cuda_kernel(type) != nullptr)
       node.op_type = type;
-  return part;
 }
 
-}  // namespace
-
-Result<std::unique_ptr<CudaProgram>> CudaProgram::compile(const graph::Graph& given,
+Result<std::unique_ptr<CudaProgram>> CudaProgram::compile(const graph::Graph& part,
                                                           std::span<const std::string> nodes,
                                                           std::vector<EdgeTensor> inputs,
                                                           std::vector<EdgeTensor> outputs, Gpu& gpu,
                                                           DeviceConstants& constants) {
-  const graph::Graph part = with_nodes_of_gpus(given);
   OPSPLIT_TRY(TaskGraph task, extract_task(part, nodes, inputs, outputs));
   for (const Step& step : task.steps)
     if (step.outputs[0] == no_tensor)

@@ -30,9 +30,13 @@ class DeviceConstants {
   std::map<std::pair<const std::byte*, std::size_t>, Uploaded> uploaded_;
 };
 
+// Nodes that only the CPU's kernels do not take are foreign to a graph, and not to a GPU: they get their names
+// back.
+void adopt_foreign_nodes(graph::Graph& part);
+
 class CudaProgram {
  public:
-  // As Program::compile; all edges are row-major. `gpu` and `constants` outlive the program, the part
+  // As Program::compile, of a part whose nodes have been adopted; all edges are row-major. `gpu` and `constants` outlive the program, the part
   // need not. An error names the node that has no kernel, or whose attributes or types none supports.
   static Result<std::unique_ptr<CudaProgram>> compile(const graph::Graph& part,
                                                       std::span<const std::string> nodes,

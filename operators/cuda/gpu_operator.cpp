@@ -9,7 +9,6 @@
 namespace opsplit::operators::cuda {
 namespace {
 
-constexpr std::uint64_t alignment = 256;
 // Far longer than any task: opsplitd kills who hangs long before. It only keeps a wait from having no end.
 constexpr std::uint64_t longest_task_ns = 3'600'000'000'000;
 
@@ -135,9 +134,9 @@ Result<std::uint64_t> lay_out_copies(Task& task) {
     for (Edge& edge : *edges) {
       edge.copy_offset = end;
       if (__builtin_add_overflow(end, edge.bytes, &end) ||
-          __builtin_add_overflow(end, alignment - 1, &end))
+          __builtin_add_overflow(end, gpu_alignment - 1, &end))
         return fail(ErrorCode::limit_exceeded, "a task's tensors take more than 2^64 bytes");
-      end = end / alignment * alignment;
+      end = end / gpu_alignment * gpu_alignment;
     }
   return end;
 }
@@ -154,6 +153,7 @@ std::vector<EdgeTensor> names_of(const Plan& plan, const std::vector<std::int32_
 Result<std::unique_ptr<Operator>> make_gpu_operator(const OperatorSpec& spec, const GpuSite& site) {
   OPSPLIT_TRY(graph::Graph part, graph::import_part(spec.part, spec.weights_folder));
   OPSPLIT_CHECK(graph::infer_shapes(part, {}));
+  adopt_foreign_nodes(part);
   std::vector<Task> tasks;
   std::uint64_t copy_bytes = 0;
   for (const std::int32_t index : spec.op.tasks) {

@@ -135,18 +135,23 @@ TEST(Bundle, KnowsWhatASubgraphDefines) {
   EXPECT_THAT(names(graph, only_bundle(graph).inputs), ElementsAre("c", "r", "x"));
 }
 
+// Two floats in weights.bin.
+void lie_beside(onnx::TensorProto& tensor) {
+  tensor.set_data_type(onnx::TensorProto::FLOAT);
+  tensor.add_dims(2);
+  tensor.set_data_location(onnx::TensorProto::EXTERNAL);
+  auto& location = *tensor.add_external_data();
+  location.set_key("location");
+  location.set_value("weights.bin");
+}
+
 TEST(Bundle, TakesInWeightsBesideTheModel) {
   ModelBuilder model = one_if();
   auto& node = *model.proto().mutable_graph()->mutable_node(1);
   auto& inside = *node.mutable_attribute(1)->mutable_g();
   auto& weight = *inside.add_initializer();
   weight.set_name("w");
-  weight.set_data_type(onnx::TensorProto::FLOAT);
-  weight.add_dims(2);
-  weight.set_data_location(onnx::TensorProto::EXTERNAL);
-  auto& location = *weight.add_external_data();
-  location.set_key("location");
-  location.set_value("weights.bin");
+  lie_beside(weight);
   const TempFolder folder;
   model.save(folder.path() / "model.onnx");
   EXPECT_THAT(error_of(import_model(folder.path() / "model.onnx")),
@@ -166,15 +171,7 @@ TEST(Bundle, TakesInWeightsBesideTheModel) {
 TEST(Bundle, TakesInNoMoreThanThereIsRoomFor) {
   onnx::NodeProto node;
   auto& tensors = *node.add_attribute();
-  for (int i = 0; i < 3; ++i) {
-    auto& tensor = *tensors.add_tensors();
-    tensor.set_data_type(onnx::TensorProto::FLOAT);
-    tensor.add_dims(2);
-    tensor.set_data_location(onnx::TensorProto::EXTERNAL);
-    auto& location = *tensor.add_external_data();
-    location.set_key("location");
-    location.set_value("weights.bin");
-  }
+  for (int i = 0; i < 3; ++i) lie_beside(*tensors.add_tensors());
   const TempFolder folder;
   std::ofstream(folder.path() / "weights.bin", std::ios::binary) << "12345678";
   ExternalData external(folder.path());

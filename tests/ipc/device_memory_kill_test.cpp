@@ -53,6 +53,12 @@ class DeviceKillTest : public testing::Test {
       ASSERT_TRUE(mine->write(d.plan, hold.slot, d.plan.inputs[0], input));
       ASSERT_TRUE(d.handover.submit(hold, client));
     }
+    // A broker, a client of its arena, and what it asks for.
+    void begin() {
+      start_broker();
+      attach();
+      submit();
+    }
     int serve(std::size_t process, LaunchNumber launch, const Service& service,
               const std::function<void(FakeDevice&)>& instead = nullptr) {
       return Forked([&] { return test::serve(d, gpu, process, address, launch, service, instead); })
@@ -79,6 +85,10 @@ class DeviceKillTest : public testing::Test {
       EXPECT_EQ(broker->wait(), 0);
       expect_nothing_left();
       EXPECT_THAT(folder.files(), IsEmpty());
+    }
+    void end(const test::SocketFolder& folder) {
+      detach();
+      expect_clean_end(folder);
     }
     void expect_nothing_left() const {
       EXPECT_EQ(gpu.allocations(), 0u);
@@ -132,8 +142,7 @@ class DeviceKillTest : public testing::Test {
     world.submit();
     EXPECT_EQ(world.serve(test::another, other, all_once), test::has_served);
     world.expect_answer();
-    world.detach();
-    world.expect_clean_end(folder);
+    world.end(folder);
   }
 
   FakeGpu gpu;
@@ -150,17 +159,14 @@ TEST_F(DeviceKillTest, NobodyIsKilled) {
 TEST_F(DeviceKillTest, AnOperator) {
   gpu.set_queries_until_done(2);
   kill_everywhere(test::a_victim, [&](World& world) {
-    world.start_broker();
-    world.attach();
-    world.submit();
+    world.begin();
     const int end = world.serve(test::a_victim, victim, all_once);
     const std::string place = gpu.died_at(test::a_victim);
     EXPECT_EQ(end, place.empty() ? test::has_served : killed);
     world.d.handover.give_back(victim, "killed");
     EXPECT_EQ(world.serve(test::another, other, all_once), test::has_served);
     world.expect_answer();
-    world.detach();
-    world.expect_clean_end(folder);
+    world.end(folder);
     return place;
   });
 }
@@ -169,9 +175,7 @@ TEST_F(DeviceKillTest, AnOperator) {
 TEST_F(DeviceKillTest, AnOperatorWhoseResultsAreRead) {
   gpu.set_queries_until_done(3);
   kill_everywhere(test::a_victim, [&](World& world) {
-    world.start_broker();
-    world.attach();
-    world.submit();
+    world.begin();
     Forked reader([&] {
       return test::serve(world.d, gpu, test::another, world.address, other, {{1}, true});
     });
@@ -182,8 +186,7 @@ TEST_F(DeviceKillTest, AnOperatorWhoseResultsAreRead) {
     EXPECT_EQ(world.serve(test::a_third, other + 1, {{0}, false}), test::has_served);
     EXPECT_EQ(reader.wait(), test::has_served);
     world.expect_answer();
-    world.detach();
-    world.expect_clean_end(folder);
+    world.end(folder);
     return place;
   });
 }
@@ -191,9 +194,7 @@ TEST_F(DeviceKillTest, AnOperatorWhoseResultsAreRead) {
 // The broker is told to end at every point of an operator's life: it frees when the last has closed.
 TEST_F(DeviceKillTest, TheBrokerIsToldToEndWhileAnOperatorIsAtWork) {
   kill_everywhere(test::a_victim, [&](World& world) {
-    world.start_broker();
-    world.attach();
-    world.submit();
+    world.begin();
     const pid_t broker = world.broker->pid();
     const int end = world.serve(test::a_victim, victim, all_once,
                                 [&](FakeDevice&) { ::kill(broker, SIGTERM); });
@@ -202,8 +203,7 @@ TEST_F(DeviceKillTest, TheBrokerIsToldToEndWhileAnOperatorIsAtWork) {
     EXPECT_TRUE(end == test::has_served || (!told.empty() && end == test::found_no_arena)) << end;
     if (end == test::has_served) world.expect_answer();
     EXPECT_GT(gpu.allocations(), 0u) << "freed while we have it open";
-    world.detach();
-    world.expect_clean_end(folder);
+    world.end(folder);
     return told;
   });
 }
@@ -211,9 +211,7 @@ TEST_F(DeviceKillTest, TheBrokerIsToldToEndWhileAnOperatorIsAtWork) {
 // The broker is told to end, and who has the arena open dies at once, without a word.
 TEST_F(DeviceKillTest, AnOperatorWhileTheBrokerWaitsForItsEnd) {
   kill_everywhere(test::a_victim, [&](World& world) {
-    world.start_broker();
-    world.attach();
-    world.submit();
+    world.begin();
     const pid_t broker = world.broker->pid();
     const int end = world.serve(test::a_victim, victim, all_once, [&](FakeDevice& device) {
       ::kill(broker, SIGTERM);
@@ -221,8 +219,7 @@ TEST_F(DeviceKillTest, AnOperatorWhileTheBrokerWaitsForItsEnd) {
     });
     const std::string place = gpu.died_at(test::a_victim);
     EXPECT_EQ(end, place.empty() ? test::has_served : killed);
-    world.detach();
-    world.expect_clean_end(folder);
+    world.end(folder);
     return place;
   });
 }
@@ -260,9 +257,7 @@ TEST_F(DeviceKillTest, ABroker) {
 TEST_F(DeviceKillTest, ABrokerWhileAnOperatorIsAtWork) {
   gpu.set_queries_until_done(2);
   kill_everywhere(test::a_victim, [&](World& world) {
-    world.start_broker();
-    world.attach();
-    world.submit();
+    world.begin();
     const pid_t broker = world.broker->pid();
     const int end = world.serve(test::a_victim, victim, all_once,
                                 [&](FakeDevice&) { FakeBroker::kill(broker); });
@@ -331,8 +326,7 @@ TEST_F(DeviceKillTest, AClient) {
     world.submit();
     EXPECT_EQ(world.serve(test::another, other + 1, all_once), test::has_served);
     world.expect_answer();
-    world.detach();
-    world.expect_clean_end(folder);
+    world.end(folder);
     return place;
   });
 }

@@ -40,7 +40,8 @@ class CudaProgramTest : public ::testing::TestWithParam<bool> {
     constants_ = std::make_unique<DeviceConstants>(*gpu_.gpu);
   }
 
-  Result<std::unique_ptr<CudaProgram>> compile(const graph::Graph& graph) {
+  Result<std::unique_ptr<CudaProgram>> compile(graph::Graph graph) {
+    adopt_foreign_nodes(graph);
     return CudaProgram::compile(graph, node_names(graph), edges(graph, graph.inputs),
                                 edges(graph, graph.outputs), *gpu_.gpu, *constants_);
   }
