@@ -10,7 +10,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int format_version = 3;
+constexpr int format_version = 4;
 
 // -- Writing --------------------------------------------------------------------------------------
 
@@ -30,7 +30,8 @@ json write(const PlannedTensor& tensor) {
           {"in_arena", tensor.in_arena},
           {"producer", index_or_null(tensor.producer)},
           {"readers", tensor.readers},
-          {"view_of", index_or_null(tensor.view_of)}};
+          {"view_of", index_or_null(tensor.view_of)},
+          {"varies", tensor.varies}};
 }
 
 json write(const PlannedTask& task) {
@@ -210,6 +211,7 @@ Result<> read(const json& value, PlannedTensor& out) {
       .get("producer", out.producer)
       .get("readers", out.readers)
       .get("view_of", out.view_of)
+      .get("varies", out.varies)
       .finish();
 }
 

@@ -42,6 +42,9 @@ struct PlannedTensor {
   std::int32_t producer = none;  // task; none: the client writes it
   std::vector<std::int32_t> readers;  // tasks, ascending; the client reads the graph's outputs too
   std::int32_t view_of = none;        // tensor whose place and header this is another name for
+  // Its sizes follow from data: `type` has the largest ones, the header those of a request. Only what a task
+  // in the arena gives the client and nobody else.
+  bool varies = false;
 
   friend bool operator==(const PlannedTensor&, const PlannedTensor&) = default;
 };

@@ -77,6 +77,7 @@ class Checker {
     OPSPLIT_CHECK(edges());
     OPSPLIT_CHECK(client_edges());
     OPSPLIT_CHECK(tasks());
+    OPSPLIT_CHECK(varying());
     OPSPLIT_CHECK(residence());
     OPSPLIT_CHECK(workspace());
     OPSPLIT_CHECK(reuse(arena_use()));
@@ -321,6 +322,23 @@ class Checker {
       if (op.tasks.empty()) return bad("operator '{}' has no tasks", op.name);
       if (op.tasks != at(of_operator, id))
         return bad("operator '{}': its tasks are not those that name it", op.name);
+    }
+    return {};
+  }
+
+  Result<> varying() {
+    for (std::int32_t id = 0; id < count(plan_.tensors.size()); ++id) {
+      const PlannedTensor& tensor = at(plan_.tensors, id);
+      const PlannedTensor& root = at(plan_.tensors, plan_.root(id));
+      if (!tensor.varies && !root.varies) continue;
+      if (&tensor != &root || tensor.producer == PlannedTensor::none || !tensor.readers.empty() ||
+          std::ranges::count(plan_.outputs, id) == 0 ||
+          plan_.gpu_of(tensor.producer) != PlannedTensor::none ||
+          tensor.layout != Layout::row_major)
+        return bad(
+            "tensor '{}': only a row_major output of the graph may vary, which no task reads, "
+            "not as a view either, and none on a GPU writes",
+            tensor.name);
     }
     return {};
   }

@@ -71,6 +71,12 @@ Result<std::int64_t> Shape::elements() const {
   return product;
 }
 
+bool fits(const Shape& shape, const Shape& bound) {
+  return shape.rank() == bound.rank() &&
+         std::equal(shape.begin(), shape.end(), bound.begin(),
+                    [](std::int64_t size, std::int64_t most) { return size >= 0 && size <= most; });
+}
+
 std::string to_string(const Shape& shape) {
   if (shape.rank() == 0) return "scalar";
   return fmt::format("{}", fmt::join(shape.dims(), "x"));

@@ -76,6 +76,9 @@ class Shape {
 
 std::string to_string(const Shape& shape);  // "1x3x224x224", a scalar is "scalar"
 
+// Whether it has the rank of `bound`, and no size is negative or larger than there.
+bool fits(const Shape& shape, const Shape& bound);
+
 // How the elements of a tensor lie. A closed set: a place can only hold one of these.
 // The blocked ones are oneDNN's: channels in groups of 8 or 16, the last group padded with zeros.
 enum class Layout : std::uint8_t { row_major = 0, nhwc = 1, nChw8c = 2, nChw16c = 3 };

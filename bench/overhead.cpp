@@ -118,7 +118,7 @@ Result<> ask(ipc::Client& client, const std::vector<daemon::HostTensor>& inputs,
   OPSPLIT_CHECK(request.wait(daemon::cli::answer_timeout));
   recorded.answered_ns = session.futex().now_ns();
   OPSPLIT_TRY(const auto output, request.output(0));
-  std::memcpy(answer.data(), output.data(), std::min(output.size(), sizeof answer));
+  std::memcpy(answer.data(), output.bytes.data(), std::min(output.bytes.size(), sizeof answer));
   for (std::uint32_t task = 0; task < session.plan().tasks.size(); ++task) {
     const ipc::TaskRecord& record = session.board().task(request.hold().slot, task);
     recorded.tasks.push_back({ipc::TaskWord::unpack(record.word.load()).holder,

@@ -93,7 +93,7 @@ Result<> Deployment::set_name(std::string_view text) {
 Result<> Deployment::set_shape(std::string_view text) {
   const auto refuse = [text] {
     return fail(ErrorCode::invalid_input,
-                "shape '{}': must be INPUT=SIZES, sizes at least 1, e.g. image=1,3,736,736", text);
+                "shape '{}': must be TENSOR=SIZES, sizes at least 1, e.g. image=1,3,736,736", text);
   };
   const std::size_t equals = text.rfind('=');  // names may hold one, sizes do not
   if (equals == std::string_view::npos || equals == 0) return refuse();

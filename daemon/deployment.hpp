@@ -50,7 +50,7 @@ struct Deployment {
   std::string name;  // [a-z0-9_-]{1,32}
   std::filesystem::path model;
   graph::SplitSpec split = graph::ByType{};
-  graph::InputShapes shapes;  // bounds for symbolic sizes
+  graph::GivenShapes shapes;  // bounds for symbolic sizes
   int depth = 8;              // requests in flight: slots
   int slots_per_client = 8;
   Objective objective = Objective::latency;

@@ -237,7 +237,8 @@ class Reader {
 
   Result<> shapes(const YAML::Node& node) {
     if (node.IsNull()) return {};
-    constexpr std::string_view wanted = "an input and its sizes, such as image: [1, 3, 736, 736]";
+    constexpr std::string_view wanted =
+        "an input or output and its sizes, such as image: [1, 3, 736, 736]";
     if (!node.IsMap()) return wrong(node, fmt::format("shapes: must be {}", wanted), node);
     for (const auto& entry : node) {
       if (!entry.first.IsScalar() || entry.first.Scalar().empty() || !entry.second.IsSequence())

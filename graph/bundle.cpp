@@ -15,6 +15,7 @@ namespace {
 
 constexpr const char* nodes_attribute =
     "nodes";  // a GraphProto: nodes, and names of what goes in and out
+constexpr const char* varying_attribute = "varying";  // positions of outputs
 
 using Names = std::unordered_map<std::string_view, std::string_view>;
 
@@ -123,11 +124,25 @@ Node make_bundle(const Graph& graph, std::string name, onnx::GraphProto nodes,
   std::string op_type = fmt::format("{}.{}", bundle_domain,
                                     named == nodes.node().end() ? "Constant" : named->op_type());
   if (nodes.node_size() > 1) op_type += fmt::format("+{}", nodes.node_size() - 1);
-  return {std::move(name),
-          std::move(op_type),
-          std::move(inputs),
-          std::move(outputs),
-          {{nodes_attribute, nodes.SerializeAsString()}, {"cost", static_cast<float>(cost)}}};
+  std::vector<std::int64_t> varying;
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    if (graph.value(outputs[i]).open) varying.push_back(static_cast<std::int64_t>(i));
+  Node bundle{std::move(name),
+              std::move(op_type),
+              std::move(inputs),
+              std::move(outputs),
+              {{nodes_attribute, nodes.SerializeAsString()}, {"cost", static_cast<float>(cost)}}};
+  if (!varying.empty()) bundle.attributes.emplace(varying_attribute, std::move(varying));
+  return bundle;
+}
+
+bool varies(const Node& node, ValueId output) {
+  if (!is_bundle(node)) return false;
+  const auto varying = node.integers(varying_attribute);
+  return std::ranges::any_of(varying, [&](std::int64_t position) {
+    return position >= 0 && static_cast<std::size_t>(position) < node.outputs.size() &&
+           node.outputs[static_cast<std::size_t>(position)] == output;
+  });
 }
 
 Result<> add_unbundled(const Graph& graph, const Node& node, onnx::GraphProto& to) {

@@ -44,6 +44,13 @@ class Bundling {
     }
     graph_.nodes = std::move(nodes);
     sort();
+    for (const ValueId id : graph_.outputs) {
+      Value& output = graph_.value(id);
+      if (!output.open) continue;
+      output.type = output.open->bound;
+      output.dtype = output.type->dtype;
+      output.open.reset();
+    }
     return {};
   }
 

@@ -59,8 +59,9 @@ using DeclaredDim = std::variant<std::int64_t, std::string>;
 
 // What is known of a value that is no dense tensor of known size.
 struct OpenType {
-  std::string onnx;  // a TypeProto; empty: nothing
-  std::string why;   // one line: the node that began it, and its reason
+  std::string onnx;                      // a TypeProto; empty: nothing
+  std::string why;                       // one line: the node that began it, and its reason
+  std::optional<TensorType> bound = {};  // of an output of the model: its largest sizes
 };
 
 struct Value {

@@ -12,8 +12,9 @@
 namespace opsplit::graph {
 
 // Sizes for symbolic inputs: a concrete shape by input name. Inputs that the model declares with
-// concrete sizes need no entry; an entry that contradicts the model is an error.
-using InputShapes = std::map<std::string, Shape, std::less<>>;
+// concrete sizes need no entry; an entry that contradicts the model is an error. And the largest sizes of
+// outputs whose sizes follow from data (how many boxes a detector finds), by output name.
+using GivenShapes = std::map<std::string, Shape, std::less<>>;
 
 // ONNX's own rules: from a serialized ModelProto of one node, or of those of a bundle, to a GraphProto with the
 // types of what it gives (value_info) as far as they follow. Error unsupported: nobody can tell;
@@ -36,8 +37,8 @@ Result<Graph> import_part(const std::filesystem::path& file,
 // after it every symbolic size is bound, and shapes that overflow are refused. Padding
 // is explicit after it: auto_pad has become pads. Nodes that opsplit has no kernels for have types, too: by
 // ONNX's rules, else those that the model declares. Where neither tells, what reads and what writes the value
-// become one node (graph/bundle.hpp); error: it is an output of the model.
-Result<> infer_shapes(Graph& graph, const InputShapes& shapes, const OnnxRules& rules = {});
+// become one node (graph/bundle.hpp); if it is an output of the model, it must be given its largest sizes.
+Result<> infer_shapes(Graph& graph, const GivenShapes& shapes, const OnnxRules& rules = {});
 
 // Removes work: batch normalisation and per-channel Mul/Add with constants go into the convolution
 // (or batch normalisation) before them, views of views become one, dead nodes and values go.
@@ -45,7 +46,7 @@ Result<> infer_shapes(Graph& graph, const InputShapes& shapes, const OnnxRules& 
 Result<> simplify(Graph& graph);
 
 // The three in one.
-Result<Graph> load_model(const std::filesystem::path& file, const InputShapes& shapes,
+Result<Graph> load_model(const std::filesystem::path& file, const GivenShapes& shapes,
                          const OnnxRules& rules);
 
 }  // namespace opsplit::graph

@@ -1,5 +1,6 @@
 #include <onnx/onnx_pb.h>
 
+#include <algorithm>
 #include <climits>
 #include <set>
 #include <unordered_map>
@@ -113,7 +114,13 @@ Result<std::string> export_task(const Graph& part, std::span<const std::string> 
       const ValueId id = part.find(name);
       if (id == no_value)
         return fail(ErrorCode::not_found, "part '{}' has no tensor '{}'", part.name, name);
-      describe(name, part.type(id), *add_info());
+      onnx::ValueInfoProto& info = *add_info();
+      describe(name, part.type(id), info);
+      // Whoever runs it would take these sizes for the only ones.
+      if (std::ranges::any_of(part.nodes, [&](const Node& node) { return varies(node, id); }))
+        for (auto& dim :
+             *info.mutable_type()->mutable_tensor_type()->mutable_shape()->mutable_dim())
+          dim.clear_dim_value();
     }
     return {};
   };

@@ -192,6 +192,8 @@ class Planner {
       auto bytes = place_bytes(tensor.type, is_between_tasks(value));
       if (!bytes) return within(fmt::format("tensor '{}'", tensor.name), bytes.error());
       tensor.bytes = *bytes;
+      const std::int32_t from = producers_[index(value)];
+      tensor.varies = from >= 0 && varies(graph_.nodes[index(from)], value);
     }
     const auto id = static_cast<std::int32_t>(plan_.tensors.size());
     tensor_of_[index(value)] = id;

@@ -3,7 +3,7 @@
 #include "graph/bundle.hpp"
 #include "graph/edit.hpp"
 #include "graph/foreign_types.hpp"
-#include "graph/input_shapes.hpp"
+#include "graph/given_shapes.hpp"
 #include "graph/model.hpp"
 #include "graph/ops/op.hpp"
 #include "graph/ops/window.hpp"
@@ -152,22 +152,9 @@ Result<bool> infer_node(Graph& graph, Node& node, const OnnxRules& rules) {
   return false;
 }
 
-Result<> check_outputs(const Graph& graph) {
-  for (const ValueId id : graph.outputs) {
-    const Value& output = graph.value(id);
-    if (output.open)
-      return fail(
-          ErrorCode::unsupported,
-          "{}: output '{}' of the model is no dense tensor of known size; declare its sizes "
-          "(onnx.shape_inference adds what it knows), or cut the model before it",
-          output.open->why, output.name);
-  }
-  return {};
-}
-
 }  // namespace
 
-Result<> infer_shapes(Graph& graph, const InputShapes& shapes, const OnnxRules& rules) {
+Result<> infer_shapes(Graph& graph, const GivenShapes& shapes, const OnnxRules& rules) {
   OPSPLIT_CHECK(bind_inputs(graph, shapes));
   OPSPLIT_CHECK(check_given_sizes(graph));
   std::vector<Node> left;
@@ -178,7 +165,7 @@ Result<> infer_shapes(Graph& graph, const InputShapes& shapes, const OnnxRules& 
     if (!*folded) left.push_back(std::move(node));
   }
   graph.nodes = std::move(left);
-  OPSPLIT_CHECK(check_outputs(graph));
+  OPSPLIT_CHECK(bound_outputs(graph, shapes));
   remove_dead(graph);
   OPSPLIT_CHECK(bundle_open(graph));
   remove_dead(graph);

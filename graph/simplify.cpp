@@ -145,7 +145,7 @@ Result<> simplify(Graph& graph) {
   return {};
 }
 
-Result<Graph> load_model(const std::filesystem::path& file, const InputShapes& shapes,
+Result<Graph> load_model(const std::filesystem::path& file, const GivenShapes& shapes,
                          const OnnxRules& rules) {
   OPSPLIT_TRY(Graph graph, import_model(file));
   if (auto inferred = infer_shapes(graph, shapes, rules); !inferred)

@@ -192,7 +192,7 @@ void Request::count() {
       1, std::memory_order_relaxed);
 }
 
-Result<std::span<const std::byte>> Request::output(std::size_t index) const {
+Result<OutputTensor> Request::output(std::size_t index) const {
   const std::int32_t tensor = session_->plan().outputs.at(index);
   OPSPLIT_TRY(const PlacedTensor placed,
               session_->places().read(hold_.slot, hold_.generation, tensor));
@@ -200,7 +200,7 @@ Result<std::span<const std::byte>> Request::output(std::size_t index) const {
     return fail(ErrorCode::invalid_input, "output '{}' came in layout {}, must be {}",
                 session_->plan().tensors[static_cast<std::size_t>(tensor)].name,
                 to_string(placed.layout), to_string(Layout::row_major));
-  return std::span<const std::byte>(placed.data, placed.bytes);
+  return OutputTensor{placed.type, {placed.data, placed.bytes}};
 }
 
 std::uint64_t Request::bytes_copied() const {
@@ -302,7 +302,7 @@ Result<std::unique_ptr<Client>> Client::connect(Options options) {
     std::vector<TensorSpec> result;
     for (const std::int32_t tensor : tensors) {
       const PlannedTensor& planned = session->plan().tensors[static_cast<std::size_t>(tensor)];
-      result.push_back({planned.name, planned.type});
+      result.push_back({planned.name, planned.type, planned.varies});
     }
     return result;
   };

@@ -31,6 +31,13 @@ namespace opsplit::ipc {
 struct TensorSpec {
   std::string name;
   TensorType type;
+  bool varies = false;  // an output whose sizes follow from data: the type has the largest ones
+};
+
+// An output where it lies, row-major; byte_size(type) bytes.
+struct OutputTensor {
+  TensorType type;
+  std::span<const std::byte> bytes;
 };
 
 class Connection;
@@ -54,8 +61,8 @@ class Request {
   // Waits for it. Errors: timed_out (it stays in flight: wait again, or destroy it), operator_failed
   // (names the operator and its last words), epoch_lost.
   Result<> wait(std::chrono::nanoseconds timeout);
-  // Output `index`, row-major, after a successful wait(). Errors: its header contradicts the plan.
-  [[nodiscard]] Result<std::span<const std::byte>> output(std::size_t index) const;
+  // Output `index`, after a successful wait(). Errors: its header contradicts the plan.
+  [[nodiscard]] Result<OutputTensor> output(std::size_t index) const;
   // After an answer: sums over the tasks of this request.
   [[nodiscard]] std::uint64_t bytes_copied() const;
   // Keeps what input() and output() return mapped. A request that is sent again gets another one.

@@ -46,6 +46,20 @@ void Places::write_header(std::uint32_t slot, std::uint32_t generation, std::int
       .store(places_[static_cast<std::size_t>(tensor)].header, generation);
 }
 
+Result<> Places::write_header(std::uint32_t slot, std::uint32_t generation, std::int32_t tensor,
+                              const Shape& shape) const {
+  const PlannedTensor& planned = plan_.tensors[static_cast<std::size_t>(tensor)];
+  if (!planned.varies || !fits(shape, planned.type.shape))
+    return fail(ErrorCode::invalid_input, "tensor '{}' has become {}, {} {} is planned",
+                planned.name, to_string(shape), planned.varies ? "at most" : "just",
+                to_string(planned.type.shape));
+  const TensorType type{planned.type.dtype, shape};
+  OPSPLIT_TRY(const std::uint64_t bytes, byte_size(type));
+  board_.tensor_header(slot, static_cast<std::uint32_t>(tensor))
+      .store(HeaderWords(TensorHeader::of(type, Layout::row_major, bytes, 0)), generation);
+  return {};
+}
+
 Result<PlacedTensor> Places::read(std::uint32_t slot, std::uint32_t generation,
                                   std::int32_t tensor) const {
   const Place& place = places_[static_cast<std::size_t>(tensor)];
@@ -54,13 +68,15 @@ Result<PlacedTensor> Places::read(std::uint32_t slot, std::uint32_t generation,
   if (shared.holds(place.header, generation)) return write(slot, tensor);
   const TensorHeader header = shared.load();
   const PlannedTensor& planned = plan_.tensors[place.root];
-  OPSPLIT_TRY(const Layout layout, check(header, planned, generation));
-  if (static_cast<std::int32_t>(place.root) != tensor && layout != Layout::row_major)
+  OPSPLIT_TRY(const CheckedHeader checked, check(header, planned, generation));
+  const bool is_view = static_cast<std::int32_t>(place.root) != tensor;
+  if (is_view && checked.layout != Layout::row_major)
     return fail(ErrorCode::invalid_input, "tensor '{}': its place holds layout {}, a view needs {}",
-                planned.name, to_string(layout), to_string(Layout::row_major));
+                planned.name, to_string(checked.layout), to_string(Layout::row_major));
   PlacedTensor placed = write(slot, tensor);
-  placed.layout = layout;
-  placed.bytes = header.bytes;
+  if (!is_view) placed.type = checked.type;
+  placed.layout = checked.layout;
+  placed.bytes = checked.bytes;
   return placed;
 }
 

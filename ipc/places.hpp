@@ -43,6 +43,9 @@ class Places {
   [[nodiscard]] std::span<std::byte> workspace(std::uint32_t slot, std::uint32_t task) const;
   // Writes the header that goes with what was written; before the commit.
   void write_header(std::uint32_t slot, std::uint32_t generation, std::int32_t tensor) const;
+  // The same of a tensor that varies, and its sizes this time. Error invalid_input: it doesn't, or not so far.
+  Result<> write_header(std::uint32_t slot, std::uint32_t generation, std::int32_t tensor,
+                        const Shape& shape) const;
 
  private:
   const Board& board_;

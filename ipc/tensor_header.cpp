@@ -49,12 +49,12 @@ bool SharedHeader::holds(const HeaderWords& header, std::uint32_t generation) co
   return difference == 0;
 }
 
-Result<Layout> check(const TensorHeader& header, const PlannedTensor& planned,
-                     std::uint32_t generation) {
+Result<CheckedHeader> check(const TensorHeader& header, const PlannedTensor& planned,
+                            std::uint32_t generation) {
   const auto bad = [&](std::string_view what) {
     return fail(ErrorCode::invalid_input, "tensor '{}': its header has {}", planned.name, what);
   };
-  const TensorType& type = planned.type;
+  TensorType type = planned.type;
   if (header.generation != generation) return bad("another request's generation");
   const DeviceType device = planned.in_arena ? DeviceType::cpu : DeviceType::cuda;
   if (header.device_type != static_cast<std::uint8_t>(device) ||
@@ -63,18 +63,19 @@ Result<Layout> check(const TensorHeader& header, const PlannedTensor& planned,
   if (header.dtype_code != static_cast<std::uint8_t>(type.dtype.code) ||
       header.dtype_bits != type.dtype.bits || header.dtype_lanes != type.dtype.lanes)
     return bad("another element type than the plan");
-  if (header.rank != type.shape.rank() ||
-      !std::equal(type.shape.begin(), type.shape.end(), header.shape.begin()))
+  if (header.rank != type.shape.rank()) return bad("another rank than the plan");
+  for (std::size_t axis = 0; axis < header.rank; ++axis) type.shape[axis] = header.shape[axis];
+  if (planned.varies ? !fits(type.shape, planned.type.shape) : type.shape != planned.type.shape)
     return bad("another shape than the plan");
   if (header.layout >= layout_count) return bad("an unknown layout");
   const auto layout = static_cast<Layout>(header.layout);
-  // The size follows from the plan's type and the layout; the header must agree, and must fit.
+  // The size follows from type and layout; the header must agree, and must fit.
   const auto bytes = byte_size(type, layout);
   if (!bytes || *bytes != header.bytes || (planned.in_arena && *bytes > planned.bytes))
     return bad("a size that does not fit its place");
-  if (!planned.in_arena && layout != Layout::row_major)
-    return bad("another layout than row_major, on a GPU");
-  return layout;
+  if ((!planned.in_arena || planned.varies) && layout != Layout::row_major)
+    return bad("another layout than row_major, on a GPU or of what varies");
+  return CheckedHeader{type, layout, *bytes};
 }
 
 }  // namespace opsplit::ipc

@@ -68,9 +68,15 @@ struct alignas(64) SharedHeader {
 };
 static_assert(sizeof(SharedHeader) == 128);
 
-// Checks a copied header against what the plan says of the tensor, and returns its layout. The
-// error says what is wrong; the caller adds who wrote it.
-Result<Layout> check(const TensorHeader& header, const PlannedTensor& planned,
-                     std::uint32_t generation);
+struct CheckedHeader {
+  TensorType type;  // the plan's, but for the sizes of a tensor that varies
+  Layout layout;
+  std::uint64_t bytes;
+};
+
+// Checks a copied header against what the plan says of the tensor. The error says what is wrong; the
+// caller adds who wrote it.
+Result<CheckedHeader> check(const TensorHeader& header, const PlannedTensor& planned,
+                            std::uint32_t generation);
 
 }  // namespace opsplit::ipc

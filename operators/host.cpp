@@ -66,8 +66,18 @@ class TaskRunner {
     context.workspace = places.workspace(claim.slot, claim.task);
     context.slot = claim.slot;
     OPSPLIT_CHECK(op.run(position_[claim.task], inputs_, outputs_, context));
-    for (const std::int32_t tensor : task.outputs)
-      places.write_header(claim.slot, claim.generation, tensor);
+    for (std::size_t i = 0; i < task.outputs.size(); ++i) {
+      const std::int32_t tensor = task.outputs[i];
+      if (!plan.tensors[static_cast<std::size_t>(tensor)].varies) {
+        places.write_header(claim.slot, claim.generation, tensor);
+        continue;
+      }
+      const auto shape = context.output_shapes.find(i);
+      if (shape == context.output_shapes.end())
+        return fail(ErrorCode::operator_failed, "nobody says how large output '{}' has become",
+                    plan.tensors[static_cast<std::size_t>(tensor)].name);
+      OPSPLIT_CHECK(places.write_header(claim.slot, claim.generation, tensor, shape->second));
+    }
     return {};
   }
 

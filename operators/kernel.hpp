@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/error.hpp"
@@ -52,6 +53,12 @@ class Kernel {
   // Of the last run: inputs and outputs that it could not use where they lie. Only asked of kernels of
   // others: ours can.
   [[nodiscard]] virtual std::uint64_t bytes_copied() const { return 0; }
+
+  // Of the last run: the sizes of an output that varies (PlannedTensor::varies), whose view has the largest
+  // ones. Asked like bytes_copied().
+  [[nodiscard]] virtual std::optional<Shape> output_shape(std::size_t /*output*/) const {
+    return std::nullopt;
+  }
 };
 
 }  // namespace opsplit::operators

@@ -82,7 +82,7 @@ Result<std::unique_ptr<Program>> wrap_task(const OperatorSpec& spec, const MakeT
     std::vector<std::string> names;
     for (const std::int32_t tensor : tensors) {
       const PlannedTensor& planned = spec.plan.tensors[static_cast<std::size_t>(tensor)];
-      to.push_back({planned.name, planned.type});
+      to.push_back({planned.name, planned.type, planned.varies});
       names.push_back(planned.name);
     }
     return names;

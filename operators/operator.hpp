@@ -37,7 +37,7 @@ class Operator {
   // PlannedTask, in its order; inputs may be in any layout that their headers say, outputs are to be
   // written in the layout of their views. Only called from one thread. An error fails the request,
   // not the operator, unless it says that the process is lost. It should say when its last step begins, and
-  // must count what it copies. Views of what lies on a GPU only have no data: it is found by context.slot.
+  // must count what it copies, and give the sizes of outputs that vary. Views of what lies on a GPU only have no data: it is found by context.slot.
   virtual Result<> run(std::size_t task, std::span<const TensorView> inputs,
                        std::span<const MutableTensorView> outputs, RunContext& context) = 0;
 };
@@ -61,6 +61,7 @@ Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec,
 struct NamedType {
   std::string name;
   TensorType type;
+  bool varies = false;  // PlannedTensor::varies
 };
 
 // A task as whoever runs all of it sees it.

@@ -86,6 +86,9 @@ class CompiledProgram final : public Program {
         return step.name.empty() ? done : within(step.name, done.error());
       if (step.is_custom) context.bytes_copied += step.kernel->bytes_copied();
     }
+    for (const Patch& patch : custom_outputs_)
+      if (const auto shape = steps_[patch.step].kernel->output_shape(patch.operand))
+        context.output_shapes.emplace(patch.from.index, *shape);
     context.bytes_copied += copied_per_run_;
     context.bytes_converted += converted_per_run_;
     return {};
@@ -126,6 +129,8 @@ class CompiledProgram final : public Program {
       const TaskTensor& tensor = task.tensor(id);
       compiled.outputs.back() = {tensor.type, tensor.layout, nullptr};
       patches_.push_back({index, operand, true, location});
+      if (is_custom && location.where == Location::Where::output)
+        custom_outputs_.push_back(patches_.back());
     }
     if (step.kind == Step::Kind::copy) OPSPLIT_CHECK(count_copy(task, plan, step));
     steps_.push_back(std::move(compiled));
@@ -203,7 +208,8 @@ class CompiledProgram final : public Program {
   AlignedMemory memory_;
   std::vector<CompiledStep> steps_;
   std::vector<Patch> patches_;
-  std::vector<TensorView> arrived_;  // the inputs of the run under way, in their agreed layouts
+  std::vector<Patch> custom_outputs_;  // those of outputs at the edge that kernels of others write
+  std::vector<TensorView> arrived_;    // the inputs of the run under way, in their agreed layouts
   std::map<std::pair<std::size_t, Layout>, Conversion> conversions_;
   std::uint64_t copied_per_run_ = 0;
   std::uint64_t converted_per_run_ = 0;

@@ -100,7 +100,7 @@ class ChaosClient {
     std::vector<std::byte> bytes;
     for (std::size_t i = 0; i < client_->outputs().size(); ++i) {
       OPSPLIT_TRY(const auto output, request.output(i));
-      bytes.insert(bytes.end(), output.begin(), output.end());
+      bytes.insert(bytes.end(), output.bytes.begin(), output.bytes.end());
     }
     return bytes;
   }

@@ -90,8 +90,8 @@ Result<std::vector<HostTensor>> answer(ipc::Client& client, ipc::Request& reques
   OPSPLIT_CHECK(request.wait(answer_timeout));
   std::vector<HostTensor> outputs;
   for (std::size_t i = 0; i < client.outputs().size(); ++i) {
-    OPSPLIT_TRY(const auto bytes, request.output(i));
-    outputs.push_back({client.outputs()[i].type, {bytes.begin(), bytes.end()}});
+    OPSPLIT_TRY(const ipc::OutputTensor output, request.output(i));
+    outputs.push_back({output.type, {output.bytes.begin(), output.bytes.end()}});
   }
   return outputs;
 }

@@ -84,7 +84,8 @@ void print_plan(const Planned& planned) {
       for (const std::int32_t reader : tensor.readers)
         readers += (readers.empty() ? "" : ", ") + op_of(reader);
       rows.push_back(
-          {tensor.name, to_string(tensor.type), std::string(to_string(tensor.layout)),
+          {tensor.name, to_string(tensor.type) + (tensor.varies ? " at most" : ""),
+           std::string(to_string(tensor.layout)),
            std::to_string(tensor.in_arena ? tensor.offset : tensor.gpu_offset),
            std::to_string(tensor.in_arena ? tensor.bytes : byte_size(tensor.type).value()),
            tensor.producer == PlannedTensor::none ? "client" : op_of(tensor.producer),

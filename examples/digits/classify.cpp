@@ -61,8 +61,8 @@ void draw(std::span<const std::uint8_t> images, std::span<const Answer> answers,
 
 Result<Answer> take(ipc::Request& request) {
   OPSPLIT_CHECK(request.wait(10s));
-  OPSPLIT_TRY(const auto bytes, request.output(0));
-  const std::span probabilities(reinterpret_cast<const float*>(bytes.data()), classes);
+  OPSPLIT_TRY(const ipc::OutputTensor output, request.output(0));
+  const std::span probabilities(reinterpret_cast<const float*>(output.bytes.data()), classes);
   const auto best = std::max_element(probabilities.begin(), probabilities.end());
   return Answer{static_cast<std::size_t>(best - probabilities.begin()), *best};
 }

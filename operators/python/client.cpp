@@ -92,8 +92,8 @@ class Request {
     HeldRequest& held = this->held();
     if (!answered_) wrong("its outputs are there after wait()");
     if (index >= outputs_.size()) throw py::index_error("there is no such output");
-    const auto bytes = value_or_raise(held.request.output(index));
-    return tensor(outputs_[index].type, const_cast<std::byte*>(bytes.data()), false);
+    const ipc::OutputTensor output = value_or_raise(held.request.output(index));
+    return tensor(output.type, const_cast<std::byte*>(output.bytes.data()), false);
   }
   std::uint64_t bytes_copied() {
     HeldRequest& held = this->held();
@@ -182,7 +182,7 @@ py::tuple described(const std::vector<ipc::TensorSpec>& specs) {
   py::tuple result(specs.size());
   for (std::size_t i = 0; i < specs.size(); ++i)
     result[i] = py::make_tuple(specs[i].name, numpy_dtype(specs[i].type.dtype),
-                               tuple_of(specs[i].type.shape));
+                               tuple_of(specs[i].type.shape), specs[i].varies);
   return result;
 }
 

@@ -33,6 +33,7 @@ struct PythonKernel::Call {
   };
   std::vector<const void*> addresses;
   std::vector<Held> tensors;
+  std::vector<std::pair<std::size_t, Tensor*>> varying;  // outputs, by position
   std::vector<py::object> owned;
   std::vector<PyObject*> arguments;  // the first is for the callee, which may use it for `self`
 
@@ -57,6 +58,7 @@ PythonKernel::PythonKernel(py::object function, Style style, const py::dict& key
     : style_(style),
       inputs_(std::move(inputs)),
       outputs_(std::move(outputs)),
+      output_shapes_(outputs_.size()),
       python_(std::make_unique<Python>()) {
   python_->function = std::move(function);
   py::list names;
@@ -80,7 +82,9 @@ Result<> PythonKernel::run(std::span<const operators::TensorView> inputs,
   const Gil gil;
   try {
     Call& prepared = call_for(inputs, outputs);
+    for (const auto& [output, tensor] : prepared.varying) tensor->forget_size();
     auto done = call(prepared);
+    if (done) done = take_shapes(prepared);
     if (auto kept = check_kept(prepared); done) done = kept;
     return done;
   } catch (const py::error_already_set& error) {  // of our own making: no memory, say
@@ -114,6 +118,16 @@ Result<> PythonKernel::call(Call& call) {
         "None",
         Py_TYPE(result)->tp_name);
   bytes_copied_ = returned.cast<std::uint64_t>();
+  return {};
+}
+
+Result<> PythonKernel::take_shapes(const Call& call) {
+  for (const auto& [output, tensor] : call.varying) {
+    output_shapes_[output] = tensor->resized();
+    if (!output_shapes_[output])
+      return fail(ErrorCode::operator_failed,
+                  "output {} varies: its function must say how large it is, by resize()", output);
+  }
   return {};
 }
 
@@ -171,6 +185,7 @@ void PythonKernel::fill(Call& call, std::span<const operators::TensorView> input
     if (!operand.present || data == nullptr) return py::none();
     auto tensor = std::make_unique<Tensor>(operand.type, const_cast<std::byte*>(data), writable);
     tensor->keep_view();
+    if (operand.varies) tensor->make_resizable();
     Tensor* pointer = tensor.get();
     py::object object = py::cast(std::move(tensor));
     call.tensors.push_back({object, pointer, std::move(name)});
@@ -182,6 +197,8 @@ void PythonKernel::fill(Call& call, std::span<const operators::TensorView> input
     ins[i] = tensor_at(inputs[i].data, inputs_[i], fmt::format("input {}", i), false);
   for (std::size_t i = 0; i < outputs.size(); ++i)
     outs[i] = tensor_at(outputs[i].data, outputs_[i], fmt::format("output {}", i), true);
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    if (outputs_[i].varies) call.varying.emplace_back(i, &outs[i].cast<Tensor&>());
   call.arguments.push_back(nullptr);
   if (style_ == Style::task) {
     add(ins);

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,12 +20,14 @@ class PythonKernel final : public operators::Kernel {
   struct Operand {
     TensorType type;
     bool present = true;  // else None
+    bool varies = false;
   };
   enum class Style {
     node,  // function(*inputs, out=output or tuple of outputs, **keywords)
     task   // function(tuple of inputs, tuple of outputs)
   };
-  // The function returns None, or how many bytes it has copied. With the GIL.
+  // The function returns None, or how many bytes it has copied; it must resize() outputs that vary. With the
+  // GIL.
   PythonKernel(py::object function, Style style, const py::dict& keywords,
                std::vector<Operand> inputs, std::vector<Operand> outputs);
   ~PythonKernel() override;  // anywhere
@@ -34,6 +37,9 @@ class PythonKernel final : public operators::Kernel {
   Result<> run(std::span<const operators::TensorView> inputs,
                std::span<const operators::MutableTensorView> outputs) override;
   [[nodiscard]] std::uint64_t bytes_copied() const override { return bytes_copied_; }
+  [[nodiscard]] std::optional<Shape> output_shape(std::size_t output) const override {
+    return output_shapes_[output];
+  }
 
  private:
   struct Call;
@@ -44,11 +50,13 @@ class PythonKernel final : public operators::Kernel {
   void fill(Call& call, std::span<const operators::TensorView> inputs,
             std::span<const operators::MutableTensorView> outputs) const;
   Result<> call(Call& call);
+  Result<> take_shapes(const Call& call);
   Result<> check_kept(Call& call);
   void report(const py::error_already_set& error, const std::string& text);
 
   Style style_;
   std::vector<Operand> inputs_, outputs_;
+  std::vector<std::optional<Shape>> output_shapes_;  // of the last run
   std::unique_ptr<Python> python_;
   std::vector<std::unique_ptr<Call>> calls_;
   std::string last_reported_;

@@ -64,7 +64,8 @@ std::vector<PythonKernel::Operand> operands(const std::vector<operators::Operand
 
 std::vector<PythonKernel::Operand> operands(const std::vector<operators::NamedType>& all) {
   std::vector<PythonKernel::Operand> result;
-  for (const operators::NamedType& named : all) result.push_back({named.type});
+  for (const operators::NamedType& named : all)
+    result.push_back({.type = named.type, .varies = named.varies});
   return result;
 }
 
@@ -122,7 +123,7 @@ Result<Kernels> make_task_kernel(const py::object& make, const operators::TaskSp
       py::tuple result(tensors.size());
       for (std::size_t i = 0; i < tensors.size(); ++i)
         result[i] = py::make_tuple(tensors[i].name, numpy_dtype(tensors[i].type.dtype),
-                                   tuple_of(tensors[i].type.shape));
+                                   tuple_of(tensors[i].type.shape), tensors[i].varies);
       return result;
     };
     py::tuple nodes(spec.nodes.size());
@@ -168,10 +169,10 @@ int backend_main(const std::vector<std::string>& arguments, const py::object& ma
 class TestKernel {
  public:
   TestKernel(py::object function, const std::string& style, const py::dict& keywords,
-             const std::vector<Tensor*>& inputs, const std::vector<Tensor*>& outputs)
+             const std::vector<Tensor*>& inputs, const std::vector<Tensor*>& outputs, bool varies)
       : kernel_(std::move(function),
                 style == "task" ? PythonKernel::Style::task : PythonKernel::Style::node, keywords,
-                operands_of(inputs), operands_of(outputs)) {}
+                operands_of(inputs, false), operands_of(outputs, varies)) {}
 
   std::uint64_t run(const std::vector<Tensor*>& inputs, const std::vector<Tensor*>& outputs) {
     std::vector<operators::TensorView> in;
@@ -192,12 +193,19 @@ class TestKernel {
     return kernel_.bytes_copied();
   }
 
+  [[nodiscard]] py::object output_shape(std::size_t output) const {
+    const auto shape = kernel_.output_shape(output);
+    return shape ? py::object(tuple_of(*shape)) : py::none();
+  }
+
  private:
-  static std::vector<PythonKernel::Operand> operands_of(const std::vector<Tensor*>& tensors) {
+  static std::vector<PythonKernel::Operand> operands_of(const std::vector<Tensor*>& tensors,
+                                                        bool varies) {
     std::vector<PythonKernel::Operand> result;
     for (const Tensor* tensor : tensors)
-      result.push_back(tensor == nullptr ? PythonKernel::Operand{.type = {}, .present = false}
-                                         : PythonKernel::Operand{.type = tensor->type()});
+      result.push_back(tensor == nullptr
+                           ? PythonKernel::Operand{.type = {}, .present = false}
+                           : PythonKernel::Operand{.type = tensor->type(), .varies = varies});
     return result;
   }
 
@@ -211,11 +219,13 @@ void bind_serve(py::module_& module) {
   module.def("backend_main", &backend_main, py::arg("argv"), py::arg("make_task"));
   py::class_<TestKernel>(module, "TestKernel", "A kernel as an operator runs it, for unit tests.")
       .def(py::init<py::object, const std::string&, const py::dict&, const std::vector<Tensor*>&,
-                    const std::vector<Tensor*>&>(),
+                    const std::vector<Tensor*>&, bool>(),
            py::arg("function"), py::arg("style"), py::arg("keywords"), py::arg("inputs"),
-           py::arg("outputs"))
+           py::arg("outputs"), py::arg("varies") = false)
       .def("run", &TestKernel::run, py::arg("inputs"), py::arg("outputs"),
-           "The bytes that it copied. Raises OperatorFailed.");
+           "The bytes that it copied. Raises OperatorFailed.")
+      .def("output_shape", &TestKernel::output_shape, py::arg("output"),
+           "Of an output that varies, after run().");
 }
 
 }  // namespace opsplit::python

@@ -1,5 +1,7 @@
 #include "operators/python/tensor.hpp"
 
+#include <pybind11/stl.h>
+
 #include <algorithm>
 #include <optional>
 #include <string_view>
@@ -102,6 +104,25 @@ Tensor::Tensor(const TensorType& type, std::byte* data, bool writable,
   }
 }
 
+std::unique_ptr<Tensor> Tensor::resize(const py::object& self,
+                                       const std::vector<std::int64_t>& dims) {
+  auto& tensor = self.cast<Tensor&>();
+  if (!tensor.is_resizable_)
+    raise({ErrorCode::invalid_input, "only outputs whose sizes vary can be resized"});
+  const Shape shape = value_or_raise(Shape::from(dims));
+  if (!fits(shape, tensor.type_.shape))
+    raise({ErrorCode::invalid_input,
+           fmt::format("an output has become {}, there is room for {}: say larger `shapes`",
+                       to_string(shape), to_string(tensor.type_.shape))});
+  tensor.resized_ = shape;
+  auto keep = std::shared_ptr<const void>(self.inc_ref().ptr(), [](const void* held) {
+    const py::gil_scoped_acquire gil;
+    Py_DECREF(static_cast<PyObject*>(const_cast<void*>(held)));
+  });
+  return std::make_unique<Tensor>(TensorType{tensor.type_.dtype, shape}, tensor.data_,
+                                  tensor.writable_, std::move(keep));
+}
+
 py::object Tensor::numpy(const py::object& self) {
   auto& tensor = self.cast<Tensor&>();
   if (tensor.view_) return tensor.view_;
@@ -177,7 +198,11 @@ void bind_tensor(py::module_& module) {
           "data_ptr",
           [](const Tensor& self) { return reinterpret_cast<std::uintptr_t>(self.data()); },
           "The address of the first element, 64-byte aligned.")
+      .def_property_readonly("nbytes", &Tensor::bytes)
       .def_property_readonly("writable", &Tensor::writable)
+      .def("resize", &Tensor::resize, py::arg("shape"),
+           "Of an output whose sizes follow from data: says what they are this time, none larger "
+           "than its shape. The Tensor to write to instead.")
       .def(
           "numpy", [](const py::object& self) { return Tensor::numpy(self); },
           "The same memory as a numpy.ndarray; that of an input is read-only.")

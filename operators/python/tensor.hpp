@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "base/tensor_type.hpp"
 
@@ -26,6 +28,7 @@ class Tensor {
 
   [[nodiscard]] const TensorType& type() const { return type_; }
   [[nodiscard]] std::byte* data() const { return data_; }
+  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
   [[nodiscard]] bool writable() const { return writable_; }
 
   // For tensors that come back often: numpy() is made once. It and the tensor then hold each other until
@@ -38,6 +41,14 @@ class Tensor {
     return Py_REFCNT(self) > own + (view_ ? 1 : 0) || (view_ && view_.ref_count() > 1);
   }
 
+  // For outputs whose sizes follow from data: this tensor has the largest ones.
+  void make_resizable() { is_resizable_ = true; }
+  void forget_size() { resized_.reset(); }
+  [[nodiscard]] const std::optional<Shape>& resized() const { return resized_; }
+  // A tensor of these sizes in the first bytes of `self`, which it keeps alive. Raises InvalidInput.
+  static std::unique_ptr<Tensor> resize(const py::object& self,
+                                        const std::vector<std::int64_t>& dims);
+
   static py::object numpy(const py::object& self);
   int fill(PyObject* self, Py_buffer& buffer, int flags);
   py::capsule dlpack(const py::object& self, bool versioned);
@@ -48,6 +59,8 @@ class Tensor {
   std::uint64_t bytes_;
   bool writable_;
   bool keeps_view_ = false;
+  bool is_resizable_ = false;
+  std::optional<Shape> resized_;
   std::array<std::int64_t, Shape::max_rank> shape_{}, strides_{}, byte_strides_{};
   std::shared_ptr<const void> owner_;
   py::object view_;  // numpy.ndarray

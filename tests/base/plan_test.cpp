@@ -244,6 +244,27 @@ TEST(PlanTest, TensorsLieWhereTheTasksRunThatUseThem) {
   for (const auto& [what, mistake] : mistakes) EXPECT_THAT(after(mistake), HasSubstr(what));
 }
 
+TEST(PlanTest, OnlyWhatTheClientAloneReadsMayVary) {
+  const auto varying = [](std::size_t id) {
+    return problem_after([id](Plan& p) { p.tensors[id].varies = true; });
+  };
+  const Plan plan = small_plan();
+  for (std::size_t id = 0; id < plan.tensors.size(); ++id) {
+    const PlannedTensor& tensor = plan.tensors[id];
+    const bool is_viewed = std::ranges::any_of(plan.tensors, [&](const PlannedTensor& other) {
+      return other.view_of == static_cast<std::int32_t>(id);
+    });
+    const bool may = tensor.producer != PlannedTensor::none && tensor.readers.empty() &&
+                     tensor.view_of == PlannedTensor::none && !is_viewed &&
+                     std::ranges::count(plan.outputs, static_cast<std::int32_t>(id)) != 0;
+    if (may)
+      EXPECT_EQ(varying(id), "valid") << tensor.name;
+    else
+      EXPECT_THAT(varying(id), HasSubstr("may vary")) << tensor.name;
+  }
+  EXPECT_EQ(varying(static_cast<std::size_t>(plan.outputs.at(0))), "valid");
+}
+
 TEST(PlanTest, WhatATaskOnAGpuReadsOrWritesElsewhereIsCopied) {
   EXPECT_THAT(device_copies(small_plan()), testing::IsEmpty());
   EXPECT_THAT(device_copies(gpu_plan()),

@@ -132,13 +132,13 @@ Result<Graph> ModelBuilder::import() const {
   return import_model(folder.path() / "model.onnx");
 }
 
-Result<Graph> ModelBuilder::infer(const InputShapes& shapes) const {
+Result<Graph> ModelBuilder::infer(const GivenShapes& shapes) const {
   OPSPLIT_TRY(Graph graph, import());
   OPSPLIT_CHECK(infer_shapes(graph, shapes));
   return graph;
 }
 
-Result<Graph> ModelBuilder::load(const InputShapes& shapes) const {
+Result<Graph> ModelBuilder::load(const GivenShapes& shapes) const {
   const TempFolder folder;
   save(folder.path() / "model.onnx");
   return load_model(folder.path() / "model.onnx", shapes, infer_by_onnx);

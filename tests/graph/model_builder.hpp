@@ -66,8 +66,8 @@ class ModelBuilder {
 
   void save(const std::filesystem::path& file) const;
   [[nodiscard]] Result<Graph> import() const;
-  [[nodiscard]] Result<Graph> infer(const InputShapes& shapes = {}) const;  // import, infer_shapes
-  [[nodiscard]] Result<Graph> load(const InputShapes& shapes = {}) const;   // and simplify
+  [[nodiscard]] Result<Graph> infer(const GivenShapes& shapes = {}) const;  // import, infer_shapes
+  [[nodiscard]] Result<Graph> load(const GivenShapes& shapes = {}) const;   // and simplify
 
  private:
   std::unique_ptr<onnx::ModelProto> proto_;

@@ -3,7 +3,7 @@ opsplit_test(graph
     bundle_test.cpp
     dot_test.cpp
     external_data_test.cpp
-    input_shapes_test.cpp
+    given_shapes_test.cpp
     layouts_test.cpp
     model_builder.cpp
     names_test.cpp

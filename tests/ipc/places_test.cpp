@@ -59,6 +59,26 @@ TEST_F(PlacesTest, AHostileHeaderLeadsNowhereElse) {
   EXPECT_TRUE(places.read(0, 1, 1));
 }
 
+TEST(VaryingPlace, IsReadAsLargeAsItBecame) {
+  Plan plan = join_plan();
+  const std::int32_t output = plan.outputs.at(0);
+  plan.tensors[static_cast<std::size_t>(output)].varies = true;
+  ASSERT_TRUE(validate(plan));
+  const TestDeployment deployment(plan);
+  const Places places(deployment.board, deployment.plan, deployment.arena);
+  for (const std::int64_t size : {4, 3, 0}) {
+    ASSERT_TRUE(places.write_header(0, 1, output, {size}));
+    const auto placed = places.read(0, 1, output);
+    ASSERT_TRUE(placed) << placed.error().message;
+    EXPECT_EQ(placed->type, (TensorType{float32, {size}}));
+    EXPECT_EQ(placed->bytes, static_cast<std::uint64_t>(size) * 4);
+    EXPECT_EQ(placed->data, places.write(0, output).data);
+  }
+  EXPECT_FALSE(places.write_header(0, 1, output, {5}));
+  EXPECT_FALSE(places.write_header(0, 1, output, {1, 1}));
+  EXPECT_FALSE(places.write_header(0, 1, plan.inputs.at(0), {3}));
+}
+
 TEST(Workspace, IsForTasksOfSeveralNodesInSlotZero) {
   Plan plan = join_plan();
   plan.workspace_bytes = 256;

@@ -28,7 +28,8 @@ TEST(TensorHeader, OfEveryLayoutThatFitsPasses) {
   for (const Layout layout : {Layout::row_major, Layout::nhwc, Layout::nChw8c, Layout::nChw16c}) {
     const auto checked = check(header_of(image(), layout), image(), generation);
     ASSERT_TRUE(checked) << checked.error().message;
-    EXPECT_EQ(*checked, layout);
+    EXPECT_EQ(checked->layout, layout);
+    EXPECT_EQ(checked->type, image().type);
   }
 }
 
@@ -40,8 +41,9 @@ TEST(TensorHeader, AnythingElseThanThePlanIsRefused) {
       {"element type", [](TensorHeader& h) { ++h.dtype_code; }},
       {"element type", [](TensorHeader& h) { h.dtype_bits = 64; }},
       {"element type", [](TensorHeader& h) { h.dtype_lanes = 4; }},
-      {"shape", [](TensorHeader& h) { h.rank = 255; }},
-      {"shape", [](TensorHeader& h) { h.rank = 3; }},
+      {"rank", [](TensorHeader& h) { h.rank = 255; }},
+      {"rank", [](TensorHeader& h) { h.rank = 3; }},
+      {"shape", [](TensorHeader& h) { h.shape[3] = 3; }},
       {"shape", [](TensorHeader& h) { h.shape[3] = -4; }},
       {"shape", [](TensorHeader& h) { h.shape[0] = std::int64_t{1} << 62; }},
       {"layout", [](TensorHeader& h) { h.layout = 200; }},
@@ -56,6 +58,32 @@ TEST(TensorHeader, AnythingElseThanThePlanIsRefused) {
     EXPECT_THAT(checked.error().message, HasSubstr(what));
     EXPECT_THAT(checked.error().message, HasSubstr("'image'"));
   }
+}
+
+TEST(TensorHeader, OfWhatVariesSaysItsSizesWithinTheBound) {
+  PlannedTensor boxes = image();
+  boxes.type = {float32, {100, 4}};
+  boxes.varies = true;
+  boxes.bytes = 1600;
+  const auto of = [&](const Shape& shape, Layout layout = Layout::row_major) {
+    const TensorType type{float32, shape};
+    return TensorHeader::of(type, layout, byte_size(type).value_or(0), generation);
+  };
+  for (const Shape& shape : {Shape{100, 4}, Shape{7, 4}, Shape{100, 1}, Shape{0, 4}, Shape{0, 0}}) {
+    const auto checked = check(of(shape), boxes, generation);
+    ASSERT_TRUE(checked) << checked.error().message;
+    EXPECT_EQ(checked->type, (TensorType{float32, shape}));
+    EXPECT_EQ(checked->bytes, byte_size(checked->type).value());
+  }
+  const std::int64_t huge = std::int64_t{1} << 62;
+  for (const Shape& shape : {Shape{101, 4}, Shape{1, 5}, Shape{-1, 4}, Shape{huge, 4}, Shape{400},
+                             Shape{1, 4, 1}, Shape{}})
+    EXPECT_FALSE(check(of(shape), boxes, generation)) << to_string(shape);
+  TensorHeader larger = of({7, 4});
+  larger.bytes += 16;
+  EXPECT_FALSE(check(larger, boxes, generation));
+  boxes.type = {float32, {1, 1, 5, 5}};
+  EXPECT_FALSE(check(of({1, 1, 5, 5}, Layout::nhwc), boxes, generation));
 }
 
 TEST(TensorHeader, OfWhatLiesOnAGpuNamesIt) {

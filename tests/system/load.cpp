@@ -72,7 +72,7 @@ int answers(const std::vector<std::string>& arguments) {
     fill(request.input(0), number);
     check(request.submit());
     check(request.wait(answer_timeout));
-    const Answer answer = take(value_of(request.output(0)));
+    const Answer answer = take(value_of(request.output(0)).bytes);
     different.insert(answer);
     file.write(reinterpret_cast<const char*>(answer.data()), sizeof answer);
   }
@@ -132,9 +132,9 @@ class LoadingClient {
     flying_.erase(flying_.begin() + index);
     if (const auto answered = taken.request.wait(answer_timeout); !answered)
       return ended(taken.number, answered.error());
-    const auto bytes = taken.request.output(0);
-    if (!bytes) return ended(taken.number, bytes.error());
-    wrong_ += take(*bytes) == answers_.at(taken.number) ? 0 : 1;
+    const auto output = taken.request.output(0);
+    if (!output) return ended(taken.number, output.error());
+    wrong_ += take(output->bytes) == answers_.at(taken.number) ? 0 : 1;
     for (const Flying& other : flying_) overtaken_ += other.order < taken.order ? 1 : 0;
     report_progress(++answered_);
   }

@@ -17,6 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tools")
 import compare  # noqa: E402
 import numpy as np  # noqa: E402
 import onnxruntime  # noqa: E402
+import opsplit  # noqa: E402
 import seeded  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper, save  # noqa: E402
 
@@ -53,11 +54,18 @@ class Bundles(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout
 
-    def assert_agrees(self, made, feed, bundles):
+    def failing(self, *arguments):
+        done = subprocess.run(
+            [PROGRAMS / "opsplit", *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+        self.assertNotEqual(done.returncode, 0)
+        return done.stderr
+
+    def assert_agrees(self, made, feed, bundles, *options):
         """`bundles`: what the plan says that opsplit has no kernels for, of each operator that has such."""
         path = self.folder / "model.onnx"
         save(made, str(path))
-        plan = self.opsplit("plan", path, "--split", "by-type")
+        plan = self.opsplit("plan", path, "--split", "by-type", *options)
         told = [line.rpartition(" for ")[2] for line in plan.splitlines() if "has no kernels for" in line]
         self.assertEqual(told, bundles)
 
@@ -69,7 +77,7 @@ class Bundles(unittest.TestCase):
         for name, value in feed.items():
             np.save(self.folder / f"{name}.npy", value)
             arguments += ["--input", f"{name}={self.folder / name}.npy"]
-        self.opsplit("run", path, "--split", "by-type", *arguments, "--output-dir", self.folder / "actual")
+        self.opsplit("run", path, "--split", "by-type", *options, *arguments, "--output-dir", self.folder / "actual")
         for name, agrees, text in compare.compare(self.folder / "expected", self.folder / "actual", RTOL):
             self.assertTrue(agrees, f"{name}: {text}")
 
@@ -243,19 +251,58 @@ class Bundles(unittest.TestCase):
                 )
                 self.assert_agrees(made, {"x": self.x(2, 3, 5, 5)}, ["Conv", "Relu", "Reshape", "Softmax"])
 
-    def test_an_output_of_unknown_size_is_refused(self):
-        made = model([helper.make_node("NonZero", ["x"], ["y"], "find")], [info("x", [3])], [info("y", [1, "k"], 7)])
-        save(made, str(self.folder / "model.onnx"))
-        done = subprocess.run(
-            [PROGRAMS / "opsplit", "plan", self.folder / "model.onnx"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+    def detector(self):
+        """Boxes that overlap little, and how many there are of them."""
+        constants = [
+            constant("most", np.int64([5])),
+            constant("overlap", np.float32([0.5])),
+            constant("score", np.float32([0.1])),
+        ]
+        nodes = [
+            helper.make_node("Abs", ["boxes"], ["positive"]),
+            helper.make_node("Sigmoid", ["logits"], ["scores"]),
+            helper.make_node(
+                "NonMaxSuppression", ["positive", "scores", "most", "overlap", "score"], ["selected"], "select"
+            ),
+            helper.make_node("Shape", ["selected"], ["size"]),
+            helper.make_node("Cast", ["size"], ["count"], to=FLOAT),
+        ]
+        return model(
+            nodes,
+            [info("boxes", [1, 8, 4]), info("logits", [1, 2, 8])],
+            [info("selected", ["n", 3], TensorProto.INT64), info("count", [2])],
+            constants,
         )
-        self.assertNotEqual(done.returncode, 0)
-        self.assertIn("output 'y' of the model is no dense tensor of known size", done.stderr)
 
+    def test_an_output_varies_within_its_bound(self):
+        made = self.detector()
+        for scores in (np.float32([2, 1, -9, 0, 3, -9, -9, 1]), np.full(8, -9, np.float32)):
+            feed = {"boxes": np.float32(np.arange(32).reshape(1, 8, 4)), "logits": np.stack([scores, -scores])[None]}
+            with self.subTest(scores=scores):
+                self.assert_agrees(made, feed, ["NonMaxSuppression+1"], "--shape", "selected=10,3")
+
+    def test_an_output_larger_than_its_bound_fails_its_request_only(self):
+        path = self.folder / "model.onnx"
+        save(self.detector(), str(path))
+        refused = self.failing("plan", path)
+        self.assertIn("how large output 'selected' of the model gets is not known: say --shape selected=", refused)
+        self.assertIn("it is ?x3, --shape says 4x4", self.failing("plan", path, "--shape", "selected=4,4"))
+        self.assertIn("int64 2x3 at most", self.opsplit("plan", path, "--shape", "selected=2,3"))
+
+        self.opsplit("up", path, "--name", "detector", "--shape", "selected=2,3")
+        self.addCleanup(self.opsplit, "down", "detector")
+        client = opsplit.connect("detector")
+        self.assertEqual(client.outputs[0], opsplit.TensorSpec("selected", np.dtype(np.int64), (2, 3), True))
+        boxes = np.float32(np.arange(32).reshape(1, 8, 4) ** 2)
+        for count in (1, 2, 0, 1):
+            logits = np.full((1, 2, 8), -9, np.float32)
+            logits[0, 0, :count] = 1
+            answer = client.infer(boxes=boxes, logits=logits)
+            self.assertEqual(answer["selected"].tolist(), [[0, 0, box] for box in range(count)])
+            self.assertEqual(answer["count"].tolist(), [count, 3])
+            logits[0, 0, :3] = 1
+            with self.assertRaisesRegex(opsplit.OperatorFailed, "has become 3x3, there is room for 2x3"):
+                client.infer(boxes=boxes, logits=logits)
 
 if __name__ == "__main__":
     PROGRAMS = pathlib.Path(sys.argv.pop(1))

@@ -112,10 +112,10 @@ class Caller {
       std::memcpy(place.data(), image.data(), place.size());
       if (const auto sent = request->submit(); !sent) return fail(sent.error().message);
       if (const auto done = request->wait(30s); !done) return fail(done.error().message);
-      const auto bytes = request->output(0);
-      if (!bytes) return fail(bytes.error().message);
-      std::vector<float> answer(bytes->size() / sizeof(float));
-      std::memcpy(answer.data(), bytes->data(), bytes->size());
+      const auto output = request->output(0);
+      if (!output) return fail(output.error().message);
+      std::vector<float> answer(output->bytes.size() / sizeof(float));
+      std::memcpy(answer.data(), output->bytes.data(), output->bytes.size());
       std::vector<float>& expected = first[number % 4];
       if (expected.empty()) expected = answer;
       for (std::size_t i = 0; i < answer.size(); ++i)

@@ -13,11 +13,13 @@ from opsplit._operator import Node
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
-    """A tensor by name. `dtype` is a numpy.dtype, or 'bfloat16', which NumPy does not have."""
+    """A tensor by name. `dtype` is a numpy.dtype, or 'bfloat16', which NumPy does not have. Of an output that `varies` the
+    sizes follow from data, and are at most those of `shape`."""
 
     name: str
     dtype: Any
     shape: tuple[int, ...]
+    varies: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,8 @@ def run_backend(make_task: MakeTask, argv: Sequence[str] | None = None) -> NoRet
 
     `make_task(task)` is called once for each task when the operator starts, and again if it gets another number of
     threads. What it returns is called with the task's inputs and outputs, tuples of Tensors in their order, valid until it
-    returns. It returns None, or how many bytes it had to copy.
+    returns. It returns None, or how many bytes it had to copy. Of an output that varies it must say the sizes, even if they
+    are the largest: it writes to the Tensor that `output.resize(shape)` returns.
     """
 
     def make(described: tuple[Any, ...]) -> Callable[..., Any]:

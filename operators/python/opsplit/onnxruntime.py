@@ -5,6 +5,7 @@ python3 -m opsplit.onnxruntime --socket ... --deployment ... --operator ...
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ _BFLOAT16 = 16  # TensorProto.DataType, for what NumPy has no type for
 _MOST_BINDINGS = 256  # the places of a slot never move, so that there are few
 
 
-def make_task(task: Task) -> Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], None]:
+def make_task(task: Task) -> Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], int]:
     import onnxruntime  # main() has looked whether it is there
 
     options = onnxruntime.SessionOptions()
@@ -29,6 +30,7 @@ def make_task(task: Task) -> Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], 
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(task.model, options, providers=["CPUExecutionProvider"])
     bindings: dict[tuple[int, ...], onnxruntime.IOBinding] = {}  # by addresses
+    varying = [position for position, spec in enumerate(task.outputs) if spec.varies]
 
     def bind(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> onnxruntime.IOBinding:
         binding = session.io_binding()
@@ -40,15 +42,26 @@ def make_task(task: Task) -> Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], 
                 add(spec.name, "cpu", 0, _element_type(spec), spec.shape, tensor.data_ptr)
         return binding
 
-    def run(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+    def run(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> int:
         addresses = tuple(tensor.data_ptr for tensor in inputs + outputs)
         if addresses not in bindings:
             if len(bindings) >= _MOST_BINDINGS:
                 bindings.clear()
             bindings[addresses] = bind(inputs, outputs)
-        session.run_with_iobinding(bindings[addresses])
+        binding = bindings[addresses]
+        for position in varying:  # ONNX Runtime allocates it, in each run anew
+            binding.bind_output(task.outputs[position].name)
+        session.run_with_iobinding(binding)
+        results = binding.get_outputs() if varying else ()
+        return sum(_deliver(results[position], outputs[position]) for position in varying)
 
     return run
+
+
+def _deliver(result: onnxruntime.OrtValue, output: Tensor) -> int:
+    place = output.resize(result.shape())
+    ctypes.memmove(place.data_ptr, result.data_ptr(), place.nbytes)
+    return place.nbytes
 
 
 def _element_type(spec: TensorSpec) -> object:

@@ -27,6 +27,51 @@ class BackendTest(unittest.TestCase):
         x = [opsplit.Tensor(np.zeros(3, np.float32))]
         self.assertEqual(_core.TestKernel(lambda inputs, outputs: 12, "task", {}, x, x).run(x, x), 12)
 
+    def test_an_output_that_varies_is_as_large_as_its_function_says(self):
+        def run(inputs, outputs):
+            x = inputs[0].numpy()
+            found = np.flatnonzero(x)
+            outputs[0].resize(found.shape).numpy()[...] = x[found]
+
+        x, y = np.array([0, 5, 0, 7], np.float32), np.zeros(3, np.float32)
+        inputs, outputs = [opsplit.Tensor(x)], [opsplit.Tensor(y)]
+        kernel = _core.TestKernel(run, "task", {}, inputs, outputs, varies=True)
+        kernel.run(inputs, outputs)
+        self.assertEqual(kernel.output_shape(0), (2,))
+        np.testing.assert_array_equal(y, [5, 7, 0])
+        x[...] = 0
+        kernel.run(inputs, outputs)
+        self.assertEqual(kernel.output_shape(0), (0,))
+        x[...] = 1
+        with self.assertRaisesRegex(opsplit.OperatorFailed, "has become 4, there is room for 3"):
+            kernel.run(inputs, outputs)
+
+    def test_an_output_that_varies_must_be_resized_in_each_run(self):
+        sizes = [(2,), None]
+
+        def run(inputs, outputs):
+            size = sizes.pop(0)
+            if size is not None:
+                outputs[0].resize(size)
+
+        x = [opsplit.Tensor(np.zeros(3, np.float32))]
+        kernel = _core.TestKernel(run, "task", {}, x, x, varies=True)
+        kernel.run(x, x)
+        with self.assertRaisesRegex(opsplit.OperatorFailed, "output 0 varies"):
+            kernel.run(x, x)
+        fixed = _core.TestKernel(lambda inputs, outputs: outputs[0].resize((1,)), "task", {}, x, x)
+        with self.assertRaisesRegex(opsplit.OperatorFailed, "only outputs whose sizes vary"):
+            fixed.run(x, x)
+
+    def test_what_resize_gives_is_not_to_be_kept(self):
+        kept = []
+        x = [opsplit.Tensor(np.zeros(3, np.float32))]
+        kernel = _core.TestKernel(
+            lambda inputs, outputs: kept.append(outputs[0].resize((2,)).numpy()), "task", {}, x, x, varies=True
+        )
+        with self.assertRaisesRegex(opsplit.OperatorFailed, "output 0 is still in use"):
+            kernel.run(x, x)
+
     def test_a_tuple_that_is_kept_is_refused(self):
         kept = []
         x = [opsplit.Tensor(np.zeros(3, np.float32))]

@@ -1,4 +1,4 @@
-#include "graph/input_shapes.hpp"
+#include "graph/given_shapes.hpp"
 
 #include <gmock/gmock.h>
 #include <onnx/onnx_pb.h>
@@ -60,7 +60,7 @@ TEST(BindInputs, RefusesContradictions) {
               EndsWith("input 'z': --shape makes 'N' 4, but 2 for input 'x'"));
   EXPECT_THAT(error_of(two_inputs().infer({{"x", {0, 3}}})), HasSubstr("sizes must be at least 1"));
   EXPECT_THAT(error_of(two_inputs().infer({{"q", {1}}})),
-              EndsWith("--shape q=...: no such input, the model has: x, z"));
+              EndsWith("--shape q=...: no such input or output, the model has: x, z, y"));
 }
 
 TEST(BindInputs, RefusesShapesThatOverflow) {
@@ -69,6 +69,36 @@ TEST(BindInputs, RefusesShapesThatOverflow) {
   ModelBuilder zero;  // nothing to store, but strides that overflow
   zero.input("x", {large, 8, 0}).output("y").node("Flatten", {"x"}, {"y"});
   EXPECT_THAT(error_of(zero.infer()), HasSubstr("value 'x'"));
+}
+
+// y = |where x is not 0|, and z = x.
+ModelBuilder finds() {
+  ModelBuilder model;
+  model.input("x", {2, 5}).output("y").output("z").node("NonZero", {"x"}, {"n"}, {}, "find");
+  return std::move(model.node("Abs", {"n"}, {"y"}).node("Relu", {"x"}, {"z"}));
+}
+
+TEST(BoundOutputs, TakesTheLargestSizesFromTheUser) {
+  const Graph graph = value_of(finds().load({{"y", {2, 10}}}));
+  EXPECT_EQ(type_of(graph, "y"), (TensorType{int64, {2, 10}}));
+}
+
+TEST(BoundOutputs, AsksForThem) {
+  EXPECT_THAT(error_of(finds().load()),
+              EndsWith("node 'find' (NonZero): its size follows from data only: how large output "
+                       "'y' of the model gets is not known: say --shape y=... with the largest "
+                       "size of each dimension"));
+}
+
+TEST(BoundOutputs, RefusesContradictionsAndWhatHasASize) {
+  EXPECT_THAT(error_of(finds().load({{"y", {3, 10}}})),
+              EndsWith("output 'y': it is 2x?, --shape says 3x10"));
+  EXPECT_THAT(error_of(finds().load({{"y", {10}}})),
+              EndsWith("output 'y': it is 2x?, --shape says 10"));
+  EXPECT_THAT(error_of(finds().load({{"y", {2, 0}}})), HasSubstr("sizes must be at least 1"));
+  EXPECT_THAT(error_of(finds().load({{"y", {2, std::int64_t{1} << 62}}})), HasSubstr("output 'y'"));
+  EXPECT_THAT(error_of(finds().load({{"y", {2, 10}}, {"z", {2, 5}}})),
+              EndsWith("output 'z' is 2x5 whatever --shape says: leave it out there"));
 }
 
 }  // namespace

@@ -1,8 +1,11 @@
-#include "graph/input_shapes.hpp"
+#include "graph/given_shapes.hpp"
 
 #include <fmt/ranges.h>
+#include <onnx/onnx_pb.h>
 
 #include <algorithm>
+
+#include "graph/onnx_types.hpp"
 
 namespace opsplit::graph {
 namespace {
@@ -24,23 +27,30 @@ std::string to_string(const std::vector<DeclaredDim>& dims) {
   return dims.empty() ? "scalar" : fmt::format("{}", fmt::join(texts, "x"));
 }
 
-Result<> check_names(const Graph& graph, const InputShapes& shapes) {
+Result<> check_names(const Graph& graph, const GivenShapes& shapes) {
   for (const auto& [name, shape] : shapes) {
     std::vector<std::string> known;
-    for (const ValueId input : graph.inputs) known.push_back(graph.value(input).name);
+    for (const auto* ids : {&graph.inputs, &graph.outputs})
+      for (const ValueId id : *ids) known.push_back(graph.value(id).name);
     if (std::find(known.begin(), known.end(), name) == known.end())
-      return fail(ErrorCode::invalid_input, "--shape {}=...: no such input, the model has: {}",
-                  name, fmt::join(known, ", "));
+      return fail(ErrorCode::invalid_input,
+                  "--shape {}=...: no such input or output, the model has: {}", name,
+                  fmt::join(known, ", "));
   }
+  return {};
+}
+
+Result<> check_sizes(const Shape& given) {
+  for (const std::int64_t size : given)
+    if (size < 1)
+      return fail(ErrorCode::invalid_input, "--shape says {}: sizes must be at least 1",
+                  opsplit::to_string(given));
   return {};
 }
 
 // Checks what the user says of one input against the model, and learns its symbols.
 Result<> learn(const Value& input, const Shape& given, Symbols& symbols) {
-  for (const std::int64_t size : given)
-    if (size < 1)
-      return fail(ErrorCode::invalid_input, "--shape says {}: sizes must be at least 1",
-                  opsplit::to_string(given));
+  OPSPLIT_CHECK(check_sizes(given));
   if (!input.declared) return {};
   const auto contradiction = [&] {
     return fail(ErrorCode::invalid_input, "the model says {}, --shape says {}",
@@ -86,9 +96,44 @@ Result<Shape> deduce(const Value& input, const Symbols& symbols) {
   return Shape::from(dims);
 }
 
+// What is known of an open value as a tensor, sizes that are not known left out. Nothing: it is no tensor of
+// numbers, or even that is not known.
+std::optional<onnx::TypeProto::Tensor> known_tensor(const Value& value) {
+  onnx::TypeProto type;
+  if (!type.ParseFromString(value.open->onnx) || !type.has_tensor_type()) return std::nullopt;
+  if (!dtype_from_onnx(type.tensor_type().elem_type())) return std::nullopt;
+  return type.tensor_type();
+}
+
+Result<TensorType> bound(const Value& output, const Shape& given) {
+  OPSPLIT_CHECK(check_sizes(given));
+  const auto known = known_tensor(output);
+  if (!known)
+    return fail(ErrorCode::unsupported, "{}: it is no tensor of numbers, as far as is known",
+                output.open->why);
+  const auto contradiction = [&] {
+    std::vector<std::string> sizes;
+    for (const auto& dim : known->shape().dim())
+      sizes.push_back(dim.has_dim_value() ? fmt::format("{}", dim.dim_value()) : "?");
+    return fail(ErrorCode::invalid_input, "it is {}, --shape says {}",
+                sizes.empty() ? "scalar" : fmt::format("{}", fmt::join(sizes, "x")),
+                opsplit::to_string(given));
+  };
+  if (known->has_shape()) {
+    if (static_cast<std::size_t>(known->shape().dim_size()) != given.rank()) return contradiction();
+    for (std::size_t axis = 0; axis < given.rank(); ++axis) {
+      const auto& dim = known->shape().dim(static_cast<int>(axis));
+      if (dim.has_dim_value() && dim.dim_value() != given[axis]) return contradiction();
+    }
+  }
+  const TensorType type{*dtype_from_onnx(known->elem_type()), given};
+  OPSPLIT_CHECK(byte_size(type));
+  return type;
+}
+
 }  // namespace
 
-Result<> bind_inputs(Graph& graph, const InputShapes& shapes) {
+Result<> bind_inputs(Graph& graph, const GivenShapes& shapes) {
   OPSPLIT_CHECK(check_names(graph, shapes));
   Symbols symbols;
   const auto where = [](const Value& input) { return fmt::format("input '{}'", input.name); };
@@ -105,6 +150,36 @@ Result<> bind_inputs(Graph& graph, const InputShapes& shapes) {
     auto shape = given != shapes.end() ? Result<Shape>(given->second) : deduce(input, symbols);
     if (!shape) return within(where(input), shape.error());
     input.type = TensorType{*input.dtype, *shape};
+  }
+  return {};
+}
+
+Result<> bound_outputs(Graph& graph, const GivenShapes& shapes) {
+  for (const ValueId id : graph.outputs) {
+    Value& output = graph.value(id);
+    const auto given = shapes.find(output.name);
+    if (output.open && given == shapes.end()) {
+      if (!known_tensor(output))
+        return fail(ErrorCode::unsupported,
+                    "{}: output '{}' of the model is no tensor of numbers, as far as is known; "
+                    "declare its type (onnx.shape_inference adds what it knows), or cut the model "
+                    "before it",
+                    output.open->why, output.name);
+      return fail(ErrorCode::unsupported,
+                  "{}: how large output '{}' of the model gets is not known: say --shape {}=... "
+                  "with the largest size of each dimension",
+                  output.open->why, output.name, output.name);
+    }
+    if (given == shapes.end()) continue;
+    const auto where = fmt::format("output '{}'", output.name);
+    if (!output.open) {
+      if (std::ranges::count(graph.inputs, id) != 0) continue;
+      return fail(ErrorCode::invalid_input, "{} is {} whatever --shape says: leave it out there",
+                  where, opsplit::to_string(output.type->shape));
+    }
+    auto type = bound(output, given->second);
+    if (!type) return within(where, type.error());
+    output.open->bound = *type;
   }
   return {};
 }
