@@ -29,7 +29,7 @@ IMAGES = {
     # It attaches, and cannot load: its address space is too small.
     "opsplit-test/too-small": 'ENTRYPOINT ["sh", "-c", "ulimit -v 100000; exec opsplit-operator --socket '
                               '/tmp/opsplit-10001/opsplitd.sock --wait 60 $0 $1 $2 $3"]',
-    "opsplit-test/never-attaches": 'ENTRYPOINT ["sleep", "1000"]',
+    "opsplit-test/never-attaches": 'ENTRYPOINT ["sh", "-c", "exec sleep 1000"]',  # which must not see its arguments
 }
 
 
