@@ -25,7 +25,8 @@ name: digits
 # To split by hand, leave `split` out and list the nodes of each operator below.
 split: by-type
 
-# Sizes of inputs for which the model has names instead of numbers.
+# Sizes of inputs for which the model has names instead of numbers, and the largest sizes of outputs
+# whose sizes follow from data.
 # shapes:
 #   image: [1, 1, 8, 8]
 

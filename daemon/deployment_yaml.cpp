@@ -243,8 +243,8 @@ class Reader {
     for (const auto& entry : node) {
       if (!entry.first.IsScalar() || entry.first.Scalar().empty() || !entry.second.IsSequence())
         return wrong(entry.first, fmt::format("shapes: must be {}", wanted), entry.second);
-      const std::string& input = entry.first.Scalar();
-      where_ = "shapes." + printable(input);
+      const std::string& tensor = entry.first.Scalar();
+      where_ = "shapes." + printable(tensor);
       std::vector<std::int64_t> dims;
       for (const YAML::Node& size : entry.second) {
         OPSPLIT_TRY(dims.emplace_back(), number(size, std::numeric_limits<int>::max()));
@@ -253,7 +253,7 @@ class Reader {
       if (!shape) return at_line(line_of(entry.second), "{}: {}", where_, shape.error().message);
       if (const auto elements = shape->elements(); !elements)
         return at_line(line_of(entry.second), "{}: {}", where_, elements.error().message);
-      if (!out_.shapes.emplace(input, *shape).second)
+      if (!out_.shapes.emplace(tensor, *shape).second)
         return at_line(line_of(entry.first), "{} is there twice", where_);
     }
     return {};

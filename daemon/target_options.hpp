@@ -15,8 +15,9 @@ inline void add_split_option(CLI::App& command, Target& target) {
 inline void add_name_and_shapes(CLI::App& command, Target& target) {
   command.add_option("--name", target.name, "Name of the deployment (default: the file's)");
   command
-      .add_option("--shape", target.shapes, "Shape of an input whose size the model leaves open")
-      ->type_name("INPUT=1,3,736,736");
+      .add_option("--shape", target.shapes,
+                  "Shape of an input that the model leaves open, or the largest one of an output")
+      ->type_name("TENSOR=1,3,736,736");
 }
 
 }  // namespace opsplit::daemon

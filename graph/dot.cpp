@@ -152,7 +152,8 @@ class DotWriter {
         from_client || to == "out" ? "  " + escaped(shown(tensor.name)) + "\\l" : std::string();
     fmt::format_to(out_, "  {} -> {} [label=\"{}  {}, {}\\l\", tooltip={}];\n",
                    from_client ? "in" : fmt::format("t{}", tensor.producer), to, name,
-                   to_string(tensor.type.shape), shown_bytes(tensor.bytes),
+                   to_string(tensor.type.shape) + (tensor.varies ? " at most" : ""),
+                   shown_bytes(tensor.bytes),
                    dot_string(fmt::format("{}: {}", tensor.name, to_string(tensor.type))));
   }
 

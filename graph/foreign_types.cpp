@@ -97,6 +97,20 @@ void drop_symbols(onnx::TypeProto& type) {
       dim.clear_dim_param();
 }
 
+// What is not known, as the model declares it.
+void add_declared(const onnx::TypeProto& declared, onnx::TypeProto& known) {
+  if (known.value_case() == onnx::TypeProto::VALUE_NOT_SET) known = declared;
+  if (!known.has_tensor_type() || !declared.has_tensor_type()) return;
+  auto& to = *known.mutable_tensor_type();
+  const auto& from = declared.tensor_type();
+  if (to.elem_type() == onnx::TensorProto::UNDEFINED) to.set_elem_type(from.elem_type());
+  if (!to.has_shape() && from.has_shape()) *to.mutable_shape() = from.shape();
+  if (!to.has_shape() || to.shape().dim_size() != from.shape().dim_size()) return;
+  for (int axis = 0; axis < from.shape().dim_size(); ++axis)
+    if (!to.shape().dim(axis).has_dim_value() && from.shape().dim(axis).has_dim_value())
+      to.mutable_shape()->mutable_dim(axis)->set_dim_value(from.shape().dim(axis).dim_value());
+}
+
 using Found = std::unordered_map<std::string, onnx::TypeProto>;  // by the outputs' names
 
 Result<Found> ask(const Graph& graph, const Node& node, const OnnxRules& rules) {
@@ -160,13 +174,14 @@ Result<> infer_foreign(Graph& graph, const Node& node, const OnnxRules& rules, s
     if (found)
       if (const auto type = found->find(value.name); type != found->end()) known = type->second;
     value.type = concrete(known);
-    const onnx::TypeProto declared = value.type ? known : declared_type(graph, value);
-    if (!value.type) value.type = concrete(declared);
+    if (!value.type) {
+      add_declared(declared_type(graph, value), known);
+      value.type = concrete(known);
+    }
     if (value.type) {
       value.dtype = value.type->dtype;
       continue;
     }
-    if (known.value_case() == onnx::TypeProto::VALUE_NOT_SET) known = declared;
     value.open.emplace();
     drop_symbols(known);
     value.open->onnx = known.SerializeAsString();  // empty if nothing is known

@@ -10,7 +10,7 @@ namespace opsplit::graph {
 Result<> bind_inputs(Graph& graph, const GivenShapes& shapes);
 
 // Gives open outputs of the graph (Value::open) their bounds. Errors: one has none, or cannot have one; one
-// contradicts what is known; there is one of an output that is not open.
+// contradicts what is known; one is too small for an output that is not open.
 Result<> bound_outputs(Graph& graph, const GivenShapes& shapes);
 
 }  // namespace opsplit::graph

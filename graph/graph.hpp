@@ -1,5 +1,5 @@
 // The in-memory form of a model between import and planning: values and nodes, nothing else.
-// After infer_shapes() every value has a concrete type.
+// After infer_shapes() every value has a concrete type; of outputs of the model that vary it is the largest.
 #pragma once
 
 #include <cstddef>

@@ -4,6 +4,7 @@
 #include <map>
 #include <utility>
 
+#include "graph/bundle.hpp"
 #include "graph/layouts.hpp"
 #include "graph/places.hpp"
 #include "graph/split_steps.hpp"

@@ -72,11 +72,8 @@ class TaskRunner {
         places.write_header(claim.slot, claim.generation, tensor);
         continue;
       }
-      const auto shape = context.output_shapes.find(i);
-      if (shape == context.output_shapes.end())
-        return fail(ErrorCode::operator_failed, "nobody says how large output '{}' has become",
-                    plan.tensors[static_cast<std::size_t>(tensor)].name);
-      OPSPLIT_CHECK(places.write_header(claim.slot, claim.generation, tensor, shape->second));
+      OPSPLIT_TRY(const Shape shape, varying_shape(plan, task, i, context));
+      OPSPLIT_CHECK(places.write_header(claim.slot, claim.generation, tensor, shape));
     }
     return {};
   }

@@ -104,6 +104,15 @@ Result<std::unique_ptr<Program>> wrap_task(const OperatorSpec& spec, const MakeT
 
 }  // namespace
 
+Result<Shape> varying_shape(const Plan& plan, const PlannedTask& task, std::size_t index,
+                            const RunContext& context) {
+  if (index < context.output_shapes.size() && context.output_shapes[index])
+    return *context.output_shapes[index];
+  return fail(ErrorCode::operator_failed,
+              "how large output '{}' has become must be said: it varies (resize() in Python)",
+              plan.tensors[static_cast<std::size_t>(task.outputs[index])].name);
+}
+
 Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec,
                                                        const CustomKernels& custom) {
   return make_operator(

@@ -37,10 +37,15 @@ class Operator {
   // PlannedTask, in its order; inputs may be in any layout that their headers say, outputs are to be
   // written in the layout of their views. Only called from one thread. An error fails the request,
   // not the operator, unless it says that the process is lost. It should say when its last step begins, and
-  // must count what it copies, and give the sizes of outputs that vary. Views of what lies on a GPU only have no data: it is found by context.slot.
+  // must count what it copies, and give the sizes of outputs that vary. Views of what lies on a GPU only have
+  // no data: it is found by context.slot.
   virtual Result<> run(std::size_t task, std::span<const TensorView> inputs,
                        std::span<const MutableTensorView> outputs, RunContext& context) = 0;
 };
+
+// After a run of the task: the sizes of output `index`, which varies. Error: nobody has said them.
+Result<Shape> varying_shape(const Plan& plan, const PlannedTask& task, std::size_t index,
+                            const RunContext& context);
 
 // What an operator is made from.
 struct OperatorSpec {

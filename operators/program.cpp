@@ -87,8 +87,10 @@ class CompiledProgram final : public Program {
       if (step.is_custom) context.bytes_copied += step.kernel->bytes_copied();
     }
     for (const Patch& patch : custom_outputs_)
-      if (const auto shape = steps_[patch.step].kernel->output_shape(patch.operand))
-        context.output_shapes.emplace(patch.from.index, *shape);
+      if (const auto shape = steps_[patch.step].kernel->output_shape(patch.operand)) {
+        context.output_shapes.resize(outputs.size());
+        context.output_shapes[patch.from.index] = shape;
+      }
     context.bytes_copied += copied_per_run_;
     context.bytes_converted += converted_per_run_;
     return {};

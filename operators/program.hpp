@@ -79,8 +79,8 @@ struct RunContext {
   // Inputs or outputs that could not be used where they lie: they came in another layout than agreed,
   // an output is a copy of something that lies elsewhere, or a custom kernel needs them row-major.
   std::uint64_t bytes_copied = 0;
-  // Of outputs that vary, by position: their sizes this time.
-  std::map<std::size_t, Shape> output_shapes = {};
+  // The sizes of outputs that vary, this time: of each output, nothing for the others. Empty: none varies.
+  std::vector<std::optional<Shape>> output_shapes = {};
   // Inputs or outputs in their agreed layout that the kernels computed in another one.
   std::uint64_t bytes_converted = 0;
 };

@@ -5,6 +5,8 @@
 #include <string_view>
 #include <utility>
 
+#include "graph/bundle.hpp"
+
 namespace opsplit::operators {
 namespace {
 
@@ -224,6 +226,13 @@ Result<> take_custom_kernels(TaskGraph& task, const CustomKernels& kernels) {
     if (step.kind != Step::Kind::node) continue;
     const auto custom = kernels.find(graph::named_op_type(*step.node));
     if (custom == kernels.end()) continue;
+    if (std::ranges::any_of(step.node->outputs, [&](graph::ValueId output) {
+          return graph::varies(*step.node, output);
+        }))
+      return fail(ErrorCode::unsupported,
+                  "node {}: the sizes of an output of {} follow from data: run its whole task "
+                  "(opsplit.run_backend in Python)",
+                  step.node->name, graph::named_op_type(*step.node));
     KernelSpec spec = spec_of(task, step);
     for (auto* operands : {&spec.inputs, &spec.outputs})
       for (Operand& operand : *operands) operand.layout = Layout::row_major;

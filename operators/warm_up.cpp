@@ -29,7 +29,7 @@ void fill_with_ones(std::byte* data, std::uint64_t bytes, DType dtype) {
 bool has_padding(Layout layout) { return layout != Layout::row_major && layout != Layout::nhwc; }
 
 Result<> run_once(Operator& op, const Plan& plan, const PlannedTask& task, std::size_t position,
-                  bool on_ones) {
+                  bool on_ones, RunContext& context) {
   std::list<AlignedMemory> memory;
   const auto lay_out = [&](std::int32_t id, auto& views) -> Result<> {
     const PlannedTensor& tensor = plan.tensors[static_cast<std::size_t>(id)];
@@ -44,8 +44,15 @@ Result<> run_once(Operator& op, const Plan& plan, const PlannedTask& task, std::
   std::vector<MutableTensorView> outputs;
   for (const std::int32_t tensor : task.inputs) OPSPLIT_CHECK(lay_out(tensor, inputs));
   for (const std::int32_t tensor : task.outputs) OPSPLIT_CHECK(lay_out(tensor, outputs));
-  RunContext context;
   return op.run(position, inputs, outputs, context);
+}
+
+// Who has not done that will never do it.
+Result<> check_shapes(const Plan& plan, const PlannedTask& task, const RunContext& context) {
+  for (std::size_t i = 0; i < task.outputs.size(); ++i)
+    if (plan.tensors[static_cast<std::size_t>(task.outputs[i])].varies)
+      OPSPLIT_CHECK(varying_shape(plan, task, i, context));
+  return {};
 }
 
 }  // namespace
@@ -53,9 +60,12 @@ Result<> run_once(Operator& op, const Plan& plan, const PlannedTask& task, std::
 Result<> warm_up(Operator& op, const Plan& plan, const PlannedOperator& planned) {
   for (std::size_t position = 0; position < planned.tasks.size(); ++position) {
     const PlannedTask& task = plan.tasks[static_cast<std::size_t>(planned.tasks[position])];
-    const auto on_ones = run_once(op, plan, task, position, true);
-    if (!on_ones && !run_once(op, plan, task, position, false) && !op.is_picky(position))
+    RunContext context;
+    const auto on_ones = run_once(op, plan, task, position, true, context);
+    const bool ran = on_ones || run_once(op, plan, task, position, false, context);
+    if (!ran && !op.is_picky(position))
       return within("task " + task.name + " computes neither ones nor zeros", on_ones.error());
+    if (ran) OPSPLIT_CHECK(check_shapes(plan, task, context));
   }
   return {};
 }

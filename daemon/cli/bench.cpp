@@ -44,6 +44,7 @@ struct Samples {
 double error_against(const std::vector<HostTensor>& reference, const std::vector<HostTensor>& got) {
   double worst = 0;
   for (std::size_t i = 0; i < reference.size(); ++i) {
+    if (reference[i].type != got[i].type) return INFINITY;
     if (reference[i].type.dtype != float32) continue;
     const auto* a = reinterpret_cast<const float*>(reference[i].bytes.data());
     const auto* b = reinterpret_cast<const float*>(got[i].bytes.data());

@@ -13,6 +13,7 @@
 #include <deque>
 #include <thread>
 
+#include "base/content_hash.hpp"
 #include "daemon/chaos.hpp"
 #include "daemon/cli/daemon_client.hpp"
 #include "daemon/cli/inference.hpp"
@@ -59,7 +60,7 @@ class ChaosClient {
     }
   }
 
-  // Writes the answers, one behind the other. Error: they are not the same each time.
+  // Writes the answers' digests, one behind the other. Error: they are not the same each time.
   Result<> find_answers() {
     for (const std::vector<HostTensor>& inputs : inputs_) {
       OPSPLIT_TRY(const auto first, ask(inputs));
@@ -68,7 +69,7 @@ class ChaosClient {
         return fail(ErrorCode::refused,
                     "the same inputs give different answers each time: nothing could be said of "
                     "right and wrong");
-      OPSPLIT_CHECK(write_all(first));
+      OPSPLIT_CHECK(write_all(std::as_bytes(std::span(first))));
     }
     return {};
   }
@@ -90,29 +91,32 @@ class ChaosClient {
       inputs_.push_back(random_inputs(*client_, input + 1));
   }
 
-  Result<std::vector<std::byte>> ask(const std::vector<HostTensor>& inputs) {
+  Result<std::string> ask(const std::vector<HostTensor>& inputs) {
     OPSPLIT_TRY(auto request, submit(*client_, inputs));
     OPSPLIT_CHECK(request.wait(patience));
-    return outputs(request);
+    return digest_of_answer(request);
   }
 
-  Result<std::vector<std::byte>> outputs(const ipc::Request& request) {
-    std::vector<std::byte> bytes;
+  // Of all outputs, and of their sizes, which may vary.
+  Result<std::string> digest_of_answer(const ipc::Request& request) {
+    std::string all;
     for (std::size_t i = 0; i < client_->outputs().size(); ++i) {
       OPSPLIT_TRY(const auto output, request.output(i));
-      bytes.insert(bytes.end(), output.bytes.begin(), output.bytes.end());
+      all += fmt::format("{} {}\n", to_string(output.type), content_hash(output.bytes));
     }
-    return bytes;
+    return content_hash(std::as_bytes(std::span(all)));
   }
 
   Result<> read_answers() {
     struct stat file {};
     if (::fstat(STDIN_FILENO, &file) != 0 || file.st_size == 0)
       return fail(ErrorCode::invalid_input, "standard input: no file with answers");
-    answers_.resize(static_cast<std::size_t>(file.st_size));
-    if (::pread(STDIN_FILENO, answers_.data(), answers_.size(), 0) != file.st_size)
+    std::string answers(static_cast<std::size_t>(file.st_size), '\0');
+    if (::pread(STDIN_FILENO, answers.data(), answers.size(), 0) != file.st_size)
       return fail_errno(errno, "standard input");
-    answer_bytes_ = answers_.size() / different_inputs;
+    const std::size_t size = answers.size() / different_inputs;
+    for (std::size_t input = 0; input < different_inputs; ++input)
+      answers_.push_back(answers.substr(input * size, size));
     return {};
   }
 
@@ -135,12 +139,11 @@ class ChaosClient {
     under_way_.pop_front();
     if (const auto answered = sent.request.wait(patience); !answered)
       return ended(sent.event, answered.error());
-    const auto answer = outputs(sent.request);
+    const auto answer = digest_of_answer(sent.request);
     if (!answer) return ended(sent.event, answer.error());
-    const auto right =
-        std::span(answers_).subspan(input_of(sent.event.request) * answer_bytes_, answer_bytes_);
-    sent.event.kind = std::ranges::equal(*answer, right) ? RequestEvent::Kind::answered
-                                                         : RequestEvent::Kind::wrong;
+    sent.event.kind = *answer == answers_[input_of(sent.event.request)]
+                          ? RequestEvent::Kind::answered
+                          : RequestEvent::Kind::wrong;
     return tell(sent.event);
   }
 
@@ -163,8 +166,7 @@ class ChaosClient {
   std::size_t in_flight_;
   ipc::SystemFutex futex_;
   std::vector<std::vector<HostTensor>> inputs_;
-  std::size_t answer_bytes_ = 0;
-  std::vector<std::byte> answers_;
+  std::vector<std::string> answers_;  // digests of the right ones, by input
   std::deque<Sent> under_way_;
   std::uint64_t requests_ = 0;
 };

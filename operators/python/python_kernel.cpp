@@ -84,7 +84,8 @@ Result<> PythonKernel::run(std::span<const operators::TensorView> inputs,
     Call& prepared = call_for(inputs, outputs);
     for (const auto& [output, tensor] : prepared.varying) tensor->forget_size();
     auto done = call(prepared);
-    if (done) done = take_shapes(prepared);
+    for (const auto& [output, tensor] : prepared.varying)
+      output_shapes_[output] = tensor->resized();
     if (auto kept = check_kept(prepared); done) done = kept;
     return done;
   } catch (const py::error_already_set& error) {  // of our own making: no memory, say
@@ -118,16 +119,6 @@ Result<> PythonKernel::call(Call& call) {
         "None",
         Py_TYPE(result)->tp_name);
   bytes_copied_ = returned.cast<std::uint64_t>();
-  return {};
-}
-
-Result<> PythonKernel::take_shapes(const Call& call) {
-  for (const auto& [output, tensor] : call.varying) {
-    output_shapes_[output] = tensor->resized();
-    if (!output_shapes_[output])
-      return fail(ErrorCode::operator_failed,
-                  "output {} varies: its function must say how large it is, by resize()", output);
-  }
   return {};
 }
 
@@ -185,7 +176,7 @@ void PythonKernel::fill(Call& call, std::span<const operators::TensorView> input
     if (!operand.present || data == nullptr) return py::none();
     auto tensor = std::make_unique<Tensor>(operand.type, const_cast<std::byte*>(data), writable);
     tensor->keep_view();
-    if (operand.varies) tensor->make_resizable();
+    if (operand.varies) tensor->make_resizable(operand.name);
     Tensor* pointer = tensor.get();
     py::object object = py::cast(std::move(tensor));
     call.tensors.push_back({object, pointer, std::move(name)});

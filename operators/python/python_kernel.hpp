@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "operators/kernel.hpp"
@@ -21,6 +22,7 @@ class PythonKernel final : public operators::Kernel {
     TensorType type;
     bool present = true;  // else None
     bool varies = false;
+    std::string name = {};  // of one that varies
   };
   enum class Style {
     node,  // function(*inputs, out=output or tuple of outputs, **keywords)
@@ -38,7 +40,7 @@ class PythonKernel final : public operators::Kernel {
                std::span<const operators::MutableTensorView> outputs) override;
   [[nodiscard]] std::uint64_t bytes_copied() const override { return bytes_copied_; }
   [[nodiscard]] std::optional<Shape> output_shape(std::size_t output) const override {
-    return output_shapes_[output];
+    return output_shapes_.at(output);
   }
 
  private:
@@ -50,7 +52,6 @@ class PythonKernel final : public operators::Kernel {
   void fill(Call& call, std::span<const operators::TensorView> inputs,
             std::span<const operators::MutableTensorView> outputs) const;
   Result<> call(Call& call);
-  Result<> take_shapes(const Call& call);
   Result<> check_kept(Call& call);
   void report(const py::error_already_set& error, const std::string& text);
 

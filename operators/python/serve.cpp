@@ -52,8 +52,11 @@ py::object node_of(const operators::KernelSpec& spec) {
     for (std::size_t i = 0; i < all.size(); ++i) result[i] = operand_of(all[i]);
     return result;
   };
-  return py::make_tuple(spec.node->name, py::str(std::string(graph::named_op_type(*spec.node))),
-                        spec.opset, attributes, operands(spec.inputs), operands(spec.outputs));
+  // A bundle is nothing that a table of ops has, even if it is named after one.
+  const std::string_view op_type =
+      graph::is_bundle(*spec.node) ? spec.node->op_type : graph::named_op_type(*spec.node);
+  return py::make_tuple(spec.node->name, py::str(std::string(op_type)), spec.opset, attributes,
+                        operands(spec.inputs), operands(spec.outputs));
 }
 
 std::vector<PythonKernel::Operand> operands(const std::vector<operators::Operand>& all) {
@@ -65,7 +68,7 @@ std::vector<PythonKernel::Operand> operands(const std::vector<operators::Operand
 std::vector<PythonKernel::Operand> operands(const std::vector<operators::NamedType>& all) {
   std::vector<PythonKernel::Operand> result;
   for (const operators::NamedType& named : all)
-    result.push_back({.type = named.type, .varies = named.varies});
+    result.push_back({.type = named.type, .varies = named.varies, .name = named.name});
   return result;
 }
 
@@ -203,9 +206,10 @@ class TestKernel {
                                                         bool varies) {
     std::vector<PythonKernel::Operand> result;
     for (const Tensor* tensor : tensors)
-      result.push_back(tensor == nullptr
-                           ? PythonKernel::Operand{.type = {}, .present = false}
-                           : PythonKernel::Operand{.type = tensor->type(), .varies = varies});
+      result.push_back(
+          tensor == nullptr
+              ? PythonKernel::Operand{.type = {}, .present = false}
+              : PythonKernel::Operand{.type = tensor->type(), .varies = varies, .name = "y"});
     return result;
   }
 

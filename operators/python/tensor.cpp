@@ -107,13 +107,13 @@ Tensor::Tensor(const TensorType& type, std::byte* data, bool writable,
 std::unique_ptr<Tensor> Tensor::resize(const py::object& self,
                                        const std::vector<std::int64_t>& dims) {
   auto& tensor = self.cast<Tensor&>();
-  if (!tensor.is_resizable_)
+  if (!tensor.resizable_)
     raise({ErrorCode::invalid_input, "only outputs whose sizes vary can be resized"});
   const Shape shape = value_or_raise(Shape::from(dims));
   if (!fits(shape, tensor.type_.shape))
     raise({ErrorCode::invalid_input,
-           fmt::format("an output has become {}, there is room for {}: say larger `shapes`",
-                       to_string(shape), to_string(tensor.type_.shape))});
+           fmt::format("output '{}' has become {}, there is room for {}: say larger `shapes`",
+                       *tensor.resizable_, to_string(shape), to_string(tensor.type_.shape))});
   tensor.resized_ = shape;
   auto keep = std::shared_ptr<const void>(self.inc_ref().ptr(), [](const void* held) {
     const py::gil_scoped_acquire gil;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/tensor_type.hpp"
@@ -41,8 +42,8 @@ class Tensor {
     return Py_REFCNT(self) > own + (view_ ? 1 : 0) || (view_ && view_.ref_count() > 1);
   }
 
-  // For outputs whose sizes follow from data: this tensor has the largest ones.
-  void make_resizable() { is_resizable_ = true; }
+  // For outputs whose sizes follow from data: this tensor has the largest ones. The name is for errors.
+  void make_resizable(std::string name) { resizable_ = std::move(name); }
   void forget_size() { resized_.reset(); }
   [[nodiscard]] const std::optional<Shape>& resized() const { return resized_; }
   // A tensor of these sizes in the first bytes of `self`, which it keeps alive. Raises InvalidInput.
@@ -59,7 +60,7 @@ class Tensor {
   std::uint64_t bytes_;
   bool writable_;
   bool keeps_view_ = false;
-  bool is_resizable_ = false;
+  std::optional<std::string> resizable_;
   std::optional<Shape> resized_;
   std::array<std::int64_t, Shape::max_rank> shape_{}, strides_{}, byte_strides_{};
   std::shared_ptr<const void> owner_;

@@ -97,8 +97,10 @@ TEST(BoundOutputs, RefusesContradictionsAndWhatHasASize) {
               EndsWith("output 'y': it is 2x?, --shape says 10"));
   EXPECT_THAT(error_of(finds().load({{"y", {2, 0}}})), HasSubstr("sizes must be at least 1"));
   EXPECT_THAT(error_of(finds().load({{"y", {2, std::int64_t{1} << 62}}})), HasSubstr("output 'y'"));
-  EXPECT_THAT(error_of(finds().load({{"y", {2, 10}}, {"z", {2, 5}}})),
-              EndsWith("output 'z' is 2x5 whatever --shape says: leave it out there"));
+  EXPECT_THAT(error_of(finds().load({{"y", {2, 10}}, {"z", {2, 4}}})),
+              EndsWith("output 'z': it is 2x5, --shape says 2x4"));
+  const Graph graph = value_of(finds().load({{"y", {2, 10}}, {"z", {2, 9}}}));
+  EXPECT_EQ(type_of(graph, "z"), (TensorType{float32, {2, 5}}));
 }
 
 }  // namespace

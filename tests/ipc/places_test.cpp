@@ -64,7 +64,7 @@ TEST(VaryingPlace, IsReadAsLargeAsItBecame) {
   const std::int32_t output = plan.outputs.at(0);
   plan.tensors[static_cast<std::size_t>(output)].varies = true;
   ASSERT_TRUE(validate(plan));
-  const TestDeployment deployment(plan);
+  TestDeployment deployment(plan);
   const Places places(deployment.board, deployment.plan, deployment.arena);
   for (const std::int64_t size : {4, 3, 0}) {
     ASSERT_TRUE(places.write_header(0, 1, output, {size}));

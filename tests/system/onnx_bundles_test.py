@@ -5,6 +5,7 @@ that it does not know), split by type, against ONNX Runtime on the whole model.
 usage: onnx_bundles_test.py BIN_DIR     the package opsplit must be in PYTHONPATH
 """
 
+import json
 import os
 import pathlib
 import subprocess
@@ -281,6 +282,28 @@ class Bundles(unittest.TestCase):
             with self.subTest(scores=scores):
                 self.assert_agrees(made, feed, ["NonMaxSuppression+1"], "--shape", "selected=10,3")
 
+    def test_only_who_says_its_sizes_can_take_the_place_of_what_varies(self):
+        path = self.folder / "model.onnx"
+        save(self.detector(), str(path))
+        self.opsplit("up", path, "--split", "by-type", "--name", "detector", "--shape", "selected=10,3")
+        self.addCleanup(self.opsplit, "down", "detector")
+        script = self.folder / "mine.py"
+        script.write_text(
+            "import opsplit\n"
+            '@opsplit.operator("NonMaxSuppression+1")\n'
+            "def mine(*inputs, out):\n    pass\n"
+            "opsplit.main(mine)\n"
+        )
+        (operator,) = (
+            instance["operator"]
+            for instance in json.loads(self.opsplit("ps", "--json"))["deployments"][0]["instances"]
+            if instance["operator"].startswith("nonmax")
+        )
+        refused = self.failing("swap", f"detector/{operator}", "--", sys.executable, "-B", str(script))
+        self.assertIn("follow from data: run its whole task", refused)
+        boxes, logits = np.float32(np.arange(32).reshape(1, 8, 4)), np.full((1, 2, 8), -9, np.float32)
+        self.assertEqual(opsplit.connect("detector").infer(boxes=boxes, logits=logits)["selected"].shape, (0, 3))
+
     def test_an_output_larger_than_its_bound_fails_its_request_only(self):
         path = self.folder / "model.onnx"
         save(self.detector(), str(path))
@@ -303,6 +326,7 @@ class Bundles(unittest.TestCase):
             logits[0, 0, :3] = 1
             with self.assertRaisesRegex(opsplit.OperatorFailed, "has become 3x3, there is room for 2x3"):
                 client.infer(boxes=boxes, logits=logits)
+
 
 if __name__ == "__main__":
     PROGRAMS = pathlib.Path(sys.argv.pop(1))

@@ -39,7 +39,10 @@ def make_task(task: Task) -> Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], 
             (binding.bind_output, task.outputs, outputs),
         ):
             for spec, tensor in zip(specs, tensors):
-                add(spec.name, "cpu", 0, _element_type(spec), spec.shape, tensor.data_ptr)
+                if spec.varies:  # ONNX Runtime allocates it, in each run anew
+                    add(spec.name)
+                else:
+                    add(spec.name, "cpu", 0, _element_type(spec), spec.shape, tensor.data_ptr)
         return binding
 
     def run(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> int:
@@ -49,11 +52,15 @@ def make_task(task: Task) -> Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], 
                 bindings.clear()
             bindings[addresses] = bind(inputs, outputs)
         binding = bindings[addresses]
-        for position in varying:  # ONNX Runtime allocates it, in each run anew
-            binding.bind_output(task.outputs[position].name)
         session.run_with_iobinding(binding)
-        results = binding.get_outputs() if varying else ()
-        return sum(_deliver(results[position], outputs[position]) for position in varying)
+        if not varying:
+            return 0
+        try:
+            results = binding.get_outputs()
+            return sum(_deliver(results[position], outputs[position]) for position in varying)
+        finally:
+            for position in varying:  # else the next run would be given the same memory
+                binding.bind_output(task.outputs[position].name)
 
     return run
 

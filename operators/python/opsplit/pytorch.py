@@ -28,8 +28,8 @@ def serve(module: Callable[..., Any], argv: Sequence[str] | None = None) -> NoRe
     """The whole of a program that runs a module of yours in place of its operator's nodes.
 
     `module`, a torch.nn.Module (put into evaluation mode) or any callable, is called with the task's inputs in their
-    order and returns its output, or a tuple of them. They must have the very shape and dtype, are copied, and the bytes
-    counted. A request whose input it writes to (ReLU(inplace=True), say) fails.
+    order and returns its output, or a tuple of them. They must have the very shape (or one no larger, of an output that
+    varies) and dtype, are copied, and the bytes counted. A request whose input it writes to (ReLU(inplace=True), say) fails.
     """
     import torch
 

@@ -31,7 +31,8 @@ def serve(model: Callable[..., Any], argv: Sequence[str] | None = None) -> NoRet
     """The whole of a program that runs a model of yours in place of its operator's nodes.
 
     `model`, of Keras, a tf.function or any callable, is called with the task's inputs in their order and returns its
-    output, or a tuple of them. They must have the very shape and dtype, are copied, and the bytes counted.
+    output, or a tuple of them. They must have the very shape (or one no larger, of an output that varies) and dtype, are
+    copied, and the bytes counted.
     """
 
     def make(task: Task) -> RunTask:

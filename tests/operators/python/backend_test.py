@@ -43,7 +43,7 @@ class BackendTest(unittest.TestCase):
         kernel.run(inputs, outputs)
         self.assertEqual(kernel.output_shape(0), (0,))
         x[...] = 1
-        with self.assertRaisesRegex(opsplit.OperatorFailed, "has become 4, there is room for 3"):
+        with self.assertRaisesRegex(opsplit.OperatorFailed, "output 'y' has become 4, there is room for 3"):
             kernel.run(inputs, outputs)
 
     def test_an_output_that_varies_must_be_resized_in_each_run(self):
@@ -57,8 +57,9 @@ class BackendTest(unittest.TestCase):
         x = [opsplit.Tensor(np.zeros(3, np.float32))]
         kernel = _core.TestKernel(run, "task", {}, x, x, varies=True)
         kernel.run(x, x)
-        with self.assertRaisesRegex(opsplit.OperatorFailed, "output 0 varies"):
-            kernel.run(x, x)
+        self.assertEqual(kernel.output_shape(0), (2,))
+        kernel.run(x, x)
+        self.assertIsNone(kernel.output_shape(0))  # which fails the request: operators/host.cpp
         fixed = _core.TestKernel(lambda inputs, outputs: outputs[0].resize((1,)), "task", {}, x, x)
         with self.assertRaisesRegex(opsplit.OperatorFailed, "only outputs whose sizes vary"):
             fixed.run(x, x)

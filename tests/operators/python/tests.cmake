@@ -23,7 +23,7 @@ set_tests_properties(system.onnx_backend_life PROPERTIES RESOURCE_LOCK roudi)
 
 python_test(system.onnx_bundles system ${if_there} ${system} ${python} -B
   ${CMAKE_CURRENT_SOURCE_DIR}/system/onnx_bundles_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
-set_tests_properties(system.onnx_bundles PROPERTIES RESOURCE_LOCK roudi)
+set_tests_properties(system.onnx_bundles PROPERTIES TIMEOUT 900 RESOURCE_LOCK roudi)
 
 # `pip install`: a build of its own.
 python_test(system.pip_install long ${system} ${Python3_EXECUTABLE} -B
