@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <utility>
@@ -257,19 +258,21 @@ Result<CudaMachine> cuda_machine() {
   return machine;
 }
 
-Result<std::unique_ptr<DeviceDriver>> open_cuda_device(const DeviceUuid& uuid) {
+Result<std::unique_ptr<DeviceDriver>> open_cuda_device(std::string_view name) {
   OPSPLIT_TRY(const int count, device_count());
-  std::string present;
+  std::vector<DeviceUuid> devices;
   for (int ordinal = 0; ordinal < count; ++ordinal) {
-    OPSPLIT_TRY(const DeviceUuid found, uuid_of(ordinal));
-    if (found == uuid) {
-      auto driver = std::make_unique<CudaDriver>(uuid, ordinal);
-      OPSPLIT_CHECK(driver->memory());  // makes the context, or says why there is none
-      return driver;
-    }
-    present += " " + to_string(found);
+    OPSPLIT_TRY(devices.emplace_back(), uuid_of(ordinal));
   }
-  return fail(ErrorCode::not_found, "no GPU {} here; there is:{}", to_string(uuid), present);
+  OPSPLIT_TRY(const DeviceUuid uuid, choose_device(devices, name));
+  const auto ordinal = std::ranges::find(devices, uuid) - devices.begin();
+  auto driver = std::make_unique<CudaDriver>(uuid, static_cast<int>(ordinal));
+  OPSPLIT_CHECK(driver->memory());  // makes the context, or says why there is none
+  return driver;
+}
+
+Result<std::unique_ptr<DeviceDriver>> open_cuda_device(const DeviceUuid& uuid) {
+  return open_cuda_device(to_string(uuid));
 }
 
 }  // namespace opsplit::ipc

@@ -1,5 +1,6 @@
 #include "ipc/device_driver.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 namespace opsplit::ipc {
@@ -53,6 +54,19 @@ Result<DeviceUuid> parse_device_uuid(std::string_view text) {
         "'{}' is no GPU: `opsplit doctor` lists them (GPU-01234567-89ab-cdef-0123-456789abcdef)",
         text.substr(0, 64));
   return uuid;
+}
+
+Result<DeviceUuid> choose_device(std::span<const DeviceUuid> devices, std::string_view name) {
+  std::size_t number = 0;
+  const char* const end = name.data() + name.size();
+  const auto [next, problem] = std::from_chars(name.data(), end, number);
+  if (problem == std::errc{} && next == end && number < devices.size()) return devices[number];
+  if (const auto uuid = parse_device_uuid(name))
+    if (std::ranges::find(devices, *uuid) != devices.end()) return *uuid;
+  std::string present;
+  for (std::size_t i = 0; i < devices.size(); ++i)
+    present += fmt::format("{} {}: {}", i == 0 ? "" : ",", i, to_string(devices[i]));
+  return fail(ErrorCode::not_found, "no GPU {} here; there is{}", name.substr(0, 64), present);
 }
 
 std::string to_string(const DeviceHandle& handle) { return hex_of(handle); }

@@ -36,6 +36,9 @@ struct DeviceUuid {
 // As nvidia-smi writes it: GPU-01234567-89ab-cdef-0123-456789abcdef.
 std::string to_string(const DeviceUuid& uuid);
 Result<DeviceUuid> parse_device_uuid(std::string_view text);
+// The one that people call `name`: its number among `devices`, or its UUID. Error not_found: it is none of them;
+// the message says which there are.
+Result<DeviceUuid> choose_device(std::span<const DeviceUuid> devices, std::string_view name);
 
 // To be treated as a secret of this user: who has it can read and write the memory.
 using DeviceHandle = std::array<std::uint8_t, 64>;

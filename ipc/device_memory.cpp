@@ -70,6 +70,10 @@ Result<std::uint64_t> arena_bytes(const DeviceArenaShape& shape) {
   return bytes;
 }
 
+DeviceArenaShape shape_of(const Plan& plan, std::size_t gpu, std::uint32_t depth) {
+  return {std::max(plan.gpu_slot_bytes[gpu], gpu_alignment), depth};
+}
+
 std::filesystem::path owner_lock_path(const std::filesystem::path& socket) {
   return socket.native() + ".owner";
 }

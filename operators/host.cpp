@@ -113,6 +113,7 @@ Result<Attached> attach(const HostOptions& options, const OperatorKind& kind) {
   OPSPLIT_TRY(auto socket, ipc::MessageSocket::connect(options.socket, deadline));
   nlohmann::json request = request_of("attach_operator", options);
   request["can_run"] = kind.can_run;
+  request["on_gpu"] = kind.on_gpu;
   OPSPLIT_TRY(const nlohmann::json reply, socket.call(request, deadline));
   OPSPLIT_TRY(ipc::Attachment attachment, ipc::attachment_from_json(reply));
   if (attachment.op < 0) return fail(ErrorCode::refused, "opsplitd took us for a client");

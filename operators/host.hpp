@@ -27,6 +27,7 @@ struct OperatorKind {
   std::vector<std::string> can_run;  // ONNX ops, or "*" for any; views are nobody's work
   // Made for a number of threads, and made again, on another thread, when that changes.
   bool for_threads = true;
+  bool on_gpu = false;  // takes the operators that have a GPU, and no others
 };
 
 // Returns once `stop` is set (a signal handler may do that) or the epoch is over. Errors: opsplitd

@@ -25,6 +25,23 @@ TEST(DeviceUuid, OtherTextsAreRefused) {
   EXPECT_FALSE(parse_device_uuid("GPU-" + std::string(5000, '-')));
 }
 
+TEST(DeviceUuid, IsChosenByNumberOrName) {
+  std::array<DeviceUuid, 2> devices;
+  devices[1].bytes.fill(0x11);
+  const std::string second = "GPU-11111111-1111-1111-1111-111111111111";
+  EXPECT_EQ(choose_device(devices, "0").value(), devices[0]);
+  EXPECT_EQ(choose_device(devices, "1").value(), devices[1]);
+  EXPECT_EQ(choose_device(devices, second).value(), devices[1]);
+  for (const std::string_view name :
+       {"2", "", "-1", "1x", "GPU-11111111-1111-1111-1111-111111111112"}) {
+    const auto none = choose_device(devices, name);
+    ASSERT_FALSE(none) << name;
+    EXPECT_EQ(none.error().code, ErrorCode::not_found);
+    EXPECT_EQ(none.error().message, fmt::format("no GPU {} here; there is 0: {}, 1: {}", name,
+                                                to_string(devices[0]), second));
+  }
+}
+
 TEST(DeviceHandle, ComesThroughAMessageUnchanged) {
   DeviceHandle handle;
   for (std::size_t i = 0; i < handle.size(); ++i) handle[i] = static_cast<std::uint8_t>(255 - i);

@@ -1,9 +1,13 @@
 file(GLOB sources CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR}/ipc
   ${CMAKE_CURRENT_SOURCE_DIR}/ipc/*.cpp)
-list(FILTER sources EXCLUDE REGEX "^(cuda_driver_test|gpu_victim).cpp$")
+list(FILTER sources EXCLUDE REGEX "^(cuda_driver_test|fake_device_broker|gpu_victim|host_device).cpp$")
 opsplit_test(ipc SOURCES ${sources} LIBRARIES opsplit_broker opsplit_device_broker spdlog::spdlog)
 target_sources(ipc_tests PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/private_namespace.cpp)
 add_dependencies(ipc_tests opsplit-broker opsplit-device-broker)
+
+# For other folders' tests.
+add_executable(fake-device-broker ipc/fake_device_broker.cpp ipc/host_device.cpp)
+target_link_libraries(fake-device-broker PRIVATE opsplit_device_broker)
 
 # What needs a GPU, one test at a time. Without one each is skipped, and says why.
 add_executable(gpu_tests ipc/cuda_driver_test.cpp ipc/main.cpp ipc/other_process.cpp private_namespace.cpp)

@@ -14,12 +14,13 @@
 #include "operators/aligned_memory.hpp"
 #include "operators/warm_up.hpp"
 #include "tests/graph/model_builder.hpp"
-#include "tests/operators/cuda/host_device.hpp"
+#include "tests/ipc/host_device.hpp"
 #include "tests/operators/cuda/host_gpu.hpp"
 
 namespace opsplit::operators::cuda::testing {
 namespace {
 
+using test::HostDevice;
 using ::testing::HasSubstr;
 
 constexpr std::uint32_t depth = 3;
