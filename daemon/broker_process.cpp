@@ -15,12 +15,8 @@ using namespace std::chrono_literals;
 using nlohmann::json;
 
 constexpr auto start_timeout = 60s;  // it zero-fills its pools: about a second per GiB
-constexpr auto poll_period = 2ms;    // until it listens: before it fills its pools
-constexpr auto pause_after_refusal = 20ms;
 constexpr auto call_timeout = 2s;
 constexpr auto stop_grace = 2s;
-constexpr auto time_between_questions = 250ms;  // whether it is alive
-constexpr std::uint64_t patience_ns = 1'000'000'000;
 
 }  // namespace
 
@@ -30,7 +26,8 @@ BrokerProcess::BrokerProcess(boost::asio::io_context& io, Launcher& launcher, Pa
       launcher_(launcher),
       paths_(std::move(paths)),
       on_death_(std::move(on_death)),
-      timer_(io) {}
+      timer_(io),
+      pings_(io, paths_.socket) {}
 
 BrokerProcess::~BrokerProcess() {
   if (!running_ || !ours()) return;
@@ -41,11 +38,10 @@ BrokerProcess::~BrokerProcess() {
 
 void BrokerProcess::start(const std::vector<std::uint64_t>& pool_bytes,
                           std::function<void(Result<>)> started) {
-  start_deadline_ = Clock::now() + start_timeout;
   published_.clear();
   if (!ours()) {
     started_ = std::move(started);
-    ask_whether_ready();
+    await_answer();
     return;
   }
   Command command;
@@ -64,7 +60,7 @@ void BrokerProcess::start(const std::vector<std::uint64_t>& pool_bytes,
   }
   supervise(std::move(*process));
   started_ = std::move(started);
-  ask_whether_ready();
+  await_answer();
 }
 
 void BrokerProcess::supervise(Process process) {
@@ -73,71 +69,24 @@ void BrokerProcess::supervise(Process process) {
   death_ = Watch(io_, process_.pidfd.get(), Watch::readable, [this] { died(); });
 }
 
-// It answers as soon as it is ready; nobody waits for that but the event loop.
-void BrokerProcess::ask_whether_ready() {
-  answers_.reset();
-  asked_.reset();
-  if (Clock::now() > start_deadline_) return start_took_too_long();
-  auto socket = ipc::MessageSocket::connect(paths_.socket, Clock::now());
-  if (!socket || !socket->queue({{"op", "ping"}}) || !socket->flush()) {
-    timer_.at(Clock::now() + poll_period, [this] { ask_whether_ready(); });
-    return;
-  }
-  asked_ = std::move(*socket);
-  answers_ = Watch(io_, asked_->fd(), Watch::readable, [this] { hear_whether_ready(); });
-  timer_.at(start_deadline_, [this] { start_took_too_long(); });
+void BrokerProcess::await_answer() {
+  const auto answered = [this](const ipc::PeerCredentials& peer, const json& answer) -> Result<> {
+    if (!running_) OPSPLIT_CHECK(accept(peer, answer));
+    watch_for_hangs();
+    if (const auto started = std::exchange(started_, nullptr)) started({});
+    return {};
+  };
+  pings_.until_answered(Clock::now() + start_timeout, answered, [this] { start_took_too_long(); });
 }
 
-void BrokerProcess::hear_whether_ready() {
-  auto answer = asked_->try_receive();
-  if (answer && !*answer) return;  // not all of it is here
-  const auto ready = !answer    ? Result<>(tl::unexpected(answer.error()))
-                     : running_ ? Result<>()
-                                : accept(asked_->peer(), **answer);
-  if (!ready) {
-    answers_.reset();
-    timer_.at(Clock::now() + pause_after_refusal, [this] { ask_whether_ready(); });
-    return;
-  }
-  is_alive();
-  if (const auto started = std::exchange(started_, nullptr)) started({});
-}
-
-void BrokerProcess::is_alive() {
-  answers_.reset();
-  asked_.reset();
-  timer_.at(Clock::now() + time_between_questions, [this] { ask_whether_alive(); });
-}
-
-void BrokerProcess::ask_whether_alive() {
-  auto socket = ipc::MessageSocket::connect(paths_.socket, Clock::now());
-  if (socket && socket->queue({{"op", "ping"}}) && socket->flush()) {
-    asked_ = std::move(*socket);
-    answers_ = Watch(io_, asked_->fd(), Watch::readable, [this] { is_alive(); });
-  }
-  wait_for_sign_of_life(patience_ns);
-}
-
-void BrokerProcess::wait_for_sign_of_life(std::uint64_t left_ns) {
-  cpu_time_ = cpu_time_of(pid()).value_or(CpuTime{});
-  asked_at_ = Clock::now();
-  timer_.at(asked_at_ + std::chrono::nanoseconds(left_ns), [this, left_ns] {
-    // We may have been stopped as well, and its answer be there.
-    if (const auto answer = asked_ ? asked_->try_receive() : std::nullopt; answer && *answer)
-      return is_alive();
-    const auto passed =
-        static_cast<std::uint64_t>(std::chrono::nanoseconds(Clock::now() - asked_at_).count());
-    const std::uint64_t usable =
-        usable_ns(std::min(passed, left_ns), cpu_time_, cpu_time_of(pid()).value_or(cpu_time_));
-    if (usable < left_ns) return wait_for_sign_of_life(left_ns - usable);
+void BrokerProcess::watch_for_hangs() {
+  pings_.keep_asking(pid(), [this] {
     spdlog::error("the broker (pid {}) gives no sign of life: killed", pid());
     launcher_.signal(process_, SIGKILL);
   });
 }
 
 void BrokerProcess::start_took_too_long() {
-  answers_.reset();
-  asked_.reset();
   if (running_) {
     launcher_.signal(process_, SIGKILL);  // died() reports it
     return;
@@ -155,7 +104,7 @@ Result<> BrokerProcess::take_over(const std::set<ipc::ArenaId>& published) {
     return accept(socket.peer(), answer);
   }();
   if (accepted) {
-    ask_whether_alive();
+    watch_for_hangs();
     return {};
   }
   published_.clear();
@@ -203,8 +152,7 @@ Result<> BrokerProcess::accept(const ipc::PeerCredentials& peer, const json& ans
 
 void BrokerProcess::died() {
   death_.reset();
-  answers_.reset();
-  asked_.reset();
+  pings_.stop();
   timer_.cancel();
   const std::string how = launcher_.reap(process_);
   running_ = false;
@@ -214,9 +162,7 @@ void BrokerProcess::died() {
     stopped();
     return;
   }
-  std::string last = last_words(paths_.log);
-  // Without the time and name that each line begins with.
-  if (const auto text = last.find(" error: "); text != std::string::npos) last.erase(0, text + 8);
+  const std::string last = last_error(paths_.log);
   const std::string reason =
       fmt::format("the broker ended with {}{}{}", how, last.empty() ? "" : ": ", last);
   if (const auto started = std::exchange(started_, nullptr))
@@ -256,8 +202,7 @@ void BrokerProcess::stop(std::function<void()> stopped) {
   if (!ours()) {
     running_ = false;
     death_.reset();
-    answers_.reset();
-    asked_.reset();
+    pings_.stop();
     timer_.cancel();
     if (const auto started = std::exchange(started_, nullptr))
       started(fail(ErrorCode::unavailable, "the broker is not waited for any longer"));
@@ -274,8 +219,7 @@ void BrokerProcess::stop(std::function<void()> stopped) {
     return;
   }
   stopped_ = std::move(stopped);
-  answers_.reset();
-  asked_.reset();
+  pings_.stop();
   timer_.at(Clock::now() + stop_grace, [this] { launcher_.signal(process_, SIGKILL); });
   launcher_.signal(process_, SIGTERM);
 }

@@ -15,7 +15,6 @@
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
-#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -23,6 +22,7 @@
 #include "base/error.hpp"
 #include "daemon/events.hpp"
 #include "daemon/launcher.hpp"
+#include "daemon/pings.hpp"
 #include "ipc/arena.hpp"
 #include "ipc/message_socket.hpp"
 
@@ -64,14 +64,11 @@ class BrokerProcess {
   void stop(std::function<void()> stopped);
 
  private:
-  void ask_whether_ready();
-  void hear_whether_ready();
   void start_took_too_long();
-  void ask_whether_alive();
-  void wait_for_sign_of_life(std::uint64_t patience_ns);
-  void is_alive();
+  void watch_for_hangs();
   Result<> accept(const ipc::PeerCredentials& peer, const nlohmann::json& answer);
   void supervise(Process process);
+  void await_answer();
   void died();
   Result<> demand(const nlohmann::json& request);
 
@@ -84,13 +81,9 @@ class BrokerProcess {
   Process process_;
   std::set<ipc::ArenaId> published_;
   bool running_ = false;
-  CpuTime cpu_time_;  // when it was asked
-  Deadline asked_at_;
   Watch death_;
-  Timer timer_;
-  Deadline start_deadline_;
-  std::optional<ipc::MessageSocket> asked_;  // whether it is ready
-  Watch answers_;
+  Timer timer_;  // to kill it
+  Pings pings_;
 };
 
 }  // namespace opsplit::daemon

@@ -127,4 +127,11 @@ std::string last_words(const std::filesystem::path& log) {
   return last;
 }
 
+std::string last_error(const std::filesystem::path& log) {
+  const std::string words = last_words(log);
+  constexpr std::string_view level = " error: ";
+  const auto found = words.find(level);
+  return found == std::string::npos ? words : words.substr(found + level.size());
+}
+
 }  // namespace opsplit::daemon

@@ -53,5 +53,7 @@ class ProcessLauncher final : public Launcher {
 
 // The last line that a process wrote into its log: most often why it ended.
 std::string last_words(const std::filesystem::path& log);
+// The same of a program that writes time, name and level before each line: without them where it is an error.
+std::string last_error(const std::filesystem::path& log);
 
 }  // namespace opsplit::daemon

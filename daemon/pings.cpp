@@ -1,0 +1,101 @@
+#include "daemon/pings.hpp"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace opsplit::daemon {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto poll_period = 2ms;  // until it listens
+constexpr auto pause_after_refusal = 20ms;
+constexpr auto time_between_questions = 250ms;  // whether it is alive
+constexpr std::uint64_t patience_ns = 1'000'000'000;
+
+std::optional<ipc::MessageSocket> ask(const std::filesystem::path& path) {
+  auto socket = ipc::MessageSocket::connect(path, Clock::now());
+  if (!socket || !socket->queue({{"op", "ping"}}) || !socket->flush()) return std::nullopt;
+  return std::move(*socket);
+}
+
+}  // namespace
+
+void Pings::until_answered(Deadline deadline, Accept accept, std::function<void()> too_late) {
+  deadline_ = deadline;
+  accept_ = std::move(accept);
+  too_late_ = std::move(too_late);
+  ask_whether_ready();
+}
+
+void Pings::keep_asking(pid_t pid, std::function<void()> silent) {
+  pid_ = pid;
+  silent_ = std::move(silent);
+  is_alive();
+}
+
+void Pings::stop() {
+  hang_up();
+  timer_.cancel();
+}
+
+void Pings::hang_up() {
+  answers_.reset();
+  asked_.reset();
+}
+
+void Pings::is_too_late() {
+  stop();
+  const auto too_late = too_late_;
+  too_late();
+}
+
+// It answers as soon as it is ready; nobody waits for that but the event loop.
+void Pings::ask_whether_ready() {
+  hang_up();
+  if (Clock::now() > deadline_) return is_too_late();
+  asked_ = ask(socket_);
+  if (!asked_) return timer_.at(Clock::now() + poll_period, [this] { ask_whether_ready(); });
+  answers_ = Watch(io_, asked_->fd(), Watch::readable, [this] { hear_whether_ready(); });
+  timer_.at(deadline_, [this] { is_too_late(); });
+}
+
+void Pings::hear_whether_ready() {
+  const auto answer = asked_->try_receive();
+  if (answer && !*answer) return;  // not all of it is here
+  const ipc::PeerCredentials peer = asked_->peer();
+  stop();
+  const auto accept = accept_;  // which may ask for something else
+  if (answer && accept(peer, **answer)) return;
+  timer_.at(Clock::now() + pause_after_refusal, [this] { ask_whether_ready(); });
+}
+
+void Pings::is_alive() {
+  hang_up();
+  timer_.at(Clock::now() + time_between_questions, [this] { ask_whether_alive(); });
+}
+
+void Pings::ask_whether_alive() {
+  asked_ = ask(socket_);
+  if (asked_) answers_ = Watch(io_, asked_->fd(), Watch::readable, [this] { is_alive(); });
+  wait_for_sign_of_life(patience_ns);
+}
+
+void Pings::wait_for_sign_of_life(std::uint64_t left_ns) {
+  cpu_time_ = cpu_time_of(pid_).value_or(CpuTime{});
+  asked_at_ = Clock::now();
+  timer_.at(asked_at_ + std::chrono::nanoseconds(left_ns), [this, left_ns] {
+    // We may have been stopped as well, and its answer be there.
+    if (const auto answer = asked_ ? asked_->try_receive() : std::nullopt; answer && *answer)
+      return is_alive();
+    const auto passed =
+        static_cast<std::uint64_t>(std::chrono::nanoseconds(Clock::now() - asked_at_).count());
+    const std::uint64_t usable =
+        usable_ns(std::min(passed, left_ns), cpu_time_, cpu_time_of(pid_).value_or(cpu_time_));
+    if (usable < left_ns) return wait_for_sign_of_life(left_ns - usable);
+    const auto silent = silent_;
+    silent();
+  });
+}
+
+}  // namespace opsplit::daemon
