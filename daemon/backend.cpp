@@ -26,12 +26,18 @@ std::string backend_names() {
   return fmt::format("{} or {}", fmt::join(names.begin(), names.end() - 1, ", "), names.back());
 }
 
-Result<std::filesystem::path> find_program(Backend backend, const std::filesystem::path& programs) {
-  if (backend == Backend::native) return programs / "opsplit-operator";
-  const std::string name = fmt::format("opsplit-operator-{}", to_string(backend));
+Result<std::filesystem::path> find_program(Backend backend, bool on_gpu,
+                                           const std::filesystem::path& programs) {
+  if (backend == Backend::native && !on_gpu) return programs / "opsplit-operator";
+  const std::string name = fmt::format("opsplit-operator-{}", on_gpu ? "cuda" : to_string(backend));
   if (::access((programs / name).c_str(), X_OK) == 0) return programs / name;
   const auto found = boost::process::search_path(name);
   if (!found.empty()) return std::filesystem::path(found.native());
+  if (on_gpu)
+    return fail(ErrorCode::not_found,
+                "there is no {} beside opsplitd or in its PATH: this opsplit is built without "
+                "kernels for GPUs, which need the CUDA Toolkit, cuDNN and cuBLAS",
+                name);
   return fail(ErrorCode::not_found,
               "backend {} is not installed: there is no {} beside opsplitd or in its PATH (`pip "
               "install` opsplit's Python package with {}, and start opsplitd from there)",

@@ -214,6 +214,12 @@ std::set<std::string> compose_images(const Deployment& deployment) {
 Result<std::string> compose_file(const Planned& planned, const Target& target,
                                  const ComposeOptions& options) {
   OPSPLIT_CHECK(check_kernels(planned));
+  for (const auto& [name, settings] : planned.deployment.operators)
+    if (settings.gpu)
+      return fail(ErrorCode::unsupported,
+                  "operator '{}': GPUs are not for deployments in containers so far: leave its "
+                  "'gpu' out, or start it as processes (`opsplit up`)",
+                  name);
   const Deployment& deployment = planned.deployment;
   OPSPLIT_TRY(const std::vector<Mount> mounts, mounts_of(deployment, target));
   const bool own_ipc = options.ipc == IpcNamespace::own;

@@ -82,7 +82,11 @@ Daemon::Daemon(boost::asio::io_context& io, Launcher& launcher, ipc::Futex& fute
                futex,
                socket_path(options_.folder),
                options_.programs,
-               options_.folder / "logs"},
+               options_.folder / "logs",
+               options_.folder / device_folder_name,
+               [this](const std::string& name, const std::string& reason, bool goes_on) {
+                 epoch_lost(name, reason, goes_on);
+               }},
       broker_(io, launcher,
               options_.broker_socket.empty()
                   ? BrokerProcess::Paths{options_.programs / "opsplit-broker",
@@ -111,7 +115,7 @@ Daemon::~Daemon() { planner_.join(); }
 
 Result<> Daemon::take_over() {
   std::set<ipc::ArenaId> arenas;
-  std::set<std::filesystem::path> in_use;
+  std::set<std::filesystem::path> in_use, device_sockets;
   for (const std::string& folder : saved_folders()) {
     OPSPLIT_TRY(SavedDeployment saved, read_saved(folder));
     const Standing& standing = saved.standing;
@@ -131,6 +135,7 @@ Result<> Daemon::take_over() {
     }
     spdlog::info("{}: taken over from an earlier opsplitd", name);
     arenas.insert({name, standing.epoch});
+    device_sockets.merge(deployment->device_sockets());
     in_use.insert(
         {folder, std::filesystem::path("/dev/shm") / ipc::board_name(name, standing.epoch)});
     deployments_[name] = deployment;
@@ -138,6 +143,7 @@ Result<> Daemon::take_over() {
   // Of an earlier epoch, say, that was about to end: whoever has it mapped sees that nobody supervises it.
   for (const auto& file : stale_files())
     if (!in_use.contains(file)) OPSPLIT_CHECK(remove_stale(file));
+  end_stale_device_brokers(context_.device_folder, device_sockets);
   const auto lock = lock_holder(ipc::broker_lock_path);
   if (arenas.empty() && !(lock && *lock)) return {};
   const auto broker = broker_.take_over(arenas);
@@ -297,7 +303,8 @@ void Daemon::handle(ConnectionId id, const json& request) {
                              fmt::format("opsplitd has iceoryx {}, operator '{}' has {}: use one",
                                          ipc::iceoryx_version(), *wanted, *iceoryx)});
     const auto attachment = found->second->attach_operator(
-        pid, *wanted, request.value("can_run", std::set<std::string>()));
+        pid, *wanted, request.value("can_run", std::set<std::string>()),
+        request.value("on_gpu", false));
     return attachment ? reply(id, ipc::to_json(*attachment)) : reply(id, attachment.error());
   }
   reply(id, Error{ErrorCode::invalid_input, fmt::format("request: unknown op '{}'", *op)});
@@ -486,6 +493,18 @@ void Daemon::broker_died(const std::string& reason) {
   leave_epoch();
 }
 
+// One deployment's memory on a GPU is lost. Its next epoch needs an arena that the broker has no pool for, so all follow.
+void Daemon::epoch_lost(const std::string& name, const std::string& reason, bool goes_on) {
+  const auto found = deployments_.find(name);
+  if (found == deployments_.end() || shutting_down_) return;
+  if (!goes_on) {
+    spdlog::error("{}: {}; that was too often: it is stopped", name, reason);
+    return stop(*found->second, [] {});
+  }
+  spdlog::error("{}: {}; {} deployments go on in a new epoch", name, reason, deployments_.size());
+  if (!recovering_) leave_epoch();
+}
+
 // For all deployments but one, which has not begun. What is ready goes on beside itself in the next
 // epoch; what starts begins anew there.
 void Daemon::leave_epoch(const std::string& spared) {
@@ -611,6 +630,7 @@ void Daemon::remove(const std::string& name) {
 }
 
 Result<> Daemon::remove_what_is_stale() const {
+  end_stale_device_brokers(context_.device_folder);
   if (broker_.ours()) OPSPLIT_CHECK(remove_stale_broker());
   return remove_stale_files();
 }
@@ -630,6 +650,7 @@ void Daemon::finish_if_empty() {
         spdlog::warn("{}", removed.error().message);
     std::error_code ignored;
     std::filesystem::remove_all(context_.log_folder, ignored);
+    std::filesystem::remove(context_.device_folder, ignored);
     if (broker_.ours()) {
       std::filesystem::remove(options_.folder / "broker.sock", ignored);
       std::filesystem::remove(options_.folder / "broker.sock.lock", ignored);
@@ -708,9 +729,6 @@ void Daemon::swap(ConnectionId id, RunningDeployment& deployment, const json& re
   if (!backend)
     return reply(id, Error{ErrorCode::invalid_input,
                            fmt::format("backend '{}': must be {}", *name, backend_names())});
-  if (*backend != Backend::attach)
-    if (const auto program = find_program(*backend, options_.programs); !program)
-      return reply(id, program.error());
   if (connections_.at(id)->swapping.lock())
     return reply(id, Error{ErrorCode::refused, "one swap at a time per connection"});
   if (const auto possible = deployment.can_swap(*op, *backend); !possible)

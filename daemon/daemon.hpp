@@ -119,6 +119,7 @@ class Daemon {
   void start_broker(std::vector<std::uint64_t> pools, std::function<void(Result<>)> done);
   void let_broker_outlive_us(const RunningDeployment& deployment);
   void broker_died(const std::string& reason);
+  void epoch_lost(const std::string& name, const std::string& reason, bool goes_on);
   void leave_epoch(const std::string& spared = "");
   void enter_next_epoch();
   [[nodiscard]] bool has_room_for_next_epoch() const;

@@ -18,8 +18,15 @@
 #include "daemon/cores.hpp"
 #include "graph/model.hpp"
 #include "graph/split.hpp"
+#include "ipc/device_driver.hpp"
 
 namespace opsplit::daemon {
+
+struct GpuRequest {
+  std::string device;  // its number in doctor's order, or its UUID: ipc::choose_device()
+  std::optional<ipc::StreamPriority> priority;  // default: by cost (daemon/gpus.hpp)
+  int line = 0;                                 // in the deployment file
+};
 
 struct OperatorSettings {
   std::optional<CoreRequest> cores;
@@ -29,8 +36,9 @@ struct OperatorSettings {
   // Others than native have row-major tensors only. One that is to be attached need not be there
   // for the deployment to be ready: requests wait for it.
   Backend backend = Backend::native;
-  bool backend_given = false;  // else what opsplit has no kernels for goes to another backend
-  int line = 0;                // in the deployment file
+  bool backend_given = false;     // else what opsplit has no kernels for goes to another backend
+  std::optional<GpuRequest> gpu;  // native or attach only
+  int line = 0;                   // in the deployment file
 };
 
 // What is to be started: a deployment file or a model, and what a command line says against it.

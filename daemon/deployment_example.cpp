@@ -54,6 +54,7 @@ objective: latency
 #     hung_after: 5       # seconds without progress on a task; default: by what its tasks take
 #   pool: {cores: 1}
 #   gemm: {backend: attach}  # nobody, until: opsplit attach NAME/gemm -- ./my_operator
+#   head: {gpu: 0, stream: {priority: high}}  # on a GPU, as `opsplit doctor` numbers them
 #   relu: {backend: pytorch}  # or onnxruntime, tensorflow: through opsplit's Python package
 #
 # Split by hand (instead of `split`): every node must be in one operator.

@@ -8,9 +8,11 @@
 #include <cctype>
 #include <charconv>
 #include <limits>
+#include <optional>
 #include <set>
 #include <sstream>
 
+#include "base/plan.hpp"
 #include "daemon/deployment.hpp"
 #include "daemon/nearest.hpp"
 
@@ -117,9 +119,11 @@ class Reader {
   static std::vector<Key> operator_keys() {
     return {{"cores", &Reader::cores},     {"instances", &Reader::instances},
             {"standby", &Reader::standby}, {"hung_after", &Reader::hung_after},
-            {"backend", &Reader::backend}, {"nodes", &Reader::nodes},
+            {"backend", &Reader::backend}, {"gpu", &Reader::gpu},
+            {"stream", &Reader::stream},   {"nodes", &Reader::nodes},
             {"ops", &Reader::ops}};
   }
+  static std::vector<Key> stream_keys() { return {{"priority", &Reader::priority}}; }
   static std::vector<std::string> names(const std::vector<Key>& known) {
     std::vector<std::string> all;
     all.reserve(known.size());
@@ -188,16 +192,21 @@ class Reader {
     return node.Scalar();
   }
 
-  Result<int> number(const YAML::Node& node, int max) {
+  // A leading zero is octal to some YAML readers: refused, as "-0" is.
+  static std::optional<int> whole_number(const YAML::Node& node, int min, int max) {
+    if (!node.IsScalar() || is_quoted(node)) return std::nullopt;
+    const std::string& scalar = node.Scalar();
     int value = 0;
-    if (node.IsScalar() && !is_quoted(node)) {
-      const std::string& scalar = node.Scalar();
-      const char* const end = scalar.data() + scalar.size();
-      const auto [next, problem] = std::from_chars(scalar.data(), end, value);
-      // A leading zero is octal to some YAML readers: refused, as "-0" is.
-      if (problem == std::errc{} && next == end && value >= 1 && value <= max && scalar[0] != '0')
-        return value;
-    }
+    const char* const end = scalar.data() + scalar.size();
+    const auto [next, problem] = std::from_chars(scalar.data(), end, value);
+    const bool is_plain = scalar == "0" || (!scalar.starts_with('0') && !scalar.starts_with('-'));
+    if (problem != std::errc{} || next != end || !is_plain || value < min || value > max)
+      return std::nullopt;
+    return value;
+  }
+
+  Result<int> number(const YAML::Node& node, int max) {
+    if (const auto value = whole_number(node, 1, max)) return *value;
     return wrong(node, fmt::format("{}: must be a number from 1 to {}", where_, max), node);
   }
 
@@ -301,9 +310,24 @@ class Reader {
       settings_ = &settings->second;
       settings_->line = line_of(entry.first);
       groups_.push_back({op, {}, {}});
+      stream_ = {};
       if (entry.second.IsMap()) OPSPLIT_CHECK(keys(entry.second, where, operator_keys()));
+      OPSPLIT_CHECK(on_gpu(where));
     }
     return {};
+  }
+
+  // What `gpu`, `stream` and `backend` of one operator say together.
+  Result<> on_gpu(const std::string& where) {
+    if (!settings_->gpu) {
+      if (stream_.line == 0) return {};
+      return at_line(stream_.line, "{}.stream: only with 'gpu': it is a GPU's stream", where);
+    }
+    settings_->gpu->priority = stream_.priority;
+    if (runs_on_gpu(settings_->backend)) return {};
+    return at_line(settings_->gpu->line,
+                   "{}.gpu: backend {} runs on CPUs only so far: leave 'gpu' or 'backend' out",
+                   where, to_string(settings_->backend));
   }
 
   Result<> cores(const YAML::Node& node) {
@@ -344,6 +368,40 @@ class Reader {
     return {};
   }
 
+  Result<> gpu(const YAML::Node& node) {
+    std::string device;
+    if (const auto number = whole_number(node, 0, max_gpus - 1))
+      device = std::to_string(*number);
+    else if (const auto uuid = ipc::parse_device_uuid(is_text(node) ? node.Scalar() : ""))
+      device = to_string(*uuid);
+    else
+      return wrong(
+          node,
+          fmt::format("{}: must be a GPU as `opsplit doctor` lists them, by its number (0 to {}) "
+                      "or its UUID (GPU-01234567-89ab-cdef-0123-456789abcdef)",
+                      where_, max_gpus - 1),
+          node);
+    settings_->gpu = GpuRequest{device, std::nullopt, line_of(node)};
+    return {};
+  }
+
+  Result<> stream(const YAML::Node& node) {
+    if (!node.IsMap())
+      return wrong(node, fmt::format("{}: must be settings, such as {{priority: high}}", where_),
+                   node);
+    stream_.line = line_of(node);
+    const std::string where = where_;
+    return keys(node, where, stream_keys());
+  }
+
+  Result<> priority(const YAML::Node& node) {
+    stream_.priority =
+        node.IsScalar() ? ipc::stream_priority_from_string(node.Scalar()) : std::nullopt;
+    if (!stream_.priority)
+      return wrong(node, fmt::format("{}: must be low, normal or high", where_), node);
+    return {};
+  }
+
   Result<> nodes(const YAML::Node& node) {
     OPSPLIT_TRY(groups_.back().nodes,
                 texts(node, "a list of nodes, such as [conv1, fc1..softmax]"));
@@ -381,7 +439,11 @@ class Reader {
   std::string where_;                         // of the value that is being read
   OperatorSettings* settings_ = nullptr;      // of the operator that is being read
   std::vector<graph::ByHand::Group> groups_;  // one per operator, in the file's order
-  int split_line_ = 0;                        // 0: not there
+  struct {
+    std::optional<ipc::StreamPriority> priority;
+    int line = 0;       // 0: not there
+  } stream_;            // of the operator that is being read
+  int split_line_ = 0;  // 0: not there
   int slots_line_ = 0;
 };
 

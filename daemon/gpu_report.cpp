@@ -13,7 +13,7 @@ std::vector<std::vector<std::string>> gpu_report(const Result<ipc::CudaMachine>&
   for (std::size_t i = 0; i < machine->devices.size(); ++i) {
     const ipc::CudaDevice& device = machine->devices[i];
     rows.push_back(
-        {"GPU",
+        {fmt::format("GPU {}", i),
          fmt::format("{}: {}, {} MiB, sm {}{}", to_string(device.uuid), device.name,
                      device.total_bytes >> 20, device.compute_major, device.compute_minor),
          device.compute_major < 8 ? "opsplit's kernels need sm 80 or later" : ""});

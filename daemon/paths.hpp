@@ -33,6 +33,9 @@ inline Result<> make_cache_folder(const std::filesystem::path& folder) {
 }
 inline constexpr std::uint64_t cache_limit_bytes = std::uint64_t{4} << 30;
 
+// In opsplitd's folder: the sockets of device brokers.
+inline constexpr const char* device_folder_name = "devices";
+
 // An opsplitd that takes longer to answer a `ping` hangs.
 inline constexpr std::chrono::seconds answer_timeout{5};
 

@@ -9,6 +9,7 @@
 
 #include "base/content_hash.hpp"
 #include "base/cpu.hpp"
+#include "daemon/gpus.hpp"
 #include "daemon/onnx_rules_process.hpp"
 #include "daemon/paths.hpp"
 #include "graph/model.hpp"
@@ -62,7 +63,7 @@ void give_foreign_nodes_to_onnxruntime(Planned& planned) {
   for (std::size_t op = 0; op < planned.foreign_types.size(); ++op) {
     if (planned.foreign_types[op].empty()) continue;
     OperatorSettings& settings = planned.deployment.operators[planned.plan.operators[op].name];
-    if (settings.backend == Backend::native && !settings.backend_given)
+    if (settings.backend == Backend::native && !settings.backend_given && !settings.gpu)
       settings.backend = Backend::onnxruntime;
   }
 }
@@ -80,6 +81,7 @@ Result<Planned> plan_graph(Deployment deployment, graph::Graph graph) {
   graph::PlanOptions options;
   options.blocked = preferred_blocked_layout();
   options.depth = static_cast<std::uint32_t>(planned.deployment.depth);
+  options.gpus = number_gpus(planned.deployment);
   for (const auto& [name, settings] : planned.deployment.operators)
     if (settings.backend != Backend::native) options.row_major_operators.insert(name);
   OPSPLIT_TRY(planned.plan, graph::make_plan(planned.graph, planned.deployment.split, options));
@@ -118,10 +120,10 @@ Result<Planned> plan_deployment(Deployment deployment) {
 namespace {
 
 // Error: it is not installed; `what` asks for it.
-Result<> check_installed(Backend backend, const std::filesystem::path& programs,
+Result<> check_installed(const OperatorSettings& settings, const std::filesystem::path& programs,
                          const std::string& what) {
-  if (backend == Backend::attach) return {};
-  const auto program = find_program(backend, programs);
+  if (settings.backend == Backend::attach) return {};
+  const auto program = find_program(settings.backend, settings.gpu.has_value(), programs);
   return program ? Result<>() : within(what, program.error());
 }
 
@@ -129,7 +131,7 @@ Result<> check_installed(Backend backend, const std::filesystem::path& programs,
 
 Result<> check_backends(const Deployment& deployment, const std::filesystem::path& programs) {
   for (const auto& [name, unused] : deployment.operators)
-    OPSPLIT_CHECK(check_installed(settings_of(deployment, name).backend, programs,
+    OPSPLIT_CHECK(check_installed(settings_of(deployment, name), programs,
                                   fmt::format("operator '{}'", name)));
   return {};
 }
@@ -137,8 +139,9 @@ Result<> check_backends(const Deployment& deployment, const std::filesystem::pat
 Result<> check_kernels(const Planned& planned) {
   for (std::size_t op = 0; op < planned.foreign_types.size(); ++op) {
     const std::string& name = planned.plan.operators[op].name;
-    if (planned.foreign_types[op].empty() ||
-        settings_of(planned.deployment, name).backend != Backend::native)
+    const OperatorSettings settings = settings_of(planned.deployment, name);
+    // A GPU has other kernels: its operator names what it lacks when it starts.
+    if (planned.foreign_types[op].empty() || settings.backend != Backend::native || settings.gpu)
       continue;
     return fail(ErrorCode::unsupported,
                 "operator '{}': opsplit has no kernels for {}, and its backend is to be native",
@@ -151,8 +154,9 @@ Result<> check_backends(const Planned& planned, const std::filesystem::path& pro
   OPSPLIT_CHECK(check_kernels(planned));
   for (std::size_t op = 0; op < planned.foreign_types.size(); ++op) {
     const std::string& name = planned.plan.operators[op].name;
-    if (planned.foreign_types[op].empty()) continue;
-    OPSPLIT_CHECK(check_installed(settings_of(planned.deployment, name).backend, programs,
+    const OperatorSettings settings = settings_of(planned.deployment, name);
+    if (planned.foreign_types[op].empty() || settings.gpu) continue;
+    OPSPLIT_CHECK(check_installed(settings, programs,
                                   fmt::format("operator '{}': opsplit has no kernels for {}", name,
                                               fmt::join(planned.foreign_types[op], ", "))));
   }
@@ -165,10 +169,17 @@ Result<std::vector<CoreAssignment>> assign_cores(const Planned& planned,
   for (std::size_t op = 0; op < planned.plan.operators.size(); ++op) {
     const std::string& name = planned.plan.operators[op].name;
     const OperatorSettings settings = settings_of(deployment, name);
-    demands.push_back({name, planned.costs[op], settings.instances, settings.cores});
+    // What it computes costs no core.
+    const double cost = settings.gpu ? 0 : planned.costs[op];
+    demands.push_back({name, cost, settings.instances, settings.cores});
   }
   const Topology& topology = planned.topology;
-  return assign_cores(topology, topology.allowed(), demands, deployment.objective);
+  OPSPLIT_TRY(auto cores,
+              assign_cores(topology, topology.allowed(), demands, deployment.objective));
+  // It waits for its GPU on one thread.
+  for (std::size_t op = 0; op < cores.size(); ++op)
+    if (settings_of(deployment, planned.plan.operators[op].name).gpu) cores[op].threads = 1;
+  return cores;
 }
 
 namespace {

@@ -22,6 +22,9 @@ constexpr auto stop_grace = 3s;       // between SIGTERM and SIGKILL
 constexpr auto tick_period = 50ms;
 constexpr std::uintmax_t log_limit_bytes = 4 << 20;  // per instance; then it begins anew
 constexpr std::uint64_t requests_to_measure = 100;   // before the operators' costs are believed
+// Where the GPU has no room for a second epoch, the earlier one may take ipc::longest_retirement to end.
+constexpr RestartPolicy device_broker_policy{
+    .max_deaths = 10, .window = 120s, .first_pause = 100ms};
 
 Result<ipc::BoardLayout> board_layout(const Planned& planned) {
   return ipc::BoardLayout::of(planned.plan, static_cast<std::uint32_t>(planned.deployment.depth),
@@ -36,6 +39,7 @@ RunningDeployment::RunningDeployment(Context& context, Planned planned, std::str
       planned_(std::move(planned)),
       folder_(std::move(folder)),
       temporary_(temporary),
+      device_broker_life_(device_broker_policy),
       tick_(context.io) {
   planned_.graph = {};
 }
@@ -50,6 +54,7 @@ RunningDeployment::RunningDeployment(std::shared_ptr<RunningDeployment> earlier)
       costs_measured_(earlier->costs_measured_),
       earlier_(std::move(earlier)),
       epoch_(earlier_->epoch_),
+      device_broker_life_(earlier_->device_broker_life_),
       tick_(context_.io) {
   keep_for_successor();  // first: else it would find an epoch that takes no requests
   earlier_->retire([this] {
@@ -101,8 +106,9 @@ Result<> RunningDeployment::begin_epoch(std::uint64_t epoch) {
   OPSPLIT_CHECK(supervise_board(std::move(board), epoch));
   OPSPLIT_CHECK(make_instances());
   keep_for_successor();
+  OPSPLIT_CHECK(start_device_brokers());
   for (RunningInstance& instance : instances_)
-    if (!attaches(instance)) OPSPLIT_CHECK(launch(instance));
+    if (!attaches(instance) && !is_on_gpu(instance)) OPSPLIT_CHECK(launch(instance));
   return {};
 }
 
@@ -201,6 +207,7 @@ Result<> RunningDeployment::take_over_epoch(const Standing& standing) {
   if (handover_->epoch_state() != ipc::EpochState::running)
     return fail(ErrorCode::not_found, "it was about to end");
   if (!standing.ready) return fail(ErrorCode::not_found, "it was still starting");
+  take_over_device_brokers();
   if (std::none_of(instances_.begin(), instances_.end(),
                    [](const RunningInstance& instance) { return instance.running; }))
     return fail(ErrorCode::not_found, "none of its operators is alive");
@@ -319,7 +326,8 @@ Result<> RunningDeployment::launch(RunningInstance& instance) {
   const PlannedOperator& op = planned_.plan.operators[instance.op];
   const CoreAssignment& cores = planned_.cores[instance.op];
   Command command;
-  OPSPLIT_TRY(const auto program, find_program(instance.backend, context_.programs));
+  OPSPLIT_TRY(const auto program,
+              find_program(instance.backend, is_on_gpu(instance), context_.programs));
   command.arguments = {program.string(), "--socket", context_.socket.string(),
                        "--deployment",   name(),     "--operator",
                        op.name};
@@ -481,6 +489,8 @@ void RunningDeployment::become_ready_if_complete() {
   }
   phase_ = Phase::ready;
   was_ready_ = true;
+  if (!temporary_)
+    for (const auto& broker : device_brokers_) broker->outlive();
   keep_for_successor();
   if (earlier_) earlier_->take_no_more_requests();
   if (const auto started = std::exchange(started_, nullptr)) started({});
@@ -540,6 +550,7 @@ void RunningDeployment::kill_those_that_hang() {
 }
 
 void RunningDeployment::on_death(RunningInstance& instance) {
+  look_for_lost_memory(instance);
   instance.death.reset();
   instance.timer.cancel();
   remember(instance);
@@ -661,7 +672,7 @@ void RunningDeployment::retire(std::function<void()> stopped) {
   phase_ = Phase::retiring;
   ending_ = true;
   stopped_ = std::move(stopped);
-  handover_->enter(ipc::EpochState::followed);
+  handover_->enter(epoch_lost_ ? ipc::EpochState::left : ipc::EpochState::followed);
   for (RunningInstance& instance : instances_) {
     // Whoever starts it will start it for the next epoch, when it has left this one.
     const bool is_leaving = instance.life.state() == Instance::State::stopping ||
@@ -696,7 +707,7 @@ void RunningDeployment::go_on_retiring() {
   };
   std::uint32_t op = 0;
   while (op < planned_.plan.operators.size() && can_go_on(op)) ++op;
-  const bool stuck = op < planned_.plan.operators.size();
+  const bool stuck = epoch_lost_ || op < planned_.plan.operators.size();
   if (!stuck && handover_->epoch_state() == ipc::EpochState::followed) return;
   if (left != 0 && !stuck && Clock::now() < end_of_retirement_) return;
   handover_->enter(ipc::EpochState::retiring);  // no slot is taken from here on
@@ -704,8 +715,9 @@ void RunningDeployment::go_on_retiring() {
   handover_->enter(handover_->all_retired() ? ipc::EpochState::drained : ipc::EpochState::left);
   if (left != 0)
     spdlog::warn("{}: epoch {} ends with {} requests under way: {}", name(), epoch_, left,
-                 stuck ? fmt::format("operator '{}' has died", planned_.plan.operators[op].name)
-                       : "they take too long");
+                 epoch_lost_ ? "its memory on a GPU is lost"
+                 : stuck ? fmt::format("operator '{}' has died", planned_.plan.operators[op].name)
+                         : "they take too long");
   interrupt(nullptr);
 }
 
@@ -727,6 +739,7 @@ void RunningDeployment::finish_stop_if_done() {
   if (std::any_of(instances_.begin(), instances_.end(),
                   [](const RunningInstance& instance) { return instance.running; }))
     return;
+  if (!device_brokers_have_ended()) return;
   end_epoch();
   if (phase_ != Phase::planned) phase_ = Phase::stopped;
   // It may destroy this object: last.
@@ -735,6 +748,8 @@ void RunningDeployment::finish_stop_if_done() {
 
 void RunningDeployment::end_epoch() {
   tick_.cancel();
+  device_brokers_.clear();
+  epoch_lost_ = false;
   if (handover_) handover_->enter(ipc::EpochState::over);
   if (board_) {
     past_requests_ = own_requests_done();

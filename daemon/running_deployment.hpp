@@ -27,6 +27,11 @@
 // under way have been answered, or have taken too long (ipc::longest_retirement). It stops at once when
 // an operator has died for good. What is lost then, clients send again.
 //
+// Operators on a GPU are launched once the device broker of that GPU serves; there is one for each GPU and epoch. Its
+// death loses the epoch, since nobody knows what is in its memory then: the next one follows as if the broker had
+// died, for all deployments, and nothing that needs the GPU is answered here any more. It ends when all operators have,
+// before the epoch does.
+//
 // A death in the first `starting` ends the start: what cannot load will not load better the next time.
 // Later, and in `ready`, the instance is restarted (daemon/instance.hpp) after its claims were given
 // back. In `retiring` only a standby takes its place.
@@ -49,6 +54,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/device_broker_process.hpp"
 #include "daemon/events.hpp"
 #include "daemon/instance.hpp"
 #include "daemon/launcher.hpp"
@@ -71,6 +77,11 @@ struct Context {
   std::filesystem::path socket;    // that operators and clients attach to
   std::filesystem::path programs;  // the folder of opsplit-operator
   std::filesystem::path log_folder;
+  std::filesystem::path device_folder = {};  // of the device brokers' sockets
+  // Memory on a GPU is lost, and with it the deployment's epoch: it goes on in the next one, or, where that has happened
+  // too often, is stopped.
+  std::function<void(const std::string& deployment, const std::string& reason, bool goes_on)>
+      epoch_lost = {};
 };
 
 class RunningDeployment : public std::enable_shared_from_this<RunningDeployment> {
@@ -104,9 +115,10 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
 
   // An operator's process asks for its part: one that we launched, known by its pid, or one that
   // somebody else started, which names the operator whose instance it wants to be.
-  // Such a one also says which ONNX ops it can run; who lacks any of the operator's is refused.
+  // Such a one also says which ONNX ops it can run, and whether on a GPU; who lacks any of the operator's is refused.
   Result<ipc::Attachment> attach_operator(pid_t pid, std::string_view op,
-                                          const std::set<std::string>& can_run = {});
+                                          const std::set<std::string>& can_run = {},
+                                          bool on_gpu = false);
   // It has loaded its part.
   Result<> operator_ready(pid_t pid);
   // Gives an operator other cores, and divides anew what is left for those that ask for none. Returns
@@ -143,6 +155,8 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   [[nodiscard]] bool temporary() const { return temporary_; }
   [[nodiscard]] std::uint64_t epoch() const { return epoch_; }
   [[nodiscard]] std::uint64_t arena_bytes() const { return planned_.arena_bytes; }
+  // Of the device brokers that serve this epoch.
+  [[nodiscard]] std::set<std::filesystem::path> device_sockets() const;
   // For `ps`: names, states, and figures that only grow while the deployment lasts, restarts and
   // epochs included. With histograms also those behind the quantiles: [bucket, count, ...].
   enum class Detail { quantiles, histograms };
@@ -204,7 +218,8 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
                     FileDescriptor pidfd);
   void release_participant(ipc::LaunchNumber launch);
   Result<> launch(RunningInstance& instance);
-  Result<> take_in(pid_t pid, std::string_view op, const std::set<std::string>& can_run);
+  Result<> take_in(pid_t pid, std::string_view op, const std::set<std::string>& can_run,
+                   bool on_gpu);
   Result<> start_replacements(std::uint32_t op, Backend backend);
   void become_ready_if_complete();
   void switch_to_replacements();
@@ -234,6 +249,17 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   void claims_or_stands_by(RunningInstance& instance);
   void replace_with_standby(std::uint32_t op);
   void kill_those_that_hang();
+  Result<> start_device_brokers();
+  void take_over_device_brokers();
+  void add_device_brokers();
+  void launch_operators_on(std::int32_t gpu);
+  void device_broker_ended(std::int32_t gpu, const std::string& reason);
+  void lose_epoch(std::int32_t gpu, const std::string& reason);
+  void look_for_lost_memory(const RunningInstance& instance);
+  [[nodiscard]] bool device_brokers_have_ended();
+  [[nodiscard]] bool is_on_gpu(const RunningInstance& instance) const;
+  Result<ipc::AssignedGpu> assigned_gpu(const RunningInstance& instance) const;
+  [[nodiscard]] nlohmann::json gpu_status() const;
   RunningInstance* find(pid_t pid);
   [[nodiscard]] std::string describe(const RunningInstance& instance) const;
   void end_epoch();
@@ -268,6 +294,9 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   std::unique_ptr<ipc::Handover> handover_;
   ipc::LaunchNumber own_launch_ = 0;  // ours, to fail the tasks of failed operators with
   std::list<RunningInstance> instances_;
+  std::vector<std::unique_ptr<DeviceBrokerProcess>> device_brokers_;  // by the plan's number
+  Instance device_broker_life_;  // of all of them, over all epochs
+  bool epoch_lost_ = false;
   std::optional<Swap> swap_;  // that is under way
   Progress progress_;
   std::map<ipc::LaunchNumber, AttachedClient> clients_;

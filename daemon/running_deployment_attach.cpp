@@ -18,10 +18,11 @@ std::vector<std::string> RunningDeployment::awaited() const {
 }
 
 Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::string_view op,
-                                                           const std::set<std::string>& can_run) {
+                                                           const std::set<std::string>& can_run,
+                                                           bool on_gpu) {
   if (phase_ != Phase::starting && phase_ != Phase::ready)
     return fail(ErrorCode::unavailable, "deployment '{}' does not run just now", name());
-  if (find(pid) == nullptr) OPSPLIT_CHECK(take_in(pid, op, can_run));
+  if (find(pid) == nullptr) OPSPLIT_CHECK(take_in(pid, op, can_run, on_gpu));
   const RunningInstance* instance = find(pid);
   if (instance == nullptr || instance->life.state() != Instance::State::starting)
     return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(),
@@ -33,6 +34,9 @@ Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::strin
   attachment.weights =
       planned_.weights_file.empty() ? folder_ : planned_.weights_file.parent_path().string();
   attachment.cores = cores_of(*instance);
+  if (is_on_gpu(*instance)) {
+    OPSPLIT_TRY(attachment.gpu, assigned_gpu(*instance));
+  }
   // A user's own program may do more than compute: it is only tried where another one serves meanwhile.
   const Backend backend =
       backend_in_file(planned_.deployment, planned_.plan.operators[instance->op].name);
@@ -42,7 +46,7 @@ Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::strin
 }
 
 Result<> RunningDeployment::take_in(pid_t pid, std::string_view op,
-                                    const std::set<std::string>& can_run) {
+                                    const std::set<std::string>& can_run, bool on_gpu) {
   RunningInstance* place = nullptr;
   const RunningInstance* taken = nullptr;
   for (RunningInstance& instance : instances_) {
@@ -70,6 +74,11 @@ Result<> RunningDeployment::take_in(pid_t pid, std::string_view op,
     return fail(ErrorCode::refused,
                 "operator '{}' of '{}' has nodes of {}, which the program that attaches cannot run",
                 op, name(), fmt::join(lacks, ", "));
+  if (is_on_gpu(*place) != on_gpu)
+    return fail(ErrorCode::refused,
+                "operator '{}' of '{}' runs on {}, which the program that attaches does not", op,
+                name(), on_gpu ? "CPUs" : "a GPU");
+  if (on_gpu) OPSPLIT_CHECK(assigned_gpu(*place));
   const auto identity = identify(pid);
   if (!identity)
     return fail(ErrorCode::refused,
@@ -103,6 +112,13 @@ Result<> RunningDeployment::can_swap(std::string_view op, Backend backend) const
         "starts none (on the host: `opsplit swap {}/{} --backend {}`)",
         name(), name(), op, to_string(backend));
   const OperatorSettings settings = settings_of(planned_.deployment, op);
+  if (settings.gpu && !runs_on_gpu(backend))
+    return fail(ErrorCode::refused,
+                "operator '{}' of '{}' runs on a GPU, and backend {} on CPUs only so far: native "
+                "and attach can take its place",
+                op, name(), to_string(backend));
+  if (backend != Backend::attach)
+    OPSPLIT_CHECK(find_program(backend, settings.gpu.has_value(), context_.programs));
   if (const int wanted = settings.instances + settings.standby;
       wanted > 1 && backend == Backend::attach && !others_start_all)
     return fail(ErrorCode::refused,

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "daemon/gpus.hpp"
 #include "daemon/running_deployment.hpp"
 
 namespace opsplit::daemon {
@@ -125,6 +126,7 @@ json RunningDeployment::status(Detail detail) const {
                  {"request_ns", clients.busy_ns},
                  {"clients", clients_.size()},
                  {"arena_bytes", planned_.arena_bytes},
+                 {"gpus", gpu_status()},
                  {"instances", json::array()}};
   // What is under way in an earlier epoch.
   if (earlier_)
@@ -174,6 +176,10 @@ json RunningDeployment::status(const RunningInstance& instance, Detail detail) c
                  {"cpu_ns", sum.cpu_ns},
                  {"memory_bytes", usage.memory_bytes},
                  {"shared_bytes", usage.shared_bytes}};
+  if (op.gpu != PlannedTensor::none) {
+    result["gpu"] = op.gpu;
+    result["stream"] = ipc::to_string(stream_priority(planned_.deployment, planned_.plan, op));
+  }
   if (board_ && instance.running) {
     if (const auto threads = board_->participant(instance.launch).threads.load(); threads != 0)
       result["threads"] = std::min<std::uint32_t>(threads, max_cpus);

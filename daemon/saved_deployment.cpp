@@ -17,12 +17,16 @@ std::filesystem::path file_in(const std::filesystem::path& folder) {
 
 json to_json(const Deployment& deployment) {
   json operators = json::object();
-  for (const auto& [name, settings] : deployment.operators)
+  for (const auto& [name, settings] : deployment.operators) {
     operators[name] = {{"cores", settings.cores ? to_string(*settings.cores) : ""},
                        {"instances", settings.instances},
                        {"standby", settings.standby},
                        {"hung_after", settings.hung_after ? settings.hung_after->count() : 0},
                        {"backend", to_string(settings.backend)}};
+    if (!settings.gpu) continue;
+    json& gpu = operators[name]["gpu"] = {{"device", settings.gpu->device}};
+    if (settings.gpu->priority) gpu["priority"] = to_string(*settings.gpu->priority);
+  }
   return {{"name", deployment.name},
           {"model", deployment.model.string()},
           {"depth", deployment.depth},
@@ -52,6 +56,13 @@ Result<Deployment> deployment_from_json(const json& j) {
     const auto backend = backend_from_string(saved.at("backend").get<std::string>());
     if (!backend) return fail(ErrorCode::invalid_input, "no such backend");
     settings.backend = *backend;
+    if (saved.contains("gpu")) {
+      const json& gpu = saved.at("gpu");
+      settings.gpu = GpuRequest{gpu.at("device").get<std::string>(), std::nullopt};
+      if (gpu.contains("priority"))
+        settings.gpu->priority =
+            ipc::stream_priority_from_string(gpu.at("priority").get<std::string>());
+    }
     const auto cores = saved.at("cores").get<std::string>();
     if (cores.empty()) continue;
     OPSPLIT_TRY(settings.cores, parse_core_request(cores));

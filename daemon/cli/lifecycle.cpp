@@ -12,6 +12,7 @@
 #include "daemon/cli/containers.hpp"
 #include "daemon/cli/daemon_client.hpp"
 #include "daemon/deployment.hpp"
+#include "daemon/device_broker_process.hpp"
 #include "daemon/paths.hpp"
 #include "daemon/stale_files.hpp"
 #include "daemon/table.hpp"
@@ -42,6 +43,11 @@ std::string state_of(const json& instance) {
   if (const std::string backend = instance.value("backend", "native"); backend != "native")
     state += fmt::format(" ({})", backend);
   return state;
+}
+
+std::string gpu_of(const json& instance, const json& gpus) {
+  const auto number = instance.value("gpu", std::size_t{0});
+  return number < gpus.size() ? gpus[number].value("device", "") : "";
 }
 
 // The deployment's status once its processes have arranged themselves on their new cores. Error
@@ -144,9 +150,10 @@ Result<> clean(const std::filesystem::path& folder) {
         users.empty() ? "a broker is" : fmt::format("processes {} are", fmt::join(users, ", ")));
   }
   OPSPLIT_CHECK(remove_stale_files());
+  end_stale_device_brokers(folder / device_folder_name);
   std::error_code ignored;
-  for (const char* left :
-       {"opsplitd.sock", "opsplitd.sock.lock", "broker.sock", "broker.sock.lock", "logs"})
+  for (const char* left : {"opsplitd.sock", "opsplitd.sock.lock", "broker.sock", "broker.sock.lock",
+                           device_folder_name, "logs"})
     std::filesystem::remove_all(folder / left, ignored);
   ::unlink(daemon_lock_path);
   for (const auto& file : files) fmt::print("removed {}\n", file.string());
@@ -166,10 +173,12 @@ void print_deployments(const json& deployments) {
         deployment.value("phase", ""), deployment.contains("runtime") ? " in containers" : "",
         deployment.value("model", ""), deployment.value("split", ""), deployment.value("in_use", 0),
         deployment.value("depth", 0), deployment.value("clients", 0));
+    const json gpus = deployment.value("gpus", json::array());
     std::vector<std::vector<std::string>> rows = {{"operator", "pid", "cores", "threads", "state",
                                                    "tasks", "done", "busy ms", "copied B",
                                                    "restarts"}};
-    for (const json& instance : deployment.value("instances", json::array()))
+    if (!gpus.empty()) rows[0].insert(rows[0].end(), {"GPU", "stream"});
+    for (const json& instance : deployment.value("instances", json::array())) {
       rows.push_back({name_of(instance), std::to_string(instance.value("pid", 0)),
                       instance.value("cores", ""),
                       std::to_string(instance.value("threads", std::uint64_t{0})),
@@ -178,7 +187,20 @@ void print_deployments(const json& deployments) {
                       milliseconds(instance.value("busy_ns", std::uint64_t{0})),
                       std::to_string(instance.value("bytes_copied", std::uint64_t{0})),
                       std::to_string(instance.value("restarts", 0))});
+      if (!gpus.empty())
+        rows.back().insert(rows.back().end(),
+                           {instance.contains("gpu") ? gpu_of(instance, gpus) : "-",
+                            instance.value("stream", "-")});
+    }
     fmt::print("{}", render_table(rows));
+    for (const json& gpu : gpus)
+      fmt::print("GPU {} is {}: {} slots of {} bytes, owned by pid {}\n", gpu.value("device", ""),
+                 gpu.value("uuid", ""), gpu.value("depth", 0),
+                 gpu.value("slot_bytes", std::uint64_t{0}), gpu.value("broker", 0));
+    if (!gpus.empty())
+      fmt::print(
+          "streams: a priority orders the work of one process; between processes a GPU gives time "
+          "slices, whatever their priorities are\n");
     for (const json& instance : deployment.value("instances", json::array()))
       if (const std::string why = instance.value("degraded", ""); !why.empty())
         fmt::print("degraded: {}: {}\n", name_of(instance), why);

@@ -6,6 +6,7 @@
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/graphviz.hpp"
 #include "daemon/cli/output_file.hpp"
+#include "daemon/gpus.hpp"
 #include "daemon/preparation.hpp"
 #include "daemon/table.hpp"
 #include "graph/planner.hpp"
@@ -20,19 +21,21 @@ const PlannedOperator& operator_of(const Plan& plan, std::int32_t task) {
   return plan.operators[static_cast<std::size_t>(plan.tasks[static_cast<std::size_t>(task)].op)];
 }
 
-std::string memory_of(const PlannedTensor& tensor) {
+std::string memory_of(const PlannedTensor& tensor, const std::vector<UsedGpu>& gpus) {
   if (tensor.gpu == PlannedTensor::none) return "arena";
-  return fmt::format("{}GPU {}", tensor.in_arena ? "arena, " : "", tensor.gpu);
+  return fmt::format("{}GPU {}", tensor.in_arena ? "arena, " : "",
+                     gpus[static_cast<std::size_t>(tensor.gpu)].device);
 }
 
 // Which edges cost a copy, and how much.
-void print_copies(const Plan& plan) {
+void print_copies(const Plan& plan, const std::vector<UsedGpu>& gpus) {
   const std::vector<DeviceCopy> copies = device_copies(plan);
   if (copies.empty()) return;
   std::vector<std::vector<std::string>> rows = {{"copied", "by", "from", "to", "bytes"}};
   std::uint64_t sum = 0;
   for (const DeviceCopy& copy : copies) {
-    const std::string gpu = fmt::format("GPU {}", plan.gpu_of(copy.task));
+    const std::string gpu =
+        fmt::format("GPU {}", gpus[static_cast<std::size_t>(plan.gpu_of(copy.task))].device);
     rows.push_back({plan.tensors[static_cast<std::size_t>(copy.tensor)].name,
                     operator_of(plan, copy.task).name, copy.to_device ? "arena" : gpu,
                     copy.to_device ? gpu : "arena", std::to_string(copy.bytes)});
@@ -46,6 +49,9 @@ void print_plan(const Planned& planned) {
   const Plan& plan = planned.plan;
   std::vector<std::vector<std::string>> rows = {
       {"operator", "backend", "tasks", "nodes", "cost %", "cores", "threads"}};
+  const bool has_gpus = !plan.gpu_slot_bytes.empty();
+  const std::vector<UsedGpu> gpus = used_gpus(planned.deployment, plan);
+  if (has_gpus) rows[0].insert(rows[0].end(), {"GPU", "stream"});
   double total = 0;
   for (const PlannedOperator& op : plan.operators) total += op.cost;
   for (std::size_t i = 0; i < plan.operators.size(); ++i) {
@@ -58,10 +64,16 @@ void print_plan(const Planned& planned) {
                     std::to_string(op.tasks.size()), std::to_string(nodes),
                     fmt::format("{:.1f}", total > 0 ? 100 * op.cost / total : 0),
                     to_string(planned.cores[i].cpus), std::to_string(planned.cores[i].threads)});
+    if (!has_gpus) continue;
+    const bool on_gpu = op.gpu != PlannedTensor::none;
+    rows.back().insert(
+        rows.back().end(),
+        {on_gpu ? gpus[static_cast<std::size_t>(op.gpu)].device : "-",
+         on_gpu ? std::string(to_string(stream_priority(planned.deployment, plan, op))) : "-"});
   }
   fmt::print("{}", render_table(rows));
   for (std::size_t i = 0; i < plan.operators.size(); ++i)
-    if (!planned.foreign_types[i].empty())
+    if (!planned.foreign_types[i].empty() && plan.operators[i].gpu == PlannedTensor::none)
       fmt::print("{}: opsplit has no kernels for {}\n", plan.operators[i].name,
                  fmt::join(planned.foreign_types[i], ", "));
 
@@ -76,7 +88,6 @@ void print_plan(const Planned& planned) {
       });
     };
     rows = {{"tensor", "type", "layout", "offset", "bytes", "from", "to"}};
-    const bool has_gpus = !plan.gpu_slot_bytes.empty();
     if (has_gpus) rows[0].emplace_back("memory");
     for (const PlannedTensor& tensor : plan.tensors) {
       const auto op_of = [&](std::int32_t task) { return operator_of(plan, task).name; };
@@ -92,7 +103,7 @@ void print_plan(const Planned& planned) {
            !readers.empty()    ? readers
            : is_output(tensor) ? "client"
                                : "(its views)"});
-      if (has_gpus) rows.back().push_back(memory_of(tensor));
+      if (has_gpus) rows.back().push_back(memory_of(tensor, gpus));
     }
     fmt::print("{}\n", render_table(rows));
   }
@@ -102,8 +113,9 @@ void print_plan(const Planned& planned) {
       plan.operators.size(), plan.tasks.size(), plan.tensors.size(), crossing, plan.slot_bytes,
       planned.deployment.depth, plan.workspace_bytes, planned.arena_bytes);
   for (std::size_t gpu = 0; gpu < plan.gpu_slot_bytes.size(); ++gpu)
-    fmt::print("GPU {}: {} bytes per slot\n", gpu, plan.gpu_slot_bytes[gpu]);
-  print_copies(plan);
+    fmt::print("GPU {}: {} slots of {} bytes\n", gpus[gpu].device, gpus[gpu].shape.depth,
+               gpus[gpu].shape.slot_bytes);
+  print_copies(plan, gpus);
 }
 
 }  // namespace

@@ -21,15 +21,25 @@ TEST(Backend, HasAName) {
 
 TEST(Backend, ItsProgramIsFoundBesideOpsplitdOrTheErrorSaysWhatToInstall) {
   const TemporaryFolder folder;
-  EXPECT_EQ(find_program(Backend::native, "/opt/bin"), "/opt/bin/opsplit-operator");
-  EXPECT_THAT(find_program(Backend::onnxruntime, folder.path()).error().message,
+  EXPECT_EQ(find_program(Backend::native, false, "/opt/bin"), "/opt/bin/opsplit-operator");
+  EXPECT_THAT(find_program(Backend::onnxruntime, false, folder.path()).error().message,
               HasSubstr("pip install"));
   const auto program = folder.path() / "opsplit-operator-onnxruntime";
   std::ofstream(program) << "#!/bin/sh\n";
   std::filesystem::permissions(program, std::filesystem::perms::owner_all);
-  EXPECT_EQ(find_program(Backend::onnxruntime, folder.path()), program);
-  EXPECT_THAT(find_program(Backend::tensorflow, folder.path()).error().message,
+  EXPECT_EQ(find_program(Backend::onnxruntime, false, folder.path()), program);
+  EXPECT_THAT(find_program(Backend::tensorflow, false, folder.path()).error().message,
               HasSubstr("there is no opsplit-operator-tensorflow beside opsplitd"));
+}
+
+TEST(Backend, OnAGpuTheNativeProgramIsAnotherOne) {
+  const TemporaryFolder folder;
+  EXPECT_THAT(find_program(Backend::native, true, folder.path()).error().message,
+              HasSubstr("there is no opsplit-operator-cuda beside opsplitd"));
+  const auto program = folder.path() / "opsplit-operator-cuda";
+  std::ofstream(program) << "#!/bin/sh\n";
+  std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+  EXPECT_EQ(find_program(Backend::native, true, folder.path()), program);
 }
 
 }  // namespace

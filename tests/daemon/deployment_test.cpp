@@ -107,6 +107,39 @@ TEST(DeploymentTest, SplitByHand) {
   EXPECT_EQ(deployment->operators.at("features").cores, CoreRequest(1));
 }
 
+constexpr auto on_gpus = R"(
+model: digits.onnx
+operators:
+  conv: {gpu: 0}
+  gemm: {stream: {priority: high}, gpu: gpu_name, backend: attach}
+  relu: {cores: 1}
+)";
+constexpr std::string_view gpu_name = "GPU-01234567-89ab-cdef-0123-456789abcdef";
+
+std::string with_gpu_name(std::string text) {
+  return text.replace(text.find("gpu_name"), 8, gpu_name);
+}
+
+TEST(DeploymentTest, AGpuIsNamedByNumberOrUuid) {
+  const auto deployment = parse(with_gpu_name(on_gpus));
+  ASSERT_TRUE(deployment) << deployment.error().message;
+  const auto& operators = deployment->operators;
+  ASSERT_TRUE(operators.at("conv").gpu && operators.at("gemm").gpu);
+  EXPECT_EQ(operators.at("conv").gpu->device, "0");
+  EXPECT_EQ(operators.at("conv").gpu->priority, std::nullopt);
+  EXPECT_EQ(operators.at("conv").gpu->line, 4);
+  EXPECT_EQ(operators.at("gemm").gpu->device, gpu_name);
+  EXPECT_EQ(operators.at("gemm").gpu->priority, ipc::StreamPriority::high);
+  EXPECT_FALSE(operators.at("relu").gpu);
+}
+
+TEST(DeploymentTest, OneUuidIsOneGpuHoweverItIsWritten) {
+  const auto deployment =
+      parse("model: a.onnx\noperators: {a: {gpu: GPU-01234567-89AB-CDEF-0123-456789ABCDEF}}");
+  ASSERT_TRUE(deployment) << deployment.error().message;
+  EXPECT_EQ(deployment->operators.at("a").gpu->device, gpu_name);
+}
+
 struct BadFile {
   const char* text;
   const char* message;  // with the line
@@ -173,6 +206,23 @@ TEST(DeploymentTest, ErrorsNameTheLineAndWhatIsAllowed) {
       {"model: a.onnx\noperators:\n  conv: {ops: [{}]}", ":3: operators.conv.ops: must be"},
       {"model: a.onnx\nsplit: fused\noperators:\n  conv: {ops: [Conv]}",
        ":4: operators.conv: lists its nodes, that is a split by hand: leave out 'split' (line 2)"},
+      {"model: a.onnx\noperators:\n  conv: {gpu: 64}",
+       ":3: operators.conv.gpu: must be a GPU as `opsplit doctor` lists them, by its number (0 to "
+       "63)"},
+      {"model: a.onnx\noperators:\n  conv: {gpu: -1}", ":3: operators.conv.gpu: must be a GPU"},
+      {"model: a.onnx\noperators:\n  conv: {gpu: \"0\"}", ":3: operators.conv.gpu: must be a GPU"},
+      {"model: a.onnx\noperators:\n  conv: {gpu: GPU-1}", ":3: operators.conv.gpu: must be a GPU"},
+      {"model: a.onnx\noperators:\n  conv: {gpu: [0]}", ":3: operators.conv.gpu: must be a GPU"},
+      {"model: a.onnx\noperators:\n  conv:\n    stream: {priority: low}",
+       ":4: operators.conv.stream: only with 'gpu'"},
+      {"model: a.onnx\noperators:\n  conv:\n    gpu: 0\n    stream: high",
+       ":5: operators.conv.stream: must be settings, such as {priority: high}"},
+      {"model: a.onnx\noperators:\n  conv:\n    gpu: 0\n    stream: {priority: urgent}",
+       ":5: operators.conv.stream.priority: must be low, normal or high, not 'urgent'"},
+      {"model: a.onnx\noperators:\n  conv:\n    gpu: 0\n    stream: {weight: 1}",
+       ":5: operators.conv.stream: unknown key 'weight'; allowed: priority"},
+      {"model: a.onnx\noperators:\n  conv:\n    backend: pytorch\n    gpu: 0",
+       ":5: operators.conv.gpu: backend pytorch runs on CPUs only so far"},
       {"model: a.onnx\noperators:\n  conv: {ops: [Conv]}\n  head: {cores: 1}",
        ":4: operators.head: must list its nodes or ops, as operators.conv does"},
   };
@@ -202,7 +252,8 @@ TEST(DeploymentTest, NestingAndAliasesDoNoHarm) {
 
 TEST(DeploymentTest, RandomDamageIsAnErrorOrADeployment) {
   std::mt19937 random(11);
-  for (const std::string valid : {complete, by_hand})
+  for (const std::string valid :
+       {std::string(complete), std::string(by_hand), with_gpu_name(on_gpus)})
     for (int round = 0; round < 10'000; ++round) {
       const std::string bad = damaged(valid, random);
       const auto deployment = parse(bad);

@@ -65,6 +65,17 @@ TEST(DeploymentSchemaTest, EnumsAreTheParsers) {
   for (const json& backend : backends)
     EXPECT_TRUE(parses("operators: {a: {backend: " + backend.get<std::string>() + "}}")) << backend;
   EXPECT_EQ(backends.size(), 5u);
+  const json on_gpu = schema()["$defs"]["operator"]["then"]["properties"]["backend"]["enum"];
+  for (const json& backend : backends)
+    EXPECT_EQ(parses("operators: {a: {gpu: 0, backend: " + backend.get<std::string>() + "}}"),
+              std::ranges::find(on_gpu, backend) != on_gpu.end())
+        << backend;
+  const json priorities = operator_properties()["stream"]["properties"]["priority"]["enum"];
+  for (const json& priority : priorities)
+    EXPECT_TRUE(
+        parses("operators: {a: {gpu: 0, stream: {priority: " + priority.get<std::string>() + "}}}"))
+        << priority;
+  EXPECT_EQ(priorities.size(), 3u);
 }
 
 TEST(DeploymentSchemaTest, RangesAreTheParsers) {
@@ -85,6 +96,7 @@ TEST(DeploymentSchemaTest, RangesAreTheParsers) {
   expect_range(operator_properties()["instances"], "operators: {a: {instances: ", "}}");
   expect_range(operator_properties()["standby"], "operators: {a: {standby: ", "}}");
   expect_range(operator_properties()["hung_after"], "operators: {a: {hung_after: ", "}}");
+  expect_range(operator_properties()["gpu"]["anyOf"][0], "operators: {a: {gpu: ", "}}");
   EXPECT_EQ(top["depth"]["maximum"], Deployment::max_depth);
   EXPECT_EQ(operator_properties()["instances"]["maximum"], Deployment::max_instances);
 }
@@ -123,7 +135,7 @@ TEST(DeploymentSchemaTest, ExamplesOfTheReferenceParse) {
     at = end + 3;
     ++examples;
   }
-  EXPECT_GE(examples, 2);
+  EXPECT_GE(examples, 3);
 }
 
 }  // namespace

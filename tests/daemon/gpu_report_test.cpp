@@ -35,10 +35,11 @@ TEST(GpuReport, WithoutAGpuOneLineSaysWhy) {
 TEST(GpuReport, ADeviceIsNamedByItsUuid) {
   const auto rows = gpu_report(machine_of(1), {{}});
   EXPECT_THAT(
-      rows, ElementsAre(
-                ElementsAre("GPU driver", "CUDA 12.8, built with 13.0", ""),
-                ElementsAre("GPU", first_name + std::string(": NVIDIA A100, 40960 MiB, sm 80"), ""),
-                ElementsAre("  handles", "another process opens its memory", "")));
+      rows,
+      ElementsAre(
+          ElementsAre("GPU driver", "CUDA 12.8, built with 13.0", ""),
+          ElementsAre("GPU 0", first_name + std::string(": NVIDIA A100, 40960 MiB, sm 80"), ""),
+          ElementsAre("  handles", "another process opens its memory", "")));
 }
 
 TEST(GpuReport, SaysWhyHandlesDoNotWork) {
