@@ -130,8 +130,9 @@ std::string last_words(const std::filesystem::path& log) {
 std::string last_error(const std::filesystem::path& log) {
   const std::string words = last_words(log);
   constexpr std::string_view level = " error: ";
-  const auto found = words.find(level);
-  return found == std::string::npos ? words : words.substr(found + level.size());
+  if (const auto found = words.find(level); found != std::string::npos)
+    return words.substr(found + level.size());
+  return words.find(" info: ") == std::string::npos ? words : "";
 }
 
 }  // namespace opsplit::daemon

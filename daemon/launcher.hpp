@@ -53,7 +53,7 @@ class ProcessLauncher final : public Launcher {
 
 // The last line that a process wrote into its log: most often why it ended.
 std::string last_words(const std::filesystem::path& log);
-// The same of a program that writes time, name and level before each line: without them where it is an error.
+// The same of one that writes time, name and level before each line: only of an error or what is no such line.
 std::string last_error(const std::filesystem::path& log);
 
 }  // namespace opsplit::daemon

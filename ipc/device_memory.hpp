@@ -63,8 +63,8 @@ struct DeviceArenaShape {
 // Error invalid_input: it is empty, slots are not aligned, or the sum overflows.
 Result<std::uint64_t> arena_bytes(const DeviceArenaShape& shape);
 
-// What a deployment has on its plan's GPU `gpu`. Some bytes at least, though no tensor may lie there: parties also know
-// by it that they are of one epoch. Precondition: the GPU is in the plan.
+// What a deployment has on its plan's GPU `gpu`: some bytes, though no tensor may lie there, for parties also
+// know by it that they are of one epoch. Precondition: the GPU is in the plan.
 DeviceArenaShape shape_of(const Plan& plan, std::size_t gpu, std::uint32_t depth);
 
 // A file beside the broker's socket (ipc/device_owner.hpp).

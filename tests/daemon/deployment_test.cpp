@@ -252,7 +252,7 @@ TEST(DeploymentTest, NestingAndAliasesDoNoHarm) {
 
 TEST(DeploymentTest, RandomDamageIsAnErrorOrADeployment) {
   std::mt19937 random(11);
-  for (const std::string valid :
+  for (const std::string& valid :
        {std::string(complete), std::string(by_hand), with_gpu_name(on_gpus)})
     for (int round = 0; round < 10'000; ++round) {
       const std::string bad = damaged(valid, random);

@@ -28,18 +28,22 @@ class GpuLauncher final : public FakeLauncher {
       return FakeLauncher::launch(command);
     Command fake = command;
     fake.arguments[0] = OPSPLIT_BIN_DIR "/fake-device-broker";
-    return real_.launch(fake);
+    auto process = real_.launch(fake);
+    if (process) brokers_.insert(process->identity.pid);
+    return process;
   }
   void signal(const Process& process, int number) override {
-    if (process.identity.pid < 1'000'000'000) return real_.signal(process, number);
+    if (brokers_.contains(process.identity.pid)) return real_.signal(process, number);
     FakeLauncher::signal(process, number);
   }
   std::string reap(const Process& process) override {
-    return process.identity.pid < 1'000'000'000 ? real_.reap(process) : FakeLauncher::reap(process);
+    return brokers_.contains(process.identity.pid) ? real_.reap(process)
+                                                   : FakeLauncher::reap(process);
   }
 
  private:
   ProcessLauncher real_;
+  std::set<pid_t> brokers_;
 };
 
 class RunningDeploymentOnGpus : public testing::Test {
@@ -57,13 +61,13 @@ class RunningDeploymentOnGpus : public testing::Test {
     std::filesystem::remove_all(ipc::folder_path(name, 2));
   }
 
-  // stage0 on a GPU, stage1 not.
+  // stage1 on a GPU, stage2 not.
   void make(const std::string& device, Backend backend = Backend::native) {
     Deployment digits = Deployment::open(OPSPLIT_SOURCE_DIR "/examples/digits/digits.onnx").value();
     EXPECT_TRUE(digits.set_split("stages:2") && digits.set_name(name));
     digits.file = "digits.yaml";
-    digits.operators["stage0"].gpu = GpuRequest{device, ipc::StreamPriority::low, 5};
-    digits.operators["stage0"].backend = backend;
+    digits.operators["stage1"].gpu = GpuRequest{device, ipc::StreamPriority::low, 5};
+    digits.operators["stage1"].backend = backend;
     std::filesystem::create_directory(ipc::folder_path(name, 1));
     deployment = std::make_shared<RunningDeployment>(
         context, plan_deployment(std::move(digits)).value(), ipc::folder_path(name, 1),
@@ -83,8 +87,10 @@ class RunningDeploymentOnGpus : public testing::Test {
   }
   template <class Condition>
   bool until(Condition holds) {
-    for (const Deadline deadline = Clock::now() + 20s; !holds() && Clock::now() < deadline;)
+    for (const Deadline deadline = Clock::now() + 20s; !holds() && Clock::now() < deadline;) {
+      io.restart();  // it may have run dry between two epochs
       io.run_one_for(100ms);
+    }
     return holds();
   }
   // Operators do as they are told.
@@ -127,11 +133,11 @@ class RunningDeploymentOnGpus : public testing::Test {
 TEST_F(RunningDeploymentOnGpus, OperatorsThereAreLaunchedOnceTheirMemoryIsThere) {
   make("1");
   ASSERT_EQ(launcher.all.size(), 1u) << "the other one does not wait";
-  EXPECT_THAT(launcher.all[0].command.arguments.back(), "stage1");
+  EXPECT_THAT(launcher.all[0].command.arguments.back(), "stage2");
   ASSERT_TRUE(until([&] { return launcher.all.size() == 2; }));
   const auto& command = launcher.all[1].command.arguments;
   EXPECT_THAT(command.front(), EndsWith("/opsplit-operator-cuda"));
-  EXPECT_EQ(command.back(), "stage0");
+  EXPECT_EQ(command.back(), "stage1");
   const auto attachment = deployment->attach_operator(launcher.all[1].pid, "").value();
   ASSERT_TRUE(attachment.gpu);
   EXPECT_EQ(to_string(attachment.gpu->uuid), "GPU-f1f1f1f1-f1f1-f1f1-f1f1-f1f1f1f1f1f1");
@@ -147,7 +153,7 @@ TEST_F(RunningDeploymentOnGpus, WhatTheGpuDoesNotHaveEndsTheStartWithTheFilesLin
   ASSERT_TRUE(until([&] { return started.has_value(); }));
   ASSERT_FALSE(*started);
   EXPECT_THAT(started->error().message,
-              HasSubstr("digits.yaml:5: operators.stage0.gpu: 7: no GPU 7 here; there is 0: "));
+              HasSubstr("digits.yaml:5: operators.stage1.gpu: 7: no GPU 7 here; there is 0: "));
   EXPECT_THAT(started->error().message, EndsWith("(see `opsplit doctor`)"));
   EXPECT_THAT(files_of_brokers(), IsEmpty());
   EXPECT_TRUE(lost.empty());
@@ -175,7 +181,7 @@ TEST_F(RunningDeploymentOnGpus, ItsDeathLosesTheEpochAndTheNextOneHasAnother) {
   EXPECT_THAT(
       lost,
       ElementsAre(testing::Pair(
-          HasSubstr("digits.yaml:5: operators.stage0.gpu: 1: the device broker ended"), true)));
+          HasSubstr("digits.yaml:5: operators.stage1.gpu: 1: the device broker ended"), true)));
   const auto earlier = deployment;
   deployment = std::make_shared<RunningDeployment>(earlier);
   EXPECT_EQ(earlier->phase(), Phase::retiring);
@@ -228,23 +234,23 @@ TEST_F(RunningDeploymentOnGpus, OneThatDiesTooOftenIsNotFollowedForEver) {
 
 TEST_F(RunningDeploymentOnGpus, OnlyWhatRunsThereTakesAnOperatorsPlace) {
   become_ready();
-  EXPECT_THAT(deployment->can_swap("stage0", Backend::pytorch).error().message,
+  EXPECT_THAT(deployment->can_swap("stage1", Backend::pytorch).error().message,
               HasSubstr("runs on a GPU, and backend pytorch on CPUs only so far"));
-  EXPECT_TRUE(deployment->can_swap("stage0", Backend::native));
-  EXPECT_TRUE(deployment->can_swap("stage0", Backend::attach));
+  EXPECT_TRUE(deployment->can_swap("stage1", Backend::native));
+  EXPECT_TRUE(deployment->can_swap("stage1", Backend::attach));
 }
 
 TEST_F(RunningDeploymentOnGpus, WhoAttachesThereMustComeWithAGpu) {
   make("0", Backend::attach);
   const std::set<std::string> all = {"*"};
-  EXPECT_EQ(deployment->attach_operator(::getpid(), "stage0", all, true).error().code,
+  EXPECT_EQ(deployment->attach_operator(::getpid(), "stage1", all, true).error().code,
             ErrorCode::unavailable)
       << "its memory is not there yet";
   ASSERT_TRUE(until([&] { return !deployment->device_sockets().empty(); }));
   ASSERT_TRUE(until([&] { return deployment->status()["gpus"][0]["uuid"] != "not there yet"; }));
-  EXPECT_THAT(deployment->attach_operator(::getpid(), "stage0", all, false).error().message,
+  EXPECT_THAT(deployment->attach_operator(::getpid(), "stage1", all, false).error().message,
               HasSubstr("runs on a GPU, which the program that attaches does not"));
-  const auto attachment = deployment->attach_operator(::getpid(), "stage0", all, true);
+  const auto attachment = deployment->attach_operator(::getpid(), "stage1", all, true);
   ASSERT_TRUE(attachment) << attachment.error().message;
   EXPECT_TRUE(attachment->gpu);
 }

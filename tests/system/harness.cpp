@@ -259,7 +259,8 @@ std::vector<std::string> SystemTest::leftovers() const {
   }
   for (const std::string& name : names_in("/dev/shm"))
     if (!std::ranges::binary_search(shared_before_, name)) found.push_back("/dev/shm/" + name);
-  for (const fs::path& place : {daemon::default_folder(), fs::path("/tmp")})
+  const fs::path devices = daemon::default_folder() / daemon::device_folder_name;
+  for (const fs::path& place : {daemon::default_folder(), devices, fs::path("/tmp")})
     for (const std::string& name : names_in(place)) {
       std::error_code ignored;
       if (fs::is_socket(place / name, ignored)) found.push_back((place / name).string());

@@ -11,6 +11,21 @@ target_compile_definitions(system_tests PRIVATE
 add_executable(custom-operator system/custom_operator.cpp)
 target_link_libraries(custom-operator PRIVATE opsplit-sdk)
 add_dependencies(system_tests custom-operator opsplit opsplitd opsplit-broker opsplit-operator digits-classify)
+# Opsplit's programs on a machine whose GPUs are made of host memory, in a folder where opsplitd looks for others.
+set(fake_gpu ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/fake-gpu)
+if(TARGET fake-operator-cuda)
+  add_custom_command(OUTPUT ${fake_gpu}/made
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${fake_gpu}
+    COMMAND ln -f $<TARGET_FILE:opsplit> $<TARGET_FILE:opsplitd> $<TARGET_FILE:opsplit-broker>
+      $<TARGET_FILE:opsplit-onnx-rules> $<TARGET_FILE:opsplit-operator> ${fake_gpu}
+    COMMAND ln -f $<TARGET_FILE:fake-device-broker> ${fake_gpu}/opsplit-device-broker
+    COMMAND ln -f $<TARGET_FILE:fake-operator-cuda> ${fake_gpu}/opsplit-operator-cuda
+    COMMAND ${CMAKE_COMMAND} -E touch ${fake_gpu}/made
+    DEPENDS opsplit opsplitd opsplit-broker opsplit-onnx-rules opsplit-operator fake-device-broker fake-operator-cuda
+    VERBATIM)
+  add_custom_target(fake-gpu DEPENDS ${fake_gpu}/made)
+  add_dependencies(system_tests fake-gpu)
+endif()
 gtest_discover_tests(system_tests TEST_PREFIX system. DISCOVERY_MODE PRE_TEST
   TEST_FILTER -Long*:Light* PROPERTIES LABELS system TIMEOUT 300 RESOURCE_LOCK roudi)
 gtest_discover_tests(system_tests TEST_PREFIX system. DISCOVERY_MODE PRE_TEST
