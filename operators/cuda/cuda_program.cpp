@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/plan.hpp"
 #include "operators/cuda/cuda_fusion.hpp"
 #include "operators/cuda/cuda_kernels.hpp"
 #include "operators/memory_plan.hpp"
@@ -54,52 +55,56 @@ class CompiledProgram final : public CudaProgram {
     OPSPLIT_TRY(inputs_, edge_types(part, inputs));
     OPSPLIT_TRY(outputs_, edge_types(part, outputs));
     OPSPLIT_TRY(const MemoryPlan plan, place_tensors(task));
-    memory_bytes_ = plan.bytes;
-    OPSPLIT_TRY(memory_, gpu.allocate(plan.bytes));
-    std::uint64_t workspace = 0;
+    const std::uint64_t between_steps =
+        (plan.bytes + gpu_alignment - 1) / gpu_alignment * gpu_alignment;
+    std::uint64_t of_a_step = 0;
     for (const Step& step : task.steps) {
       OPSPLIT_TRY(auto kernel, kernel_of(task, step, gpu));
       CompiledStep compiled{.kernel = std::move(kernel),
                             .name = step.node ? "node " + step.node->name : "a step of no node"};
-      workspace = std::max(workspace, compiled.kernel->workspace_bytes());
+      of_a_step = std::max(of_a_step, compiled.kernel->workspace_bytes());
       OPSPLIT_CHECK(add_inputs(compiled, task, plan, step, constants));
       add_outputs(compiled, task, plan, step);
       steps_.push_back(std::move(compiled));
     }
-    memory_bytes_ += workspace;
-    OPSPLIT_TRY(workspace_, gpu.allocate(workspace));
+    step_workspace_ = between_steps;
+    workspace_bytes_ = between_steps + of_a_step;
     return {};
   }
 
-  [[nodiscard]] std::uint64_t memory_bytes() const override { return memory_bytes_; }
+  [[nodiscard]] std::uint64_t workspace_bytes() const override { return workspace_bytes_; }
   [[nodiscard]] std::size_t steps() const override { return steps_.size(); }
 
   Result<> run(std::span<const DeviceView> inputs, std::span<const MutableDeviceView> outputs,
-               Stream stream) override {
+               std::byte* workspace, Stream stream) override {
     OPSPLIT_CHECK(check(inputs, inputs_, "input"));
     OPSPLIT_CHECK(check(outputs, outputs_, "output"));
     for (const Patch& patch : patches_) {
       CompiledStep& step = steps_[patch.step];
-      if (patch.is_output)
-        step.outputs[patch.operand].data = at(outputs[patch.from.index].data, patch.from);
-      else if (patch.from.where == Location::Where::output)
-        step.inputs[patch.operand].data = at(outputs[patch.from.index].data, patch.from);
-      else
+      const Location& from = patch.from;
+      if (from.where == Location::Where::input) {
         step.inputs[patch.operand].data =
-            static_cast<const std::byte*>(inputs[patch.from.index].data) + patch.from.offset;
+            static_cast<const std::byte*>(inputs[from.index].data) + from.offset;
+        continue;
+      }
+      std::byte* const at = (from.where == Location::Where::memory
+                                 ? workspace
+                                 : static_cast<std::byte*>(outputs[from.index].data)) +
+                            from.offset;
+      if (patch.is_output)
+        step.outputs[patch.operand].data = at;
+      else
+        step.inputs[patch.operand].data = at;
     }
     for (CompiledStep& step : steps_)
-      if (auto done = step.kernel->launch(step.inputs, step.outputs, workspace_.get(), stream);
+      if (auto done =
+              step.kernel->launch(step.inputs, step.outputs, workspace + step_workspace_, stream);
           !done)
         return within(step.name, done.error());
     return {};
   }
 
  private:
-  static std::byte* at(void* place, const Location& location) {
-    return static_cast<std::byte*>(place) + location.offset;
-  }
-
   static Result<std::vector<EdgeType>> edge_types(const graph::Graph& part,
                                                   std::span<const EdgeTensor> edges) {
     std::vector<EdgeType> types;
@@ -123,8 +128,6 @@ class CompiledProgram final : public CudaProgram {
       if (location.where == Location::Where::fixed) {
         // Of a view the constant is the one that it views, all of it.
         OPSPLIT_TRY(view.data, constants.get(*task.tensor(task.whole(id).tensor).constant));
-      } else if (location.where == Location::Where::memory) {
-        view.data = memory_.get() + location.offset;
       } else {
         patches_.push_back({steps_.size(), compiled.inputs.size() - 1, false, location});
       }
@@ -139,10 +142,7 @@ class CompiledProgram final : public CudaProgram {
       if (id == no_tensor) continue;
       const Location& location = plan.locations[static_cast<std::size_t>(id)];
       compiled.outputs.back().type = task.tensor(id).type;
-      if (location.where == Location::Where::memory)
-        compiled.outputs.back().data = memory_.get() + location.offset;
-      else
-        patches_.push_back({steps_.size(), compiled.outputs.size() - 1, true, location});
+      patches_.push_back({steps_.size(), compiled.outputs.size() - 1, true, location});
     }
   }
 
@@ -162,8 +162,8 @@ class CompiledProgram final : public CudaProgram {
   std::vector<EdgeType> inputs_, outputs_;
   std::vector<CompiledStep> steps_;
   std::vector<Patch> patches_;
-  std::shared_ptr<std::byte> memory_, workspace_;
-  std::uint64_t memory_bytes_ = 0;
+  std::uint64_t step_workspace_ = 0;  // where it begins
+  std::uint64_t workspace_bytes_ = 0;
 };
 
 }  // namespace

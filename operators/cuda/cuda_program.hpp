@@ -1,5 +1,5 @@
-// A task's nodes, compiled for a GPU: fused, with constants uploaded and intermediate memory planned and
-// allocated once; run() then only enqueues.
+// A task's nodes, compiled for a GPU: fused, with constants uploaded and intermediate memory planned once;
+// run() then only enqueues.
 #pragma once
 
 #include <map>
@@ -45,16 +45,19 @@ class CudaProgram {
                                                       DeviceConstants& constants);
   virtual ~CudaProgram() = default;
 
-  // Device memory of this program alone, workspace included; constants are apart.
-  [[nodiscard]] virtual std::uint64_t memory_bytes() const = 0;
+  // Device memory that a run needs to compute in: what lies between its steps, and what they themselves
+  // need. Constants are apart. Programs of which one runs at a time can share it.
+  [[nodiscard]] virtual std::uint64_t workspace_bytes() const = 0;
   // What run() launches, one after the other: a step may enqueue several kernels.
   [[nodiscard]] virtual std::size_t steps() const = 0;
 
   // Enqueues, and never waits. Views in the order of the edges given to compile(), 256-byte aligned or,
-  // more slowly, as their elements need. One run's work has to end before the next one's begins:
+  // more slowly, as their elements need; `workspace` has workspace_bytes() bytes, 256-byte aligned, that
+  // nobody else uses until the work has run. One run's work has to end before the next one's begins:
   // enqueue on one stream. After an error nothing is known of the outputs, nor of what still runs.
   virtual Result<> run(std::span<const DeviceView> inputs,
-                       std::span<const MutableDeviceView> outputs, Stream stream) = 0;
+                       std::span<const MutableDeviceView> outputs, std::byte* workspace,
+                       Stream stream) = 0;
 };
 
 }  // namespace opsplit::operators::cuda

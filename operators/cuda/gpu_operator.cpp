@@ -33,10 +33,12 @@ struct Task {
 class GpuOperator final : public Operator {
  public:
   GpuOperator(const GpuSite& site, std::vector<Task> tasks, std::shared_ptr<std::byte> copies,
-              ipc::DeviceStream stream, ipc::DeviceCompletion completion)
+              std::shared_ptr<std::byte> workspace, ipc::DeviceStream stream,
+              ipc::DeviceCompletion completion)
       : site_(site),
         tasks_(std::move(tasks)),
         copies_(std::move(copies)),
+        workspace_(std::move(workspace)),
         stream_(stream),
         completion_(std::move(completion)) {}
 
@@ -84,7 +86,7 @@ class GpuOperator final : public Operator {
     }
     for (const Edge& edge : task.outputs) writes_.push_back({edge.type, address(edge, context)});
     if (context.last_step_begins) context.last_step_begins();
-    OPSPLIT_CHECK(task.program->run(reads_, writes_, cuda_stream(stream_)));
+    OPSPLIT_CHECK(task.program->run(reads_, writes_, workspace_.get(), cuda_stream(stream_)));
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       const Edge& edge = task.outputs[i];
       if (context.slot && !edge.in_arena) continue;
@@ -109,8 +111,9 @@ class GpuOperator final : public Operator {
 
   const GpuSite site_;
   std::vector<Task> tasks_;
-  const std::shared_ptr<std::byte>
-      copies_;  // of what does not lie in the GPU's arena, of one task at a time
+  // One task runs at a time, so that all use the same bytes.
+  const std::shared_ptr<std::byte> copies_;  // of what does not lie in the GPU's arena
+  const std::shared_ptr<std::byte> workspace_;
   const ipc::DeviceStream stream_;
   ipc::DeviceCompletion completion_;
   std::span<std::byte> pinned_;
@@ -155,7 +158,7 @@ Result<std::unique_ptr<Operator>> make_gpu_operator(const OperatorSpec& spec, co
   OPSPLIT_CHECK(graph::infer_shapes(part, {}));
   adopt_foreign_nodes(part);
   std::vector<Task> tasks;
-  std::uint64_t copy_bytes = 0;
+  std::uint64_t copy_bytes = 0, workspace_bytes = 0;
   for (const std::int32_t index : spec.op.tasks) {
     const PlannedTask& planned = spec.plan.tasks[static_cast<std::size_t>(index)];
     Task task;
@@ -168,17 +171,19 @@ Result<std::unique_ptr<Operator>> make_gpu_operator(const OperatorSpec& spec, co
       task.outputs.push_back(edge_of(spec.plan, spec.op, id));
     OPSPLIT_TRY(const std::uint64_t bytes, lay_out_copies(task));
     copy_bytes = std::max(copy_bytes, bytes);
+    workspace_bytes = std::max(workspace_bytes, task.program->workspace_bytes());
     tasks.push_back(std::move(task));
   }
   OPSPLIT_TRY(auto copies, site.gpu.allocate(copy_bytes));
+  OPSPLIT_TRY(auto workspace, site.gpu.allocate(workspace_bytes));
   OPSPLIT_TRY(const ipc::DeviceStream stream, site.driver.create_stream(site.priority));
   auto completion = ipc::DeviceCompletion::create(site.driver, site.futex, stream);
   if (!completion) {
     (void)site.driver.destroy_stream(stream);
     return tl::unexpected(completion.error());
   }
-  return std::make_unique<GpuOperator>(site, std::move(tasks), std::move(copies), stream,
-                                       std::move(*completion));
+  return std::make_unique<GpuOperator>(site, std::move(tasks), std::move(copies),
+                                       std::move(workspace), stream, std::move(*completion));
 }
 
 }  // namespace opsplit::operators::cuda

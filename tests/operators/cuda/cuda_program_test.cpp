@@ -61,7 +61,8 @@ class CudaProgramTest : public ::testing::TestWithParam<bool> {
       memory.push_back(to_device(*gpu_.gpu, stale));
       to.push_back({graph.type(id), memory.back().get()});
     }
-    const auto done = program.run(from, to, nullptr);
+    const auto workspace = *gpu_.gpu->allocate(program.workspace_bytes());
+    const auto done = program.run(from, to, workspace.get(), nullptr);
     EXPECT_TRUE(done) << done.error().message;
     std::vector<Tensor> outputs;
     for (const MutableDeviceView& view : to) {
@@ -212,7 +213,7 @@ TEST_P(CudaProgramTest, MemoryIsUsedAgain) {
   expect_reference(graph, 6);
   const auto program = compile(graph.graph());
   ASSERT_TRUE(program);
-  EXPECT_EQ((*program)->memory_bytes(), 2U * 4 * 16 * 16 * sizeof(float));
+  EXPECT_EQ((*program)->workspace_bytes(), 2U * 4 * 16 * 16 * sizeof(float));
 }
 
 std::string half_constant(SmallGraph& graph, const std::string& name, const Tensor& values) {
@@ -301,9 +302,10 @@ TEST(CudaProgram, ErrorsNameTheNodeTheTensorAndTheLayout) {
   ASSERT_TRUE(program) << program.error().message;
   const DeviceView wrong{{float32, {3, 2}}};
   const MutableDeviceView y{{float32, {2, 3}}};
-  EXPECT_EQ((*program)->run({&wrong, 1}, {&y, 1}, nullptr).error().message,
+  EXPECT_EQ((*program)->run({&wrong, 1}, {&y, 1}, nullptr, nullptr).error().message,
             "input x is float32 3x2 instead of float32 2x3");
-  EXPECT_EQ((*program)->run({}, {&y, 1}, nullptr).error().message, "0 inputs instead of 1");
+  EXPECT_EQ((*program)->run({}, {&y, 1}, nullptr, nullptr).error().message,
+            "0 inputs instead of 1");
 }
 
 }  // namespace

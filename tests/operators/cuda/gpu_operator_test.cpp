@@ -171,6 +171,30 @@ TEST_F(GpuOperatorTest, HasAStreamOfItsPriorityAndPinsTheArena) {
   EXPECT_TRUE(device.registered.empty());
 }
 
+TEST_F(GpuOperatorTest, ItsTasksShareOneWorkspace) {
+  graph::ModelBuilder model;
+  model.input("x", {4, 4}).output("y").floats("m", {4, 4}, 0.5F);
+  model.node("MatMul", {"x", "m"}, {"p"}, {}, "first").node("Sqrt", {"p"}, {"q"}, {}, "root");
+  model.node("MatMul", {"q", "m"}, {"y"}, {}, "second");
+  const graph::Graph graph = graph::value_of(model.load());
+  graph::ByHand by_hand;
+  by_hand.groups = {{"product", {}, {"MatMul"}}, {"root", {}, {"Sqrt"}}};
+  graph::PlanOptions options;
+  options.gpus = {{"product", 0}};
+  const Plan products = graph::value_of(graph::make_plan(graph, by_hand, options));
+  const graph::TempFolder parts;
+  ASSERT_TRUE(graph::write_parts(graph, products, parts.path()));
+  const PlannedOperator& product = products.operators[0];
+  ASSERT_EQ(product.tasks.size(), 2u);
+  const auto op = make_gpu_operator(
+      {products, product, parts.path() / product.part, parts.path(), 1, weights, placement},
+      {device, gpu, *arena, futex, constants});
+  ASSERT_TRUE(op) << op.error().message;
+  // With the constant, and a copy of one task's input and output.
+  EXPECT_EQ(gpu.allocated,
+            gpu.product_workspace_bytes() + 4 * 4 * sizeof(float) + 2 * gpu_alignment);
+}
+
 TEST_F(GpuOperatorTest, AnInputInAnotherLayoutFailsTheRequestOnly) {
   const auto a = make(0);
   ASSERT_TRUE(a);
