@@ -176,7 +176,12 @@ Result<> run_host(const HostOptions& options, const OperatorKind& kind,
                       attachment.weights, threads, packed_weights, placement, &attachment});
   };
   OPSPLIT_TRY(std::unique_ptr<Operator> op, compile(attachment.cores.threads));
-  if (attachment.warm_up) OPSPLIT_CHECK(warm_up(*op, plan, planned));
+  if (attachment.warm_up) {
+    RunContext context;
+    const auto warm = warm_up(*op, plan, planned, context);
+    if (context.lost) end_at_once(warm.error());
+    OPSPLIT_CHECK(warm);
+  }
   // Last: it is the broker that takes longest to start.
   OPSPLIT_TRY(session, open_session(attachment, plan, stop));
   if (stop.load()) return {};  // told to end while it loaded: it must not take a place first

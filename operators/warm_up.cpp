@@ -57,15 +57,21 @@ Result<> check_shapes(const Plan& plan, const PlannedTask& task, const RunContex
 
 }  // namespace
 
-Result<> warm_up(Operator& op, const Plan& plan, const PlannedOperator& planned) {
+Result<> warm_up(Operator& op, const Plan& plan, const PlannedOperator& planned,
+                 RunContext& context) {
   for (std::size_t position = 0; position < planned.tasks.size(); ++position) {
     const PlannedTask& task = plan.tasks[static_cast<std::size_t>(planned.tasks[position])];
-    RunContext context;
-    const auto on_ones = run_once(op, plan, task, position, true, context);
-    const bool ran = on_ones || run_once(op, plan, task, position, false, context);
-    if (!ran && !op.is_picky(position))
+    const auto run = [&](bool on_ones) {
+      context.output_shapes.clear();
+      return run_once(op, plan, task, position, on_ones, context);
+    };
+    const auto on_ones = run(true);
+    const auto ran = on_ones || context.lost ? on_ones : run(false);
+    if (context.lost) return within("task " + task.name, ran.error());
+    if (ran)
+      OPSPLIT_CHECK(check_shapes(plan, task, context));
+    else if (!op.is_picky(position))
       return within("task " + task.name + " computes neither ones nor zeros", on_ones.error());
-    if (ran) OPSPLIT_CHECK(check_shapes(plan, task, context));
   }
   return {};
 }

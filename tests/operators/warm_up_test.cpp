@@ -18,8 +18,9 @@ using ::testing::Not;
 // Does as it is told with the first input of each of its tasks.
 struct FakeOperator final : Operator {
   Result<> run(std::size_t task, std::span<const TensorView> inputs,
-               std::span<const MutableTensorView> outputs, RunContext&) override {
+               std::span<const MutableTensorView> outputs, RunContext& run_context) override {
     tasks.push_back(task);
+    run_context.lost = tasks.size() == loses_at;
     for (const MutableTensorView& output : outputs)
       std::memset(output.data, 0xff, byte_size(output.type, output.layout).value());
     return compute(task, inputs[0]);
@@ -29,6 +30,7 @@ struct FakeOperator final : Operator {
   std::function<Result<>(std::size_t, const TensorView&)> compute;
   std::vector<std::size_t> tasks;
   std::size_t picky = 99;
+  std::size_t loses_at = 99;  // the run, from 1
 };
 
 template <class T>
@@ -57,9 +59,10 @@ class WarmUp : public ::testing::Test {
       task.inputs = {tensor};
       task.outputs = {tensor + 1};
     }
-    return operators::warm_up(op, plan, plan.operators[1]);
+    return operators::warm_up(op, plan, plan.operators[1], context);
   }
   FakeOperator op;
+  RunContext context;
 };
 
 TEST_F(WarmUp, RunsEachTaskOnceOnOnes) {
@@ -115,6 +118,24 @@ TEST_F(WarmUp, WhatMayTakeOtherInputsOnlyStartsUntried) {
   };
   EXPECT_TRUE(warm_up({{float32, {3}}, {float32, {3}}, {float32, {3}}}));
   EXPECT_THAT(op.tasks, ElementsAre(0, 1, 1, 2));
+}
+
+// Nothing that is run after it could say anything, nor may it touch what the lost run still writes.
+TEST_F(WarmUp, AProcessThatIsLostRunsNothingMore) {
+  op.picky = 0;
+  op.compute = [](std::size_t, const TensorView&) -> Result<> {
+    return fail(ErrorCode::system, "an illegal address");
+  };
+  for (const std::size_t run : {1u, 2u}) {
+    op.tasks.clear();
+    op.loses_at = run;
+    context = {};
+    const auto warm = warm_up({{float32, {3}}, {float32, {3}}});
+    ASSERT_FALSE(warm);
+    EXPECT_THAT(warm.error().message, HasSubstr("an illegal address"));
+    EXPECT_TRUE(context.lost);
+    EXPECT_EQ(op.tasks.size(), run);
+  }
 }
 
 TEST_F(WarmUp, PaddingStaysZero) {

@@ -153,7 +153,8 @@ TEST_F(GpuOperatorTest, IsTriedInTheHostsMemoryAlone) {
   EXPECT_EQ(t, (Numbers{9, 8, 7, 6}));
   ASSERT_TRUE(run(**b, 1, {}, &t, context));
   EXPECT_EQ(t, (Numbers{1, 2, 3, 4})) << "the trial wrote into a slot";
-  EXPECT_TRUE(warm_up(**b, plan, plan.operators[1]));
+  RunContext warming;
+  EXPECT_TRUE(warm_up(**b, plan, plan.operators[1], warming));
 }
 
 TEST_F(GpuOperatorTest, HasAStreamOfItsPriorityAndPinsTheArena) {
