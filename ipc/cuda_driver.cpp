@@ -52,6 +52,21 @@ Result<DeviceUuid> uuid_of(int ordinal) {
   return uuid;
 }
 
+// Under MPS (the Multi-Process Service) the work of a process is its server's, and may go on after the process
+// has died (ipc/device_memory.hpp, 3).
+Result<> refuse_mps(int ordinal) {
+  int enabled = 0;
+  if (const auto status = cudaDeviceGetAttribute(&enabled, cudaDevAttrMpsEnabled, ordinal);
+      status != cudaSuccess)
+    return fail(ErrorCode::system, "cudaDevAttrMpsEnabled: {}", cudaGetErrorString(status));
+  if (enabled != 0)
+    return fail(
+        ErrorCode::unsupported,
+        "CUDA's MPS serves this GPU, under which what a dead operator had begun may still write: "
+        "end it (echo quit | nvidia-cuda-mps-control)");
+  return {};
+}
+
 cudaStream_t stream_of(DeviceStream stream) { return reinterpret_cast<cudaStream_t>(stream); }
 cudaEvent_t event_of(DeviceEvent event) { return reinterpret_cast<cudaEvent_t>(event); }
 void* pointer_of(DeviceAddress address) { return reinterpret_cast<void*>(address); }
@@ -265,8 +280,9 @@ Result<std::unique_ptr<DeviceDriver>> open_cuda_device(std::string_view name) {
     OPSPLIT_TRY(devices.emplace_back(), uuid_of(ordinal));
   }
   OPSPLIT_TRY(const DeviceUuid uuid, choose_device(devices, name));
-  const auto ordinal = std::ranges::find(devices, uuid) - devices.begin();
-  auto driver = std::make_unique<CudaDriver>(uuid, static_cast<int>(ordinal));
+  const auto ordinal = static_cast<int>(std::ranges::find(devices, uuid) - devices.begin());
+  if (auto refused = refuse_mps(ordinal); !refused) return within(to_string(uuid), refused.error());
+  auto driver = std::make_unique<CudaDriver>(uuid, ordinal);
   OPSPLIT_CHECK(driver->memory());  // makes the context, or says why there is none
   return driver;
 }

@@ -36,7 +36,7 @@ Result<CudaMachine> cuda_machine();
 
 // Makes this process's context on the device (some hundred MB there, and a few 100 ms). By its number in
 // CudaMachine::devices, or its UUID. Error not_found: there is no such device; the message lists those that there
-// are.
+// are. Error unsupported, too: MPS serves it.
 Result<std::unique_ptr<DeviceDriver>> open_cuda_device(std::string_view name);
 Result<std::unique_ptr<DeviceDriver>> open_cuda_device(const DeviceUuid& uuid);
 

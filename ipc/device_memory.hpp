@@ -31,7 +31,7 @@
 //        and files mapped there, may live on until he is done, microseconds later.
 //      - the machine goes to sleep or wakes just then: nvidia.ko then closes in a thread of its own, later
 //        (nvidia_close_deferred).
-//      - under MPS the work belongs to the server's process. Not supported.
+//      - under MPS the work belongs to the server's process: open_cuda_device() refuses that.
 //
 // 4. The broker's death ends the epoch: CUDA does not say what becomes of memory that others have open when
 //    its owner ends, nor that they get an error. check() fails from the moment before the memory can be

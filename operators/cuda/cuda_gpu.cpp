@@ -1,6 +1,6 @@
 #include "operators/cuda/cuda_gpu.hpp"
 
-#include <limits>
+#include <tuple>
 
 #include "operators/cuda/cuda_status.hpp"
 #include "operators/cuda/cudnn_convolver.hpp"
@@ -21,16 +21,12 @@ class CudaGpu final : public Gpu {
   }
 
   Result<> open() {
-    int driver = 0, count = 0;
-    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
-      return fail(ErrorCode::unavailable, "no GPU: no NVIDIA driver on this machine");
-    const cudaError_t status = cudaGetDeviceCount(&count);
-    if (status != cudaSuccess || count == 0)
-      return fail(
-          ErrorCode::unavailable, "no GPU: {}",
-          status == cudaSuccess ? "none that this process may use" : cudaGetErrorString(status));
     OPSPLIT_CHECK(checked(cudnnCreate(&cudnn_), "cudnnCreate"));
-    return checked(cublasCreate(&cublas_), "cublasCreate");
+    OPSPLIT_CHECK(checked(cublasCreate(&cublas_), "cublasCreate"));
+    // Sums of float16 products stay float32 until the last.
+    constexpr auto math = static_cast<cublasMath_t>(
+        CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
+    return checked(cublasSetMathMode(cublas_, math), "cublasSetMathMode");
   }
 
   Result<std::shared_ptr<std::byte>> allocate(std::uint64_t bytes) override {

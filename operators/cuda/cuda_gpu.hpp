@@ -5,9 +5,9 @@
 
 namespace opsplit::operators::cuda {
 
-// Makes the process's context and the libraries' (together some hundred MB of device memory, and about
-// a second). Every call has to come from threads whose current device is the same. Errors: unavailable
-// (no driver, too old a driver, no GPU that this process may use), or what the libraries say.
+// Makes the libraries' contexts (some hundred MB of device memory, and about a second) on a GPU that
+// ipc::open_cuda_device() has opened, which says what keeps a process from using one. Every call has to come
+// from threads whose current device is the same. Errors: what the libraries say.
 Result<std::unique_ptr<Gpu>> open_gpu();
 
 }  // namespace opsplit::operators::cuda

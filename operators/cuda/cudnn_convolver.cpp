@@ -103,8 +103,10 @@ class CudnnConvolver final : public Convolver {
   // The first of cuDNN's own order that works here: what it would measure differs from run to run, and
   // with it the answers' last bits, between instances of one operator.
   Result<> choose_algorithm(Gpu& gpu) {
-    std::array<cudnnConvolutionFwdAlgoPerf_t, CUDNN_CONVOLUTION_FWD_ALGO_COUNT> found;
     int count = 0;
+    OPSPLIT_CHECK(checked(cudnnGetConvolutionForwardAlgorithmMaxCount(handle_, &count),
+                          "cudnnGetConvolutionForwardAlgorithmMaxCount"));
+    std::vector<cudnnConvolutionFwdAlgoPerf_t> found(static_cast<std::size_t>(count));
     OPSPLIT_CHECK(checked(cudnnGetConvolutionForwardAlgorithm_v7(handle_, x_, w_, convolution_, y_,
                                                                  static_cast<int>(found.size()),
                                                                  &count, found.data()),
@@ -132,13 +134,14 @@ class CudnnConvolver final : public Convolver {
     }
     auto tried = Result<>(fail(ErrorCode::unsupported, "cuDNN has no algorithm for {} by {}",
                                to_string(call_.x), to_string(call_.w)));
-    for (int i = 0; i < count; ++i) {
-      if (found[i].status != CUDNN_STATUS_SUCCESS) continue;
+    found.resize(static_cast<std::size_t>(count));
+    for (const cudnnConvolutionFwdAlgoPerf_t& each : found) {
+      if (each.status != CUDNN_STATUS_SUCCESS) continue;
       // With CUDNN_ACTIVATION_IDENTITY cuDNN fuses this one alone.
       if (call_.is_fused() && !call_.relu &&
-          found[i].algo != CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM)
+          each.algo != CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM)
         continue;
-      algorithm_ = found[i].algo;
+      algorithm_ = each.algo;
       if (cudnnGetConvolutionForwardWorkspaceSize(handle_, x_, w_, convolution_, y_, algorithm_,
                                                   &workspace_bytes_) != CUDNN_STATUS_SUCCESS ||
           workspace_bytes_ > max_workspace)

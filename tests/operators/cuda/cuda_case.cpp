@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "graph/model.hpp"
+#include "ipc/cuda_driver.hpp"
 #include "operators/cuda/body.hpp"
 #include "operators/cuda/cuda_gpu.hpp"
 #include "operators/kernels/reference.hpp"
@@ -209,7 +210,11 @@ std::string name_of(const ::testing::TestParamInfo<Where>& info) {
 
 TestGpu test_gpu(bool real) {
   if (!real) return {.gpu = std::make_unique<HostGpu>()};
+  const auto machine = ipc::cuda_machine();
+  if (!machine) return {.gpu = nullptr, .is_real = true, .why_not = machine.error().message};
+  // From here on it is a failure: there is a GPU.
   auto opened = open_gpu();
+  EXPECT_TRUE(opened) << opened.error().message;
   if (!opened) return {.gpu = nullptr, .is_real = true, .why_not = opened.error().message};
   return {.gpu = std::move(*opened), .is_real = true};
 }
