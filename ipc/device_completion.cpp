@@ -1,7 +1,10 @@
 #include "ipc/device_completion.hpp"
 
+#include <sys/prctl.h>
+
 #include <algorithm>
 #include <atomic>
+#include <optional>
 #include <utility>
 
 namespace opsplit::ipc {
@@ -11,6 +14,28 @@ namespace {
 // by a tenth of its duration at the most, or by the time that a core takes to wake.
 constexpr std::uint64_t shortest_pause_ns = 20'000;
 constexpr std::uint64_t longest_pause_ns = 1'000'000;
+
+// The kernel may wake a thread later than it asked for, by its timer slack: 50 us unless somebody has changed it,
+// more than the shortest pauses. As long as this lives it is a tenth of the shortest one at the most; other sleeps
+// of the thread are in no such hurry.
+class PunctualPauses {
+ public:
+  PunctualPauses() : before_(::prctl(PR_GET_TIMERSLACK)) {
+    if (is_late()) ::prctl(PR_SET_TIMERSLACK, slack_ns);
+  }
+  PunctualPauses(const PunctualPauses&) = delete;
+  PunctualPauses& operator=(const PunctualPauses&) = delete;
+  ~PunctualPauses() {
+    if (is_late()) ::prctl(PR_SET_TIMERSLACK, static_cast<unsigned long>(before_));
+  }
+
+ private:
+  static constexpr unsigned long slack_ns = shortest_pause_ns / 10;
+  // Threads under real-time scheduling have none, where it is 0 and setting it means another thing.
+  [[nodiscard]] bool is_late() const { return before_ > static_cast<int>(slack_ns); }
+
+  const int before_;
+};
 
 }  // namespace
 
@@ -50,6 +75,7 @@ Result<> DeviceCompletion::wait(std::uint64_t spin_ns, std::uint64_t deadline_ns
   if (state_ != State::launched)
     return failed({ErrorCode::system, "wait() for what was not launched"});
   std::atomic<std::uint32_t> nobody_wakes = 0;
+  std::optional<PunctualPauses> punctual;  // once it pauses
   const std::uint64_t begun = futex_.now_ns();
   for (std::uint64_t now = begun;; now = futex_.now_ns()) {
     const auto complete = driver_->query(event_);
@@ -66,6 +92,7 @@ Result<> DeviceCompletion::wait(std::uint64_t spin_ns, std::uint64_t deadline_ns
       spin_pause();
       continue;
     }
+    if (!punctual) punctual.emplace();
     const std::uint64_t pause = std::clamp((now - begun) / 10, shortest_pause_ns, longest_pause_ns);
     futex_.wait(nobody_wakes, 0, std::min(deadline_ns, now + pause));
   }

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/prctl.h>
 
 #include <optional>
 
@@ -24,6 +25,7 @@ class TickingFutex final : public Futex {
   std::uint64_t now_ns() override { return now += 1000; }
   void wait(std::atomic<std::uint32_t>&, std::uint32_t, std::uint64_t deadline_ns) override {
     ++pauses;
+    most_slack = std::max(most_slack, ::prctl(PR_GET_TIMERSLACK));
     longest = std::max(longest, deadline_ns - std::min(deadline_ns, now));
     now = std::max(now, deadline_ns);
   }
@@ -32,6 +34,7 @@ class TickingFutex final : public Futex {
 
   std::uint64_t now = 0, longest = 0;
   int pauses = 0;
+  int most_slack = 0;  // of the thread's timers, in ns, while it paused
 };
 
 struct DeviceCompletionTest : testing::Test {
@@ -99,6 +102,19 @@ TEST_F(DeviceCompletionTest, ItSpinsFirstAndThenPauses) {
   EXPECT_GT(futex.pauses, 0);
   EXPECT_LT(futex.pauses, 30);
   EXPECT_LE(futex.longest, ms);
+}
+
+TEST_F(DeviceCompletionTest, PausesArePunctualAndOtherSleepsAreAsBefore) {
+  const int before = ::prctl(PR_GET_TIMERSLACK);
+  ASSERT_EQ(::prctl(PR_SET_TIMERSLACK, 60'000UL), 0);
+  gpu.set_queries_until_done(40);
+  launch();
+  ASSERT_TRUE(completion->launched());
+  ASSERT_TRUE(completion->wait(0, futex.now + 1000 * ms));
+  EXPECT_GT(futex.pauses, 0);
+  EXPECT_LE(futex.most_slack, 2'000);
+  EXPECT_EQ(::prctl(PR_GET_TIMERSLACK), 60'000);
+  ::prctl(PR_SET_TIMERSLACK, static_cast<unsigned long>(before));
 }
 
 TEST_F(DeviceCompletionTest, TheDeadlineIsAnErrorForGood) {
