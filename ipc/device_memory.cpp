@@ -32,29 +32,32 @@ Result<DeviceAddress> open_granted(DeviceDriver& driver, const nlohmann::json& r
   return driver.open_handle(handle);
 }
 
-Result<> write_and_read_back(DeviceDriver& driver, const DeviceArena& arena, DeviceStream stream,
-                             Deadline deadline) {
+// Waits for what `put` puts on a stream, which nobody else uses.
+template <class Put>
+Result<> on_own_stream(DeviceDriver& driver, Deadline deadline, Put put) {
   SystemFutex futex;
-  OPSPLIT_TRY(auto completion, DeviceCompletion::create(driver, futex, stream));
-  const auto left = std::max(Clock::duration::zero(), deadline - Clock::now());
-  const std::uint64_t deadline_ns =
-      futex.now_ns() + static_cast<std::uint64_t>(std::chrono::nanoseconds(left).count());
-  std::vector<std::array<std::uint8_t, 64>> written(arena.shape().depth), read(written.size());
-  for (std::uint32_t slot = 0; slot < arena.shape().depth; ++slot) {
-    for (std::size_t i = 0; i < written[slot].size(); ++i)
-      written[slot][i] = static_cast<std::uint8_t>(slot + 3 * i + 1);
-    OPSPLIT_CHECK(
-        driver.copy_to_device(arena.slot(slot), std::as_bytes(std::span(written[slot])), stream));
-  }
+  OPSPLIT_TRY(const DeviceStream stream, driver.create_stream(StreamPriority::normal));
+  const auto done = [&]() -> Result<> {
+    OPSPLIT_TRY(auto completion, DeviceCompletion::create(driver, futex, stream));
+    const auto left = std::max(Clock::duration::zero(), deadline - Clock::now());
+    const std::uint64_t deadline_ns =
+        futex.now_ns() + static_cast<std::uint64_t>(std::chrono::nanoseconds(left).count());
+    OPSPLIT_CHECK(put(stream));
+    OPSPLIT_CHECK(completion.launched());
+    return completion.wait(0, deadline_ns);
+  }();
+  const auto destroyed = driver.destroy_stream(stream);
+  OPSPLIT_CHECK(done);
+  return destroyed;
+}
+
+using FirstBytes = std::vector<std::array<std::uint8_t, 64>>;  // of each slot
+
+Result<> read_first_bytes(DeviceDriver& driver, const DeviceArena& arena, DeviceStream stream,
+                          FirstBytes& read) {
   for (std::uint32_t slot = 0; slot < arena.shape().depth; ++slot)
     OPSPLIT_CHECK(driver.copy_to_host(std::as_writable_bytes(std::span(read[slot])),
                                       arena.slot(slot), stream));
-  OPSPLIT_CHECK(completion.launched());
-  OPSPLIT_CHECK(completion.wait(0, deadline_ns));
-  OPSPLIT_CHECK(arena.check());
-  if (read != written)
-    return fail(ErrorCode::system, "{}: other bytes are read from the arena than were written",
-                to_string(driver.uuid()));
   return {};
 }
 
@@ -71,7 +74,7 @@ Result<std::uint64_t> arena_bytes(const DeviceArenaShape& shape) {
 }
 
 DeviceArenaShape shape_of(const Plan& plan, std::size_t gpu, std::uint32_t depth) {
-  return {std::max(plan.gpu_slot_bytes[gpu], gpu_alignment), depth};
+  return {plan.gpu_slot_bytes[gpu], depth};
 }
 
 std::filesystem::path owner_lock_path(const std::filesystem::path& socket) {
@@ -147,14 +150,33 @@ Result<> DeviceArena::check() const {
   return {};
 }
 
+Result<> DeviceArena::try_reading(Deadline deadline) const {
+  FirstBytes read(shape_.depth);
+  OPSPLIT_CHECK(on_own_stream(*driver_, deadline, [&](DeviceStream stream) {
+    return read_first_bytes(*driver_, *this, stream, read);
+  }));
+  return check();
+}
+
 Result<> try_device_arena(DeviceDriver& driver, const std::filesystem::path& socket,
                           const ArenaId& id, const DeviceArenaShape& shape, Deadline deadline) {
   OPSPLIT_TRY(const DeviceArena arena, DeviceArena::attach(driver, socket, id, shape, deadline));
-  OPSPLIT_TRY(const DeviceStream stream, driver.create_stream(StreamPriority::normal));
-  const auto tried = write_and_read_back(driver, arena, stream, deadline);
-  const auto destroyed = driver.destroy_stream(stream);
-  OPSPLIT_CHECK(tried);
-  return destroyed;
+  FirstBytes written(shape.depth), read(shape.depth);
+  const auto write_and_read = [&](DeviceStream stream) -> Result<> {
+    for (std::uint32_t slot = 0; slot < shape.depth; ++slot) {
+      for (std::size_t i = 0; i < written[slot].size(); ++i)
+        written[slot][i] = static_cast<std::uint8_t>(slot + 3 * i + 1);
+      OPSPLIT_CHECK(
+          driver.copy_to_device(arena.slot(slot), std::as_bytes(std::span(written[slot])), stream));
+    }
+    return read_first_bytes(driver, arena, stream, read);
+  };
+  OPSPLIT_CHECK(on_own_stream(driver, deadline, write_and_read));
+  OPSPLIT_CHECK(arena.check());
+  if (read != written)
+    return fail(ErrorCode::system, "{}: other bytes are read from the arena than were written",
+                to_string(driver.uuid()));
+  return {};
 }
 
 }  // namespace opsplit::ipc

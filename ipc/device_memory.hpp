@@ -90,6 +90,9 @@ class DeviceArena {
     return base_ + std::uint64_t{slot} * shape_.slot_bytes;
   }
   [[nodiscard]] const DeviceArenaShape& shape() const { return shape_; }
+  // Whether it can be used from this process: reads the first bytes of each slot, on a stream of its own, and changes
+  // nothing. Errors: the device's, timed_out, epoch_lost.
+  [[nodiscard]] Result<> try_reading(Deadline deadline) const;
   // After something is complete, before it counts. Error epoch_lost: the broker has ended, and what was
   // read from the arena, or written to it, may be anything. One system call.
   [[nodiscard]] Result<> check() const;

@@ -178,6 +178,32 @@ TEST_F(DeviceMemoryTest, TheSelfTestFailsWhereItIsNotDoneInTime) {
   EXPECT_EQ(tried.error().code, ErrorCode::timed_out);
 }
 
+TEST_F(DeviceMemoryTest, ReadingTriesItAndChangesNothing) {
+  const FakeBroker broker(gpu, test::a_broker, address);
+  const auto arena = address.attach(device);
+  ASSERT_TRUE(arena) << arena.error().message;
+  const auto stream = device.create_stream(StreamPriority::normal);
+  ASSERT_TRUE(stream && device.launch({{}, arena->slot(0), 4, 7.0F}, *stream));
+  device.finish();
+  EXPECT_TRUE(arena->try_reading(in_seconds(20)));
+  float first = 0;
+  ASSERT_TRUE(
+      device.copy_to_host(std::as_writable_bytes(std::span(&first, 1)), arena->slot(0), *stream));
+  device.finish();
+  EXPECT_EQ(first, 7.0F);
+  EXPECT_EQ(gpu.misuse(), "");
+}
+
+TEST_F(DeviceMemoryTest, ReadingFailsInTimeAndOnceTheBrokerIsDead) {
+  const FakeBroker broker(gpu, test::a_broker, address);
+  const auto arena = address.attach(device);
+  ASSERT_TRUE(arena) << arena.error().message;
+  FakeBroker::kill(broker.pid());
+  EXPECT_FALSE(arena->try_reading(in_seconds(20)));
+  gpu.set_queries_until_done(test::never);
+  EXPECT_EQ(arena->try_reading(in_seconds(0.2)).error().code, ErrorCode::timed_out);
+}
+
 // The tests count on it.
 TEST_F(DeviceMemoryTest, TheFakeNoticesMisuse) {
   const auto expect = [](const char* what, const auto& result) { EXPECT_FALSE(result) << what; };
