@@ -86,7 +86,7 @@ def expand(name):
 
 def speaks_for_itself(file):
     """A test mirrors the file that it tests, and a build file builds its folder."""
-    return file.endswith(("_test.cpp", "_test.py")) or file.rsplit("/", 1)[-1] in ("CMakeLists.txt", "tests.cmake")
+    return file.endswith(("_test.cpp", "_test.cu", "_test.py")) or file.rsplit("/", 1)[-1] in ("CMakeLists.txt", "tests.cmake")
 
 
 def check_architecture(root, files):

@@ -42,8 +42,20 @@ void place_view(TaskGraph& task, Step& step) {
   step.kind = Step::Kind::copy;
 }
 
-Result<std::unique_ptr<CudaKernel>> kernel_of(const TaskGraph& task, const Step& step, Gpu& gpu) {
+void mark_custom(TaskGraph& task, const CustomCudaKernels& custom) {
+  for (Step& step : task.steps)
+    if (step.kind == Step::Kind::node && custom.contains(graph::named_op_type(*step.node)))
+      step.kind = Step::Kind::custom;
+}
+
+Result<std::unique_ptr<CudaKernel>> kernel_of(const TaskGraph& task, const Step& step, Gpu& gpu,
+                                              const CustomCudaKernels& custom) {
   if (step.kind == Step::Kind::copy) return make_copy(task.tensor(step.outputs[0]).type, gpu);
+  if (step.kind == Step::Kind::custom) {
+    auto kernel = custom.find(graph::named_op_type(*step.node))->second(spec_of(task, step));
+    if (!kernel) return within("node " + step.node->name, kernel.error());
+    return kernel;
+  }
   return make_cuda_kernel(spec_of(task, step), gpu);
 }
 
@@ -51,7 +63,7 @@ class CompiledProgram final : public CudaProgram {
  public:
   Result<> build(const graph::Graph& part, const TaskGraph& task,
                  std::span<const EdgeTensor> inputs, std::span<const EdgeTensor> outputs, Gpu& gpu,
-                 DeviceConstants& constants) {
+                 DeviceConstants& constants, const CustomCudaKernels& custom) {
     OPSPLIT_TRY(inputs_, edge_types(part, inputs));
     OPSPLIT_TRY(outputs_, edge_types(part, outputs));
     OPSPLIT_TRY(const MemoryPlan plan, place_tensors(task));
@@ -59,7 +71,7 @@ class CompiledProgram final : public CudaProgram {
         (plan.bytes + gpu_alignment - 1) / gpu_alignment * gpu_alignment;
     std::uint64_t of_a_step = 0;
     for (const Step& step : task.steps) {
-      OPSPLIT_TRY(auto kernel, kernel_of(task, step, gpu));
+      OPSPLIT_TRY(auto kernel, kernel_of(task, step, gpu, custom));
       CompiledStep compiled{.kernel = std::move(kernel),
                             .name = step.node ? "node " + step.node->name : "a step of no node"};
       of_a_step = std::max(of_a_step, compiled.kernel->workspace_bytes());
@@ -188,18 +200,20 @@ Result<std::unique_ptr<CudaProgram>> CudaProgram::compile(const graph::Graph& pa
                                                           std::span<const std::string> nodes,
                                                           std::vector<EdgeTensor> inputs,
                                                           std::vector<EdgeTensor> outputs, Gpu& gpu,
-                                                          DeviceConstants& constants) {
+                                                          DeviceConstants& constants,
+                                                          const CustomCudaKernels& custom) {
   OPSPLIT_TRY(TaskGraph task, extract_task(part, nodes, inputs, outputs));
   for (const Step& step : task.steps)
     if (step.outputs[0] == no_tensor)
       return fail(ErrorCode::unsupported, "node {} leaves its first output away: a GPU's can't",
                   step.node->name);
+  mark_custom(task, custom);
   fuse(task);
   for (Step& step : task.steps)
     if (step.kind == Step::Kind::view) place_view(task, step);
   std::erase_if(task.steps, [](const Step& step) { return step.kind == Step::Kind::view; });
   auto program = std::make_unique<CompiledProgram>();
-  OPSPLIT_CHECK(program->build(part, task, inputs, outputs, gpu, constants));
+  OPSPLIT_CHECK(program->build(part, task, inputs, outputs, gpu, constants, custom));
   return program;
 }
 

@@ -2,6 +2,7 @@
 // run() then only enqueues.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -30,19 +31,27 @@ class DeviceConstants {
   std::map<std::pair<const std::byte*, std::size_t>, Uploaded> uploaded_;
 };
 
+// Somebody else's kernels, by the ONNX op that they stand in for, as CustomKernels on the CPU: nothing is fused
+// into one or with it, and an error keeps the operator from starting.
+using CustomCudaKernels =
+    std::map<std::string, std::function<Result<std::unique_ptr<CudaKernel>>(const KernelSpec&)>,
+             std::less<>>;
+
 // Nodes that only the CPU's kernels do not take are foreign to a graph, and not to a GPU: they get their names
 // back.
 void adopt_foreign_nodes(graph::Graph& part);
 
 class CudaProgram {
  public:
-  // As Program::compile, of a part whose nodes have been adopted; all edges are row-major. `gpu` and `constants` outlive the program, the part
-  // need not. An error names the node that has no kernel, or whose attributes or types none supports.
+  // As Program::compile, of a part whose nodes have been adopted; all edges are row-major. `gpu` and `constants`
+  // outlive the program, the part and `custom` need not. An error names the node that has no kernel, or whose
+  // attributes or types none supports.
   static Result<std::unique_ptr<CudaProgram>> compile(const graph::Graph& part,
                                                       std::span<const std::string> nodes,
                                                       std::vector<EdgeTensor> inputs,
                                                       std::vector<EdgeTensor> outputs, Gpu& gpu,
-                                                      DeviceConstants& constants);
+                                                      DeviceConstants& constants,
+                                                      const CustomCudaKernels& custom = {});
   virtual ~CudaProgram() = default;
 
   // Device memory that a run needs to compute in: what lies between its steps, and what they themselves

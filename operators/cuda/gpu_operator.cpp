@@ -153,7 +153,8 @@ std::vector<EdgeTensor> names_of(const Plan& plan, const std::vector<std::int32_
 
 }  // namespace
 
-Result<std::unique_ptr<Operator>> make_gpu_operator(const OperatorSpec& spec, const GpuSite& site) {
+Result<std::unique_ptr<Operator>> make_gpu_operator(const OperatorSpec& spec, const GpuSite& site,
+                                                    const CustomCudaKernels& custom) {
   OPSPLIT_TRY(graph::Graph part, graph::import_part(spec.part, spec.weights_folder));
   OPSPLIT_CHECK(graph::infer_shapes(part, {}));
   adopt_foreign_nodes(part);
@@ -162,9 +163,10 @@ Result<std::unique_ptr<Operator>> make_gpu_operator(const OperatorSpec& spec, co
   for (const std::int32_t index : spec.op.tasks) {
     const PlannedTask& planned = spec.plan.tasks[static_cast<std::size_t>(index)];
     Task task;
-    OPSPLIT_TRY(task.program, CudaProgram::compile(
-                                  part, planned.nodes, names_of(spec.plan, planned.inputs),
-                                  names_of(spec.plan, planned.outputs), site.gpu, site.constants));
+    OPSPLIT_TRY(task.program,
+                CudaProgram::compile(part, planned.nodes, names_of(spec.plan, planned.inputs),
+                                     names_of(spec.plan, planned.outputs), site.gpu, site.constants,
+                                     custom));
     for (const std::int32_t id : planned.inputs)
       task.inputs.push_back(edge_of(spec.plan, spec.op, id));
     for (const std::int32_t id : planned.outputs)

@@ -27,7 +27,9 @@ struct GpuSite {
   ipc::StreamPriority priority = ipc::StreamPriority::normal;
 };
 
-// Compiles every task. Error: a node that has no kernel on a GPU.
-Result<std::unique_ptr<Operator>> make_gpu_operator(const OperatorSpec& spec, const GpuSite& site);
+// Compiles every task, by our own kernels but where there are custom ones. Error: a node that has no kernel on a
+// GPU.
+Result<std::unique_ptr<Operator>> make_gpu_operator(const OperatorSpec& spec, const GpuSite& site,
+                                                    const CustomCudaKernels& custom = {});
 
 }  // namespace opsplit::operators::cuda

@@ -33,24 +33,38 @@ Result<> open_all(const OperatorSpec& spec, const OpenGpu& open, Opened& opened)
   opened.constants = std::make_unique<DeviceConstants>(*opened.gpu);
   const auto shape =
       ipc::shape_of(spec.plan, static_cast<std::size_t>(spec.op.gpu), attachment.depth);
-  OPSPLIT_TRY(opened.arena, ipc::DeviceArena::attach(*opened.driver, attachment.gpu->broker,
-                                                     {attachment.deployment, attachment.epoch},
-                                                     shape, Clock::now() + broker_timeout));
+  const Deadline deadline = Clock::now() + broker_timeout;
+  OPSPLIT_TRY(opened.arena,
+              ipc::DeviceArena::attach(*opened.driver, attachment.gpu->broker,
+                                       {attachment.deployment, attachment.epoch}, shape, deadline));
+  // A handle that opens need not lead anywhere: better said before this instance is ready than by its first request.
+  if (const auto tried = opened.arena->try_reading(deadline); !tried)
+    return within(
+        fmt::format(
+            "operator '{}' cannot read the memory that the device broker shares with it (in "
+            "containers: all need runtime nvidia, one PID namespace and one IPC namespace)",
+            spec.op.name),
+        tried.error());
   return {};
 }
 
 }  // namespace
 
-int gpu_operator_program(int argc, char** argv, const OpenGpu& open) {
+int gpu_operator_program(int argc, char** argv, const OpenGpu& open,
+                         const CustomCudaKernels& custom) {
   Opened opened;
-  const auto make = [&opened,
-                     &open](const OperatorSpec& spec) -> Result<std::unique_ptr<Operator>> {
+  const auto make = [&](const OperatorSpec& spec) -> Result<std::unique_ptr<Operator>> {
     if (!opened.arena) OPSPLIT_CHECK(open_all(spec, open, opened));
-    return make_gpu_operator(spec, {*opened.driver, *opened.gpu, *opened.arena, opened.futex,
-                                    *opened.constants, spec.attachment->gpu->priority});
+    return make_gpu_operator(spec,
+                             {*opened.driver, *opened.gpu, *opened.arena, opened.futex,
+                              *opened.constants, spec.attachment->gpu->priority},
+                             custom);
   };
+  std::vector<std::string> can_run = cuda_kernel_op_types();
+  for (const auto& [op_type, make_kernel] : custom)
+    if (find_cuda_kernel(op_type) == nullptr) can_run.push_back(op_type);
   return operator_main(argc, argv,
-                       {make, cuda_kernel_op_types(), /*for_threads=*/false, /*on_gpu=*/true});
+                       {make, std::move(can_run), /*for_threads=*/false, /*on_gpu=*/true});
 }
 
 }  // namespace opsplit::operators::cuda

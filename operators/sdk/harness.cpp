@@ -1,17 +1,12 @@
 #include "operators/sdk/opsplit/harness.hpp"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <list>
-#include <new>
 #include <utility>
+
+#include "operators/sdk/harness_state.hpp"
 
 namespace opsplit::sdk {
 namespace {
-
-constexpr std::size_t alignment = 64;
 
 std::size_t size_of(DType dtype, std::span<const std::int64_t> shape) {
   std::size_t size = bytes_of(dtype);
@@ -21,43 +16,7 @@ std::size_t size_of(DType dtype, std::span<const std::int64_t> shape) {
   return size;
 }
 
-// Bytes that end, but for alignment, where a page begins that nobody may touch.
-class GuardedMemory {
- public:
-  explicit GuardedMemory(std::size_t bytes) : bytes_(bytes) {
-    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-    const std::size_t padded = (bytes + alignment - 1) / alignment * alignment;
-    usable_ = (padded + page - 1) / page * page;
-    mapped_ = usable_ + page;
-    void* memory =
-        ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) throw std::bad_alloc();
-    begin_ = static_cast<std::byte*>(memory);
-    ::mprotect(begin_ + usable_, page, PROT_NONE);
-    data_ = begin_ + usable_ - padded;
-  }
-  ~GuardedMemory() { ::munmap(begin_, mapped_); }
-  GuardedMemory(const GuardedMemory&) = delete;
-  GuardedMemory& operator=(const GuardedMemory&) = delete;
-
-  void make_read_only() { ::mprotect(begin_, usable_, PROT_READ); }
-  [[nodiscard]] std::span<std::byte> bytes() const { return {data_, bytes_}; }
-
- private:
-  std::size_t bytes_, usable_ = 0, mapped_ = 0;
-  std::byte* begin_ = nullptr;
-  std::byte* data_ = nullptr;
-};
-
 }  // namespace
-
-struct Harness::State {
-  Node node;
-  std::list<GuardedMemory> memory;
-  // Of each input and output, null where it is absent. Shapes are the node's.
-  std::vector<GuardedMemory*> inputs, outputs;
-  std::unique_ptr<Kernel> kernel;
-};
 
 Harness::Harness(Node node) : state_(std::make_unique<State>()) { state_->node = std::move(node); }
 Harness::~Harness() = default;
@@ -87,8 +46,7 @@ void Harness::add_output(DType dtype, std::vector<std::int64_t> shape) {
 }
 
 void Harness::run(const MakeKernel& make) {
-  Node& node = state_->node;
-  for (Operand& input : node.inputs) input.constant.shape = input.shape;
+  const Node& node = state_->complete_node();
   if (!state_->kernel) state_->kernel = make(node);
   if (!state_->kernel) throw std::invalid_argument("no kernel was made");
   std::vector<Tensor> inputs;

@@ -5,7 +5,7 @@
 
 #include "operators/kernels/kernel_spec.hpp"
 #include "operators/operator_main.hpp"
-#include "operators/sdk/opsplit/operator.hpp"
+#include "operators/sdk/adapter.hpp"
 
 namespace opsplit::sdk {
 namespace {
@@ -55,31 +55,6 @@ Result<Operand> operand_of(const operators::Operand& ours) {
   return operand;
 }
 
-Result<Node> node_of(const operators::KernelSpec& spec) {
-  Node node{.name = spec.node->name, .op_type = spec.node->op_type, .opset = spec.opset};
-  for (const auto& [name, ours] : spec.node->attributes)
-    std::visit(
-        [&](const auto& value) {  // tensors in attributes are rare, and ONNX knows none in kernels
-          if constexpr (!std::is_same_v<std::decay_t<decltype(value)>, graph::Constant>)
-            node.attributes.emplace(name, value);
-        },
-        ours);
-  for (const operators::Operand& ours : spec.inputs) {
-    OPSPLIT_TRY(node.inputs.emplace_back(), operand_of(ours));
-  }
-  for (const operators::Operand& ours : spec.outputs) {
-    OPSPLIT_TRY(node.outputs.emplace_back(), operand_of(ours));
-  }
-  return node;
-}
-
-// What the exception that is being handled says.
-std::string described() try { throw; } catch (const std::exception& error) {
-  return error.what();
-} catch (...) {
-  return "an exception that is no std::exception";
-}
-
 class SdkKernel final : public operators::Kernel {
  public:
   // Constants of the node are views of the shapes here: it stays where it is.
@@ -125,6 +100,30 @@ class SdkKernel final : public operators::Kernel {
 };
 
 }  // namespace
+
+Result<Node> node_of(const operators::KernelSpec& spec) {
+  Node node{.name = spec.node->name, .op_type = spec.node->op_type, .opset = spec.opset};
+  for (const auto& [name, ours] : spec.node->attributes)
+    std::visit(
+        [&](const auto& value) {  // tensors in attributes are rare, and ONNX knows none in kernels
+          if constexpr (!std::is_same_v<std::decay_t<decltype(value)>, graph::Constant>)
+            node.attributes.emplace(name, value);
+        },
+        ours);
+  for (const operators::Operand& ours : spec.inputs) {
+    OPSPLIT_TRY(node.inputs.emplace_back(), operand_of(ours));
+  }
+  for (const operators::Operand& ours : spec.outputs) {
+    OPSPLIT_TRY(node.outputs.emplace_back(), operand_of(ours));
+  }
+  return node;
+}
+
+std::string described() try { throw; } catch (const std::exception& error) {
+  return error.what();
+} catch (...) {
+  return "an exception that is no std::exception";
+}
 
 std::string_view name_of(DType dtype) { return type_of(dtype).name; }
 std::size_t bytes_of(DType dtype) { return type_of(dtype).ours.bytes(); }

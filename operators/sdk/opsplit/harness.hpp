@@ -15,6 +15,16 @@
 namespace opsplit::sdk {
 
 class Harness {
+  // First, for nvcc looks for it there.
+  template <class T>
+  static constexpr DType dtype_of() {
+    for (int code = 0; code <= static_cast<int>(DType::bool8); ++code)
+      if (const auto dtype = static_cast<DType>(code);
+          lies_as<T>(dtype) && dtype != DType::float16 && dtype != DType::bfloat16)
+        return dtype;
+    throw std::invalid_argument("no tensor has elements of this type");
+  }
+
  public:
   // The node without its inputs and outputs.
   OPSPLIT_SDK explicit Harness(Node node);
@@ -50,21 +60,16 @@ class Harness {
     return {values.begin(), values.end()};
   }
 
+ protected:
+  struct State;
+  [[nodiscard]] State& state() { return *state_; }
+
  private:
-  template <class T>
-  static constexpr DType dtype_of() {
-    for (int code = 0; code <= static_cast<int>(DType::bool8); ++code)
-      if (const auto dtype = static_cast<DType>(code);
-          lies_as<T>(dtype) && dtype != DType::float16 && dtype != DType::bfloat16)
-        return dtype;
-    throw std::invalid_argument("no tensor has elements of this type");
-  }
   OPSPLIT_SDK void add_input(DType dtype, std::vector<std::int64_t> shape,
                              std::span<const std::byte> bytes, bool constant);
   OPSPLIT_SDK void add_output(DType dtype, std::vector<std::int64_t> shape);
   [[nodiscard]] OPSPLIT_SDK Tensor output_at(std::size_t index) const;
 
-  struct State;
   std::unique_ptr<State> state_;
 };
 

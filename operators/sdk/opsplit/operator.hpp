@@ -1,4 +1,5 @@
-// The SDK: operators with kernels of your own, in C++. All that a kernel needs is in this header.
+// The SDK: operators with kernels of your own, in C++. All that a kernel on the CPU needs is in this header;
+// <opsplit/cuda_operator.hpp> is for kernels on a GPU.
 //
 //   #include <opsplit/operator.hpp>
 //
@@ -163,7 +164,7 @@ using Kernels = std::map<std::string, MakeKernel>;  // by ONNX op
 
 // Makes a K from a node, or from nothing.
 template <class K>
-std::unique_ptr<Kernel> make(const Node& node) {
+std::unique_ptr<K> make(const Node& node) {
   if constexpr (std::is_constructible_v<K, const Node&>)
     return std::make_unique<K>(node);
   else

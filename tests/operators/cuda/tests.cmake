@@ -3,8 +3,14 @@ if(TARGET opsplit_cuda_kernels)
   opsplit_test(operators/cuda
     SOURCES convolution_test.cpp cuda_case.cpp cuda_gpu_test.cpp cuda_kernels_test.cpp cuda_program_test.cpp
       cuda_status_test.cpp dense_test.cpp elementwise_test.cpp gpu_operator_test.cpp host_gpu.cpp movement_test.cpp pooling_test.cpp
-      softmax_test.cpp ../small_graph.cpp ../tensors.cpp ../../graph/model_builder.cpp ../../ipc/host_device.cpp
+      softmax_test.cpp ../sdk/cuda_sdk_test.cpp ../small_graph.cpp ../tensors.cpp ../../graph/model_builder.cpp
+      ../../ipc/host_device.cpp
     LIBRARIES opsplit_cuda_operator opsplit_cuda opsplit_device_broker opsplit_graph onnx_proto)
+  # What the SDK's library does not show.
+  set(sdk ${PROJECT_SOURCE_DIR}/operators/sdk)
+  target_sources(operators_cuda_tests PRIVATE
+    ${sdk}/cuda_harness.cpp ${sdk}/cuda_sdk.cpp ${sdk}/harness.cpp ${sdk}/sdk.cpp)
+  target_include_directories(operators_cuda_tests PRIVATE ${sdk})
   target_compile_definitions(operators_cuda_tests PRIVATE OPSPLIT_LIGHT_DIR="${PROJECT_BINARY_DIR}/light")
 
   # For tests/system: what opsplitd finds in a folder with opsplit's other programs.
