@@ -10,6 +10,8 @@ __global__ void count_up(volatile std::uint32_t* words, std::uint32_t count, std
     words[i] = static_cast<std::uint32_t>(round);
 }
 
+__global__ void increment(std::uint32_t* word) { ++*word; }
+
 __global__ void write_to(volatile std::uint32_t* word) { *word = 1; }
 
 }  // namespace
@@ -19,6 +21,11 @@ void launch_counting(std::uint64_t words, std::uint32_t count, std::uint64_t rou
   constexpr std::uint32_t threads = 256;
   count_up<<<(count + threads - 1) / threads, threads, 0, reinterpret_cast<cudaStream_t>(stream)>>>(
       reinterpret_cast<volatile std::uint32_t*>(words), count, rounds);
+}
+
+void launch_increment(std::uint64_t word, std::uintptr_t stream) {
+  increment<<<1, 1, 0, reinterpret_cast<cudaStream_t>(stream)>>>(
+      reinterpret_cast<std::uint32_t*>(word));
 }
 
 void launch_illegal_write(std::uintptr_t stream) {

@@ -20,4 +20,4 @@ if(OPSPLIT_HAS_CUDA)
   add_dependencies(gpu_tests gpu-victim)
 endif()
 gtest_discover_tests(gpu_tests TEST_PREFIX gpu. DISCOVERY_MODE PRE_TEST
-  PROPERTIES LABELS gpu TIMEOUT 300 RESOURCE_LOCK gpu)
+  PROPERTIES LABELS gpu TIMEOUT 600 RESOURCE_LOCK gpu)

@@ -16,4 +16,13 @@ if(TARGET opsplit_cuda_kernels)
   # For tests/system: what opsplitd finds in a folder with opsplit's other programs.
   add_executable(fake-operator-cuda operators/cuda/fake_operator.cpp operators/cuda/host_gpu.cpp ipc/host_device.cpp)
   target_link_libraries(fake-operator-cuda PRIVATE opsplit_cuda_operator)
+
+  # The SDK's example, as users build it outside of the tree (docs/first-cuda-operator.md): here against the library as
+  # it is just now, and for scripts/gpu-check.sh.
+  add_executable(custom_cuda_kernel_tests ${PROJECT_SOURCE_DIR}/examples/custom-cuda-kernel/softmax_test.cu)
+  target_link_libraries(custom_cuda_kernel_tests PRIVATE opsplit-cuda-sdk GTest::gtest_main)
+  include(${sdk}/opsplitCuda20.cmake)
+  set_target_properties(custom_cuda_kernel_tests PROPERTIES CUDA_STANDARD 20)
+  gtest_discover_tests(custom_cuda_kernel_tests TEST_PREFIX examples.custom_cuda_kernel. DISCOVERY_MODE PRE_TEST
+    PROPERTIES LABELS gpu TIMEOUT 120 RESOURCE_LOCK gpu)
 endif()
