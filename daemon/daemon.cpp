@@ -481,6 +481,7 @@ void Daemon::start_broker(std::vector<std::uint64_t> pools, std::function<void(R
 }
 
 void Daemon::broker_died(const std::string& reason) {
+  if (recovering_) return;  // its end is awaited, or another one's start
   if (!broker_life_.died(Clock::now())) {
     spdlog::error("{}; it died too often: everything is stopped", reason);
     recovering_ = false;
@@ -643,14 +644,15 @@ void Daemon::finish_if_empty() {
     return;
   }
   broker_.stop([this] {
+    std::error_code ignored;
     // Nothing after a broker that ended as it should; what it left otherwise.
     // An `up` may have come meanwhile: what it writes is not stale.
-    if (deployments_.empty() && preparing_.empty())
+    if (deployments_.empty() && preparing_.empty()) {
       if (const auto removed = remove_what_is_stale(); !removed)
         spdlog::warn("{}", removed.error().message);
-    std::error_code ignored;
-    std::filesystem::remove_all(context_.log_folder, ignored);
-    std::filesystem::remove(context_.device_folder, ignored);
+      std::filesystem::remove_all(context_.log_folder, ignored);
+      std::filesystem::remove(context_.device_folder, ignored);
+    }
     if (broker_.ours()) {
       std::filesystem::remove(options_.folder / "broker.sock", ignored);
       std::filesystem::remove(options_.folder / "broker.sock.lock", ignored);

@@ -1,5 +1,6 @@
 #include "daemon/device_broker_process.hpp"
 
+#include <poll.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 
@@ -22,9 +23,13 @@ std::array<std::filesystem::path, 3> files_of(const std::filesystem::path& socke
   return {socket, socket.native() + ".lock", ipc::owner_lock_path(socket)};
 }
 
-Result<Process> process_of(const ipc::PeerCredentials& peer) {
-  OPSPLIT_TRY(const ProcessIdentity identity, identify(peer.pid));
+// Who is at the other end. One that has ended meanwhile may have left its pid to somebody else.
+Result<Process> process_of(const ipc::MessageSocket& connection) {
+  OPSPLIT_TRY(const ProcessIdentity identity, identify(connection.peer().pid));
   OPSPLIT_TRY(FileDescriptor pidfd, open_pidfd(identity));
+  pollfd look{connection.fd(), POLLIN, 0};
+  if (::poll(&look, 1, 0) > 0 && (look.revents & POLLHUP) != 0)
+    return fail(ErrorCode::unavailable, "process {} has hung up", identity.pid);
   return Process{identity, std::move(pidfd)};
 }
 
@@ -32,7 +37,7 @@ Result<Process> process_of(const ipc::PeerCredentials& peer) {
 void kill_listener(const std::filesystem::path& socket) {
   auto connection = ipc::MessageSocket::connect(socket, Clock::now() + call_timeout);
   if (!connection) return;
-  const auto process = process_of(connection->peer());
+  const auto process = process_of(*connection);
   if (!process) return;
   ProcessLauncher launcher;
   launcher.signal(*process, SIGKILL);
@@ -132,7 +137,7 @@ Result<> DeviceBrokerProcess::take_over() {
   const Deadline deadline = Clock::now() + call_timeout;
   const auto accepted = [&]() -> Result<> {
     OPSPLIT_TRY(auto socket, ipc::MessageSocket::connect(spec_.socket, deadline));
-    OPSPLIT_TRY(Process process, process_of(socket.peer()));
+    OPSPLIT_TRY(Process process, process_of(socket));
     supervise(std::move(process));
     OPSPLIT_TRY(const json answer, socket.call({{"op", "ping"}}, deadline));
     return accept(socket.peer(), answer);
@@ -167,8 +172,8 @@ void DeviceBrokerProcess::outlive() {
 }
 
 void DeviceBrokerProcess::stop() {
-  timer_.cancel();
-  if (!running_ || std::exchange(ending_, true)) return;
+  if (!running_) return timer_.cancel();  // it may be about to start
+  if (std::exchange(ending_, true)) return;
   pings_.stop();
   timer_.at(Clock::now() + stop_grace, [this] {
     spdlog::warn("the device broker (pid {}) did not end within {} s: killed", pid(),
@@ -205,7 +210,9 @@ void end_stale_device_brokers(const std::filesystem::path& folder,
   std::error_code ignored;
   std::vector<std::filesystem::path> left;
   for (const auto& entry : std::filesystem::directory_iterator(folder, ignored))
-    if (!kept.contains(entry.path())) left.push_back(entry.path());
+    if (!kept.contains(entry.path()) &&
+        entry.path().filename().native().find(".sock") != std::string::npos)
+      left.push_back(entry.path());
   for (const auto& file : left)
     if (std::filesystem::is_socket(file, ignored)) kill_listener(file);
   for (const auto& file : left) std::filesystem::remove(file, ignored);

@@ -22,7 +22,7 @@ constexpr auto stop_grace = 3s;       // between SIGTERM and SIGKILL
 constexpr auto tick_period = 50ms;
 constexpr std::uintmax_t log_limit_bytes = 4 << 20;  // per instance; then it begins anew
 constexpr std::uint64_t requests_to_measure = 100;   // before the operators' costs are believed
-// Where the GPU has no room for a second epoch, the earlier one may take ipc::longest_retirement to end.
+// Of all that a deployment has, over all its epochs.
 constexpr RestartPolicy device_broker_policy{
     .max_deaths = 10, .window = 120s, .first_pause = 100ms};
 
@@ -207,9 +207,9 @@ Result<> RunningDeployment::take_over_epoch(const Standing& standing) {
   if (handover_->epoch_state() != ipc::EpochState::running)
     return fail(ErrorCode::not_found, "it was about to end");
   if (!standing.ready) return fail(ErrorCode::not_found, "it was still starting");
-  take_over_device_brokers();
-  if (std::none_of(instances_.begin(), instances_.end(),
-                   [](const RunningInstance& instance) { return instance.running; }))
+  const bool has_memory = take_over_device_brokers();  // else operators end of themselves
+  if (has_memory && std::none_of(instances_.begin(), instances_.end(),
+                                 [](const RunningInstance& instance) { return instance.running; }))
     return fail(ErrorCode::not_found, "none of its operators is alive");
   phase_ = Phase::ready;
   was_ready_ = true;
@@ -487,6 +487,9 @@ void RunningDeployment::become_ready_if_complete() {
     if (state != Instance::State::ready && state != Instance::State::standby && !may_come_later)
       return;
   }
+  // Nor is it ready if only operators that come later would miss their GPU.
+  if (!std::ranges::all_of(device_brokers_, [](const auto& broker) { return broker->serves(); }))
+    return;
   phase_ = Phase::ready;
   was_ready_ = true;
   if (!temporary_)
@@ -576,7 +579,7 @@ void RunningDeployment::on_death(RunningInstance& instance) {
   if (!swapped_out)
     spdlog::warn("{} ({} claims given back, {} requests failed by it)", reason, given_back.tasks,
                  given_back.poisoned);
-  replace_with_standby(instance.op);
+  if (!epoch_lost_) replace_with_standby(instance.op);
   if (phase_ == Phase::retiring) return go_on_retiring();
   if (swapped_out) return;
   if (instance.replaces) return abandon_swap({ErrorCode::operator_failed, reason});

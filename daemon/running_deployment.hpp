@@ -250,11 +250,12 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   void replace_with_standby(std::uint32_t op);
   void kill_those_that_hang();
   Result<> start_device_brokers();
-  void take_over_device_brokers();
+  bool take_over_device_brokers();
   void add_device_brokers();
   void launch_operators_on(std::int32_t gpu);
   void device_broker_ended(std::int32_t gpu, const std::string& reason);
   void lose_epoch(std::int32_t gpu, const std::string& reason);
+  void lose_retiring_epoch();
   void look_for_lost_memory(const RunningInstance& instance);
   [[nodiscard]] bool device_brokers_have_ended();
   [[nodiscard]] bool is_on_gpu(const RunningInstance& instance) const;

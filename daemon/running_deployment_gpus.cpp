@@ -12,6 +12,12 @@ namespace opsplit::daemon {
 
 using nlohmann::json;
 
+namespace {
+
+constexpr auto pause_for_room = std::chrono::milliseconds(200);
+
+}  // namespace
+
 bool RunningDeployment::is_on_gpu(const RunningInstance& instance) const {
   return planned_.plan.operators[instance.op].gpu != PlannedTensor::none;
 }
@@ -26,7 +32,7 @@ void RunningDeployment::add_device_brokers() {
         DeviceBrokerProcess::Spec{
             .program = context_.programs / "opsplit-device-broker",
             .socket = context_.device_folder / fmt::format("{}.{}.{}.sock", name(), epoch_, gpu),
-            .log = context_.log_folder / name() / fmt::format("gpu.{}.broker.log", gpu),
+            .log = context_.log_folder / name() / fmt::format("gpu.{}.{}.broker.log", gpu, epoch_),
             .device = used.device,
             .arena = {name(), epoch_},
             .shape = used.shape},
@@ -43,48 +49,65 @@ Result<> RunningDeployment::start_device_brokers() {
   return {};
 }
 
-// Where one is gone, the epoch is lost: but not before whoever takes this deployment over knows it.
-void RunningDeployment::take_over_device_brokers() {
+// Where one is gone (false), the epoch is lost: but not before whoever takes this deployment over knows it.
+bool RunningDeployment::take_over_device_brokers() {
+  bool all = true;
   add_device_brokers();
   for (std::int32_t gpu = 0; gpu < static_cast<std::int32_t>(device_brokers_.size()); ++gpu) {
     const auto taken = device_brokers_[static_cast<std::size_t>(gpu)]->take_over();
     if (taken) continue;
+    all = false;
     boost::asio::post(context_.io, [weak = weak_from_this(), gpu, error = taken.error()] {
       if (const auto self = weak.lock()) self->device_broker_ended(gpu, error.message);
     });
   }
+  return all;
 }
 
 void RunningDeployment::launch_operators_on(std::int32_t gpu) {
   if (phase_ != Phase::starting) return;
   for (RunningInstance& instance : instances_) {
     if (attaches(instance) || planned_.plan.operators[instance.op].gpu != gpu) continue;
+    if (instance.running) continue;
     const auto launched = launch(instance);
     if (!launched) return fail_start(launched.error());
   }
+  // Those on CPUs may have waited for this. Where all come later, the first is waited for.
+  const bool has_one = std::ranges::any_of(instances_, [](const RunningInstance& instance) {
+    const Instance::State state = instance.life.state();
+    return state == Instance::State::ready || state == Instance::State::standby;
+  });
+  if (has_one) become_ready_if_complete();
 }
 
 void RunningDeployment::device_broker_ended(std::int32_t gpu, const std::string& reason) {
   if (phase_ == Phase::stopping) return finish_stop_if_done();
-  if (phase_ == Phase::retiring) {
-    epoch_lost_ = true;  // found by the next tick()
-    return;
-  }
+  if (phase_ == Phase::retiring) return lose_retiring_epoch();
   if (phase_ != Phase::starting && phase_ != Phase::ready) return;
   const std::string what = fmt::format(
       "{}: {}", used_gpus(planned_.deployment, planned_.plan)[static_cast<std::size_t>(gpu)].where,
       reason);
   if (!was_ready_) return fail_start({ErrorCode::unavailable, what + " (see `opsplit doctor`)"});
   const bool has_operators = std::ranges::any_of(instances_, [&](const RunningInstance& instance) {
-    return instance.running && planned_.plan.operators[instance.op].gpu == gpu;
+    return instance.launch != 0 && planned_.plan.operators[instance.op].gpu == gpu;
   });
   if (phase_ == Phase::ready || has_operators) return lose_epoch(gpu, reason);
-  // Nobody has its memory yet, and the earlier epoch's may leave no room for it.
+  // Nobody has its memory yet.
+  DeviceBrokerProcess& broker = *device_brokers_[static_cast<std::size_t>(gpu)];
+  if (earlier_) {  // which may leave no room for it, but ends in a bounded time
+    make_room();
+    return broker.launch_at(Clock::now() + pause_for_room);
+  }
   const auto again = device_broker_life_.died(Clock::now());
   if (!again) return fail_start({ErrorCode::unavailable, what});
   spdlog::warn("{}: {}", name(), what);
-  make_room();
-  device_brokers_[static_cast<std::size_t>(gpu)]->launch_at(*again);
+  broker.launch_at(*again);
+}
+
+// What waits for the GPU there cannot be answered any more, whoever would try.
+void RunningDeployment::lose_retiring_epoch() {
+  epoch_lost_ = true;  // found by the next tick()
+  handover_->enter(ipc::EpochState::left);
 }
 
 void RunningDeployment::lose_epoch(std::int32_t gpu, const std::string& reason) {
@@ -100,9 +123,11 @@ void RunningDeployment::lose_epoch(std::int32_t gpu, const std::string& reason) 
 // count as failed at a second operator that finds the same.
 void RunningDeployment::look_for_lost_memory(const RunningInstance& instance) {
   const std::int32_t gpu = planned_.plan.operators[instance.op].gpu;
-  if (gpu == PlannedTensor::none || phase_ != Phase::ready) return;
+  if (gpu == PlannedTensor::none || (phase_ != Phase::ready && phase_ != Phase::retiring)) return;
   const DeviceBrokerProcess& broker = *device_brokers_[static_cast<std::size_t>(gpu)];
-  if (broker.serves() && !broker.has_its_memory()) lose_epoch(gpu, "the device broker has ended");
+  if (!broker.serves() || broker.has_its_memory()) return;
+  if (phase_ == Phase::retiring) return lose_retiring_epoch();
+  lose_epoch(gpu, "the device broker has ended");
 }
 
 // Told to, where they have not.

@@ -152,8 +152,9 @@ Result<> clean(const std::filesystem::path& folder) {
   OPSPLIT_CHECK(remove_stale_files());
   end_stale_device_brokers(folder / device_folder_name);
   std::error_code ignored;
-  for (const char* left : {"opsplitd.sock", "opsplitd.sock.lock", "broker.sock", "broker.sock.lock",
-                           device_folder_name, "logs"})
+  std::filesystem::remove(folder / device_folder_name, ignored);
+  for (const char* left :
+       {"opsplitd.sock", "opsplitd.sock.lock", "broker.sock", "broker.sock.lock", "logs"})
     std::filesystem::remove_all(folder / left, ignored);
   ::unlink(daemon_lock_path);
   for (const auto& file : files) fmt::print("removed {}\n", file.string());

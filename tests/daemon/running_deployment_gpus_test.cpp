@@ -19,6 +19,7 @@ using testing::ElementsAre;
 using testing::EndsWith;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using Phase = RunningDeployment::Phase;
 
 class GpuLauncher final : public FakeLauncher {
@@ -144,6 +145,28 @@ TEST_F(RunningDeploymentOnGpus, OperatorsThereAreLaunchedOnceTheirMemoryIsThere)
   EXPECT_EQ(attachment.gpu->priority, ipc::StreamPriority::low);
   EXPECT_EQ(attachment.gpu->broker, context.device_folder / (name + ".1.0.sock"));
   EXPECT_FALSE(deployment->attach_operator(launcher.all[0].pid, "")->gpu);
+}
+
+// Whoever attaches when `up` has returned must find the memory there.
+TEST_F(RunningDeploymentOnGpus, ReadyWaitsForTheMemoryOfOperatorsThatComeLater) {
+  make("1", Backend::attach);
+  ASSERT_EQ(launcher.all.size(), 1u);
+  make_ready(launcher.all[0]);
+  EXPECT_EQ(deployment->phase(), Phase::starting);
+  ASSERT_TRUE(until([&] { return started.has_value(); }));
+  EXPECT_TRUE(*started);
+  EXPECT_EQ(deployment->phase(), Phase::ready);
+  EXPECT_THAT(files_of_brokers(), Not(IsEmpty()));
+}
+
+TEST_F(RunningDeploymentOnGpus, WhatTheGpuDoesNotHaveForThoseThatComeLaterEndsTheStart) {
+  make("7", Backend::attach);
+  make_ready(launcher.all[0]);
+  ASSERT_TRUE(until([&] { return !launcher.all[0].signals.empty(); }));
+  die_when_told();
+  ASSERT_TRUE(until([&] { return started.has_value(); }));
+  EXPECT_FALSE(*started);
+  EXPECT_TRUE(lost.empty());
 }
 
 TEST_F(RunningDeploymentOnGpus, WhatTheGpuDoesNotHaveEndsTheStartWithTheFilesLine) {
