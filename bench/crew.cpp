@@ -68,6 +68,12 @@ bool Process::has_ended() const {
          info.si_pid != 0;
 }
 
+bool Process::has_ended_well() const {
+  siginfo_t info{};
+  return ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid != 0 && info.si_code == CLD_EXITED && info.si_status == 0;
+}
+
 Process::~Process() {
   if (pid_ <= 0) return;
   if (signal_ != SIGKILL) ::kill(pid_, signal_);

@@ -52,6 +52,8 @@ class Process {
 
   [[nodiscard]] pid_t pid() const { return pid_; }
   [[nodiscard]] bool has_ended() const;
+  // It has ended, by itself and with 0.
+  [[nodiscard]] bool has_ended_well() const;
 
  private:
   pid_t pid_ = 0;

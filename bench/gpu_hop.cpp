@@ -104,7 +104,7 @@ class Party {
   Result<> phase(std::size_t size, Way way) {
     const std::uint64_t bytes = sizes[size];
     const std::uint32_t laps = warm_laps + laps_of(bytes);
-    const std::uint32_t first = table_.turns.load();
+    const std::uint32_t first = base_;
     std::vector<double> turns;
     if (index_ == 0) OPSPLIT_CHECK(write_count(0, way));
     for (std::uint32_t lap = 0; lap < laps; ++lap) {
@@ -138,7 +138,8 @@ class Party {
     if (index_ == 0) table_.turns.fetch_add(1);
     OPSPLIT_CHECK(await(end + 1));
     if (index_ == 1) table_.turns.fetch_add(1);
-    return await(end + 2);
+    base_ = end + 2;
+    return await(base_);
   }
 
   Result<> await(std::uint32_t turn) {
@@ -192,6 +193,8 @@ class Party {
   }
 
   const std::uint32_t index_;
+  // Turns before this phase. The table may have one more already: the other one's first.
+  std::uint32_t base_ = 0;
   std::unique_ptr<ipc::DeviceDriver> driver_;
   ipc::DeviceArena arena_;
   const ipc::DeviceStream stream_;
@@ -239,9 +242,18 @@ int in_child(Table& table, const std::function<Result<>()>& body) {
   return 1;
 }
 
-Result<> wait_for(const Process& process, const Table& table) {
-  while (!process.has_ended() && table.failed.load() == 0) ::usleep(1000);
-  if (table.failed.load() != 0) return fail(ErrorCode::system, "{}", table.error.data());
+// Until all have ended, or one has failed.
+Result<> wait_for(std::span<const Process> processes, const Table& table) {
+  const auto failed = [](const Process& process) {
+    return process.has_ended() && !process.has_ended_well();
+  };
+  while (!std::ranges::all_of(processes, &Process::has_ended_well)) {
+    // Looked for before the table: whoever says why it fails does so before it ends.
+    const auto it = std::ranges::find_if(processes, failed);
+    if (table.failed.load() != 0) return fail(ErrorCode::system, "{}", table.error.data());
+    if (it != processes.end()) return fail(ErrorCode::system, "process {} has crashed", it->pid());
+    ::usleep(1000);
+  }
   return {};
 }
 
@@ -254,7 +266,7 @@ Result<> find_device(Table& table) {
       return {};
     });
   });
-  return wait_for(finder, table);
+  return wait_for({&finder, 1}, table);
 }
 
 Result<> run(const fs::path& programs, const fs::path& json_file, Table& table) {
@@ -282,8 +294,7 @@ Result<> run(const fs::path& programs, const fs::path& json_file, Table& table) 
           return party->run();
         });
       });
-    for (const Process& party : parties) OPSPLIT_CHECK(wait_for(party, table));
-    return {};
+    return wait_for(parties, table);
   }();
   std::error_code ignored;
   fs::remove_all(folder, ignored);
@@ -305,11 +316,12 @@ int main(int argc, char** argv) {
   using namespace opsplit::bench;
   const auto programs = std::filesystem::read_symlink("/proc/self/exe").parent_path();
   const Shared<Table> table;
-  if (const auto found = find_device(*table); !found) {
+  const auto found = find_device(*table);
+  if (!found && table->failed.load() != 0) {
     fmt::print("skipped: {}\n", found.error().message);
     return 77;
   }
-  const auto ran = run(programs, json, *table);
+  const auto ran = found ? run(programs, json, *table) : found;
   if (ran) return 0;
   fmt::print(stderr, "gpu-hop: {}\n", ran.error().message);
   return 1;

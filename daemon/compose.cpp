@@ -217,8 +217,9 @@ Result<std::string> compose_file(const Planned& planned, const Target& target,
   for (const auto& [name, settings] : planned.deployment.operators)
     if (settings.gpu)
       return fail(ErrorCode::unsupported,
-                  "operator '{}': GPUs are not for deployments in containers so far: leave its "
-                  "'gpu' out, or start it as processes (`opsplit up`)",
+                  "operator '{}': `opsplit export compose` and `up --runtime docker` write no file "
+                  "with a GPU yet: leave its 'gpu' out, start it as processes (`opsplit up`), or "
+                  "change compose.cuda.yaml (docs/containers.md)",
                   name);
   const Deployment& deployment = planned.deployment;
   OPSPLIT_TRY(const std::vector<Mount> mounts, mounts_of(deployment, target));

@@ -20,7 +20,7 @@ transport_packages=(libcpp-httplib-dev libgrpc++-dev libzmq3-dev cppzmq-dev)
 # What the benchmarks need besides. (RabbitMQ's server starts as a service where it is installed on a whole machine.)
 bench_packages=("${transport_packages[@]}" librabbitmq-dev rabbitmq-server)
 # What the tests need besides.
-test_packages=(spin python3-venv python3-torch python3-onnx python3-sklearn python3-numpy util-linux procps graphviz "${transport_packages[@]}")
+test_packages=(spin python3-venv python3-torch python3-onnx python3-sklearn python3-numpy util-linux procps graphviz xz-utils "${transport_packages[@]}")
 
 say() { printf '\n== %s\n' "$*"; }
 

@@ -31,6 +31,13 @@ linked_libraries() {
     grep -vE '^(ld-linux[^ ]*|lib(c|m|dl|rt|pthread|resolv|util|cuda)\.so[^ ]*) '
 }
 
+# Ends the script where the linker does not find all that these programs are linked with.
+check_linked() { # PROGRAM...
+  local missing
+  missing=$(ldd "$@" | awk '/^\// { program = $1 } / not found/ { print program, $1 }')
+  [ -z "$missing" ] || die "the linker does not find, for this program, this library: ${missing//$'\n'/; }"
+}
+
 pack() {
   local root build out libraries=0 name path bytes
   root=$(cd "$here/.." && pwd)
@@ -39,10 +46,18 @@ pack() {
     libraries=1
     shift
   fi
+  case "${1:-}" in -*) die "pack: there is no option $1; --help says which there are" ;; esac
+  [ $# -le 1 ] || die "pack: one folder, not $#"
   out=${1:-$root/build/gpu-check}
+  out=${out%/}
+  if [ -e "$out" ] && ! { [ -f "$out/gpu-check.sh" ] && [ -d "$out/bin/models" ]; }; then
+    die "$out is there, and was not packed by this script: name a folder that is not there yet"
+  fi
+  command -v xz >/dev/null || die "xz is missing: apt-get install xz-utils"
   for name in "${programs[@]}"; do
     [ -x "$build/bin/$name" ] || die "$build/bin/$name is missing: build preset release with CUDA, cuDNN and cuBLAS first"
   done
+  check_linked "${programs[@]/#/$build/bin/}"
   rm -rf "$out" "$out.tar.xz"
   mkdir -p "$out/bin/models" "$out/lib"
   cp "$here/gpu-check.sh" "$out/"
@@ -54,7 +69,7 @@ pack() {
     esac
   done
   cp "$root/examples/digits/digits.onnx" "$out/bin/models/"
-  path=$(find "$root/build" -name light_resnet50.onnx -print -quit)
+  path=$(find "$root/build" -name light_resnet50.onnx -print -quit 2>/dev/null || true)
   if [ -n "$path" ]; then
     cp "$path" "$out/bin/models/"
   else
@@ -63,7 +78,7 @@ pack() {
   tar -C "$(dirname "$out")" -cJf "$out.tar.xz" "$(basename "$out")"
   bytes=$(stat -c %s "$out.tar.xz")
   printf '%s: %d KiB; %s: %s\n' "$out.tar.xz" $((bytes / 1024)) "$out" "$(du -sh "$out" | cut -f1)"
-  [ "$libraries" -eq 1 ] || [ "$bytes" -le "$most_bytes" ] || die "that is more than $((most_bytes >> 20)) MiB"
+  [ "$libraries" -eq 1 ] || [ "$bytes" -le "$most_bytes" ] || die "$out.tar.xz has $bytes bytes, more than $((most_bytes >> 20)) MiB"
 }
 
 # -- run -------------------------------------------------------------------------------------------
@@ -142,10 +157,10 @@ for path in sys.path: print("\n".join(glob.glob(path + "/nvidia/*/lib")))' 2>/de
 
 # one network in stages:N on the GPU: milliseconds of the median request.
 stages_ms() { # N
-  local count=$1 file=$out/stages$1 stage
+  local count=$1 file=$out/stages$1 model=$here/bin/models/light_resnet50.onnx quote="'" stage
   {
-    printf 'name: resnet%s\nmodel: %s\nsplit: stages:%s\ndepth: 2\noperators:\n' \
-      "$count" "$here/bin/models/light_resnet50.onnx" "$count"
+    printf "name: resnet%s\nmodel: '%s'\nsplit: stages:%s\ndepth: 2\noperators:\n" \
+      "$count" "${model//$quote/$quote$quote}" "$count"
     for ((stage = 1; stage <= count; ++stage)); do printf '  stage%s: {gpu: 0}\n' "$stage"; done
   } >"$file.yaml"
   PATH=$here/bin:$PATH program 60 opsplit bench "$file.yaml" --splits "stages:$count" --requests 500 --json "$file.json" >&2 ||
@@ -166,6 +181,7 @@ four_stages_against_one() {
 run() {
   local name has_libraries=1
   [ -d "$here/bin" ] || die "this is not a packed folder: scripts/gpu-check.sh pack makes one"
+  case "${1:-}" in -*) die "run: there is no option $1; --help says more" ;; esac
   out=${1:-$here/out}
   library_path=$here/lib
   mkdir -p "$out"
@@ -176,7 +192,7 @@ run() {
     exit 77
   fi
   if command -v nvidia-smi >/dev/null; then
-    nvidia-smi --query-gpu=name,uuid,driver_version,memory.total,memory.free --format=csv | tee "$out/gpu.csv"
+    nvidia-smi --query-gpu=name,uuid,driver_version,memory.total,memory.free --format=csv | tee "$out/gpu.csv" || true
   fi
   for name in "${loaded[@]}"; do
     find_library "$name" || {

@@ -10,6 +10,7 @@ namespace opsplit::test {
 // system allows that).
 // Where it may not: false, and the process waits for a machine-wide lock, which it and all it starts
 // hold until they end; the tests then use the real /tmp and /dev/shm, and opsplitd the real cache.
+// What it starts may call this, too: it does not wait for the lock that is held for it.
 bool enter_private_namespace();
 
 // What the first call of this process returned.

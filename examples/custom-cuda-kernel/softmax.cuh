@@ -23,12 +23,14 @@ class Softmax : public opsplit::sdk::CudaKernel {
     const auto& shape = node.inputs[0].shape;
     const auto rank = static_cast<std::int64_t>(shape.size());
     const std::int64_t axis = node.integer("axis", -1);
-    if (axis != -1 && axis != rank - 1) throw std::invalid_argument("only over the last axis");
+    if (rank == 0 || (axis != -1 && axis != rank - 1))
+      throw std::invalid_argument("only over the last axis");
     size_ = static_cast<std::size_t>(shape.back());
   }
 
   void launch(opsplit::sdk::DeviceInputs inputs, opsplit::sdk::DeviceOutputs outputs,
               const opsplit::sdk::CudaContext& context) override {
+    if (inputs[0].elements() == 0) return;  // CUDA refuses to launch no threads
     const std::size_t rows = inputs[0].elements() / size_;
     softmax_rows<<<(rows + 255) / 256, 256, 0, context.stream()>>>(
         inputs[0].as<float>(), outputs[0].as<float>(), rows, size_);

@@ -67,8 +67,6 @@ class CompiledProgram final : public CudaProgram {
     OPSPLIT_TRY(inputs_, edge_types(part, inputs));
     OPSPLIT_TRY(outputs_, edge_types(part, outputs));
     OPSPLIT_TRY(const MemoryPlan plan, place_tensors(task));
-    const std::uint64_t between_steps =
-        (plan.bytes + gpu_alignment - 1) / gpu_alignment * gpu_alignment;
     std::uint64_t of_a_step = 0;
     for (const Step& step : task.steps) {
       OPSPLIT_TRY(auto kernel, kernel_of(task, step, gpu, custom));
@@ -79,8 +77,11 @@ class CompiledProgram final : public CudaProgram {
       add_outputs(compiled, task, plan, step);
       steps_.push_back(std::move(compiled));
     }
-    step_workspace_ = between_steps;
-    workspace_bytes_ = between_steps + of_a_step;
+    if (__builtin_add_overflow(plan.bytes, gpu_alignment - 1, &step_workspace_))
+      return fail(ErrorCode::unsupported, "the task computes in {} bytes", plan.bytes);
+    step_workspace_ -= step_workspace_ % gpu_alignment;
+    if (__builtin_add_overflow(step_workspace_, of_a_step, &workspace_bytes_))
+      return fail(ErrorCode::unsupported, "a step wants {} bytes to compute in", of_a_step);
     return {};
   }
 

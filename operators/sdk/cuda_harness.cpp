@@ -1,6 +1,8 @@
 #include "operators/sdk/opsplit/cuda_harness.hpp"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <utility>
 
@@ -24,6 +26,13 @@ template <class T>
 T value_of(Result<T> result) {
   if (!result) throw std::runtime_error(result.error().message);
   return std::move(*result);
+}
+
+// Whoever frees memory waits for what the GPU is at. Nothing but the process's end stops that.
+[[noreturn]] void end_this_process(const Error& error) {
+  std::fprintf(stderr, "CudaHarness: the kernel does not end (%s), so this process does\n",
+               error.message.c_str());
+  std::_Exit(1);
 }
 
 template <class Undo>
@@ -98,7 +107,9 @@ void run_on_device(ipc::DeviceDriver& driver, CudaKernel& kernel, const Node& no
   auto completion = value_of(ipc::DeviceCompletion::create(driver, futex, stream));
   const auto wait = [&] {
     check(completion.launched());
-    check(completion.wait(0, futex.now_ns() + longest_launch_ns));
+    const auto done = completion.wait(0, futex.now_ns() + longest_launch_ns);
+    if (!done && done.error().code == ErrorCode::timed_out) end_this_process(done.error());
+    check(done);
   };
 
   check(driver.copy_to_device(memory, before, stream));
@@ -116,7 +127,8 @@ void run_on_device(ipc::DeviceDriver& driver, CudaKernel& kernel, const Node& no
     kernel.launch(from, to, {reinterpret_cast<cudaStream_t>(stream), base + workspace_at});
     if (const char* error = last_error()) refused = error;
   } catch (...) {
-    wait();  // for what it had enqueued, before its memory is gone
+    static_cast<void>(last_error());  // so that it is not the next launch's
+    wait();                           // for what it had enqueued, before its memory is gone
     throw;
   }
   wait();
@@ -149,7 +161,12 @@ void CudaHarness::run(const MakeCudaKernel& make, LastCudaError last_error) {
     const auto machine = value_of(ipc::cuda_machine());
     auto device = std::make_unique<Device>();
     device->driver = value_of(ipc::open_cuda_device(machine.devices[0].uuid));
-    device->kernel = make(node);
+    try {
+      device->kernel = make(node);
+    } catch (...) {
+      static_cast<void>(last_error());
+      throw;
+    }
     if (!device->kernel) throw std::invalid_argument("no kernel was made");
     device_ = std::move(device);
   }

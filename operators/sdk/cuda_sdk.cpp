@@ -27,6 +27,7 @@ class SdkCudaKernel final : public operators::cuda::CudaKernel {
       return fail(ErrorCode::invalid_input, "its kernel was not made: CUDA: {}", error);
     return {};
   } catch (...) {
+    static_cast<void>(last_error_());  // it is not the next kernel's
     return fail(ErrorCode::invalid_input, "its kernel was not made: {}", described());
   }
 
@@ -44,6 +45,7 @@ class SdkCudaKernel final : public operators::cuda::CudaKernel {
       return fail(ErrorCode::operator_failed, "CUDA: {}", error);
     return {};
   } catch (...) {
+    static_cast<void>(last_error_());  // it is not the next launch's
     return fail(ErrorCode::operator_failed, "{}", described());
   }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """scripts/gpu-check.sh as far as it goes without a GPU: what it packs starts with what it packed, a machine without a GPU
-is skipped, and one whose GPU the tests do not find fails.
+is skipped, and one whose GPU the tests do not find fails. What it did not pack, it does not overwrite.
 
 usage: gpu_check_test.py BIN_DIR
 
@@ -26,10 +26,23 @@ def run(*command, expected=0, **environment):
     return done.stdout
 
 
+def check_refusals():
+    with tempfile.TemporaryDirectory() as folder:
+        mine = pathlib.Path(folder) / "mine"
+        mine.write_text("precious")
+        for arguments, reason in ((["pack", folder], "was not packed by this script"), (["pack", "--libs"], "no option --libs"),
+                                  (["pack", folder, "two"], "one folder"), (["run", "--fast"], "not a packed folder")):
+            if reason not in (said := run(SCRIPT, *arguments, expected=1)):
+                sys.exit(f"{arguments} says, instead of '{reason}': {said}")
+        if mine.read_text() != "precious":
+            sys.exit("it overwrote what it had not packed")
+
+
 def main():
     programs = pathlib.Path(sys.argv[1]).resolve()
     if shutil.which("shellcheck"):
         run("shellcheck", SCRIPT)
+    check_refusals()
     if programs != ROOT / "build" / "release" / "bin" or not (programs / "operators_cuda_tests").exists():
         print("skipped: it packs preset release, built with CUDA, cuDNN and cuBLAS")
         return 77

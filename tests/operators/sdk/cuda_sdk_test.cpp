@@ -30,7 +30,15 @@ using testing::ThrowsMessage;
 const char* pending_error = nullptr;
 const char* take_pending_error() { return std::exchange(pending_error, nullptr); }
 
-enum class Deed { good, changes_input, writes_behind, is_refused, throws };
+enum class Deed {
+  good,
+  changes_input,
+  writes_behind,
+  is_refused,
+  throws,
+  is_refused_and_throws,
+  wants_all
+};
 Deed deed = Deed::good;
 cudaStream_t launched_on = nullptr;
 
@@ -43,11 +51,15 @@ class AddSum : public CudaKernel {
     const auto constant = node.inputs[1].constant.as<float>();
     sum_ = std::accumulate(constant.begin(), constant.end(), 0.0F);
   }
-  [[nodiscard]] std::size_t workspace_bytes() const override { return sizeof(float); }
+  [[nodiscard]] std::size_t workspace_bytes() const override {
+    return deed == Deed::wants_all ? SIZE_MAX : sizeof(float);
+  }
   void launch(DeviceInputs inputs, DeviceOutputs outputs, const CudaContext& context) override {
     launched_on = context.stream();
-    if (deed == Deed::throws) throw std::domain_error("not this one");
-    if (deed == Deed::is_refused) pending_error = "invalid configuration argument";
+    if (deed == Deed::is_refused || deed == Deed::is_refused_and_throws)
+      pending_error = "invalid configuration argument";
+    if (deed == Deed::throws || deed == Deed::is_refused_and_throws)
+      throw std::domain_error("not this one");
     if (deed == Deed::changes_input) const_cast<float*>(inputs[0].as<float>())[0] = 99;
     const std::size_t count = outputs[0].elements();
     if (deed == Deed::writes_behind) outputs[0].as<float>()[count] = 99;
@@ -111,6 +123,21 @@ TEST_F(CudaSdk, ALaunchThatCudaRefusesFailsTheRequest) {
   EXPECT_EQ(refused.error().message, "node sum: CUDA: invalid configuration argument");
   deed = Deed::good;
   EXPECT_TRUE(run()) << "it is nobody else's";
+}
+
+TEST_F(CudaSdk, AnExceptionTakesCudasErrorWithIt) {
+  deed = Deed::is_refused_and_throws;
+  EXPECT_EQ(run().error().message, "node sum: not this one");
+  deed = Deed::good;
+  EXPECT_TRUE(run()) << "it is nobody else's";
+}
+
+TEST_F(CudaSdk, MoreMemoryThanThereAreNumbersIsRefused) {
+  deed = Deed::wants_all;
+  const auto refused = run();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::unsupported);
+  EXPECT_THAT(refused.error().message, HasSubstr("wants 18446744073709551615 bytes"));
 }
 
 TEST_F(CudaSdk, ExceptionsAreErrorsThatNameTheNode) {
@@ -183,6 +210,10 @@ TEST_F(CudaHarnessTest, WhatGoesWrongIsThrown) {
               ThrowsMessage<std::runtime_error>("CUDA: invalid configuration argument"));
   deed = Deed::throws;
   EXPECT_THAT([&] { harness.run(); }, ThrowsMessage<std::domain_error>("not this one"));
+  deed = Deed::is_refused_and_throws;
+  EXPECT_THAT([&] { harness.run(); }, ThrowsMessage<std::domain_error>("not this one"));
+  deed = Deed::good;
+  EXPECT_NO_THROW(harness.run()) << "CUDA's error is nobody else's";
 }
 
 TEST(CudaHarness, SaysWhyThereIsNoGpu) {
