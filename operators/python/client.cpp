@@ -1,5 +1,7 @@
 #include "operators/python/client.hpp"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -174,6 +176,12 @@ class Control {
     return value_or_raise(std::move(reply)).dump();
   }
 
+  // Whether opsplitd has ended: its connections end with it.
+  [[nodiscard]] bool hung_up() const {
+    pollfd look{socket_.fd(), POLLRDHUP, 0};
+    return ::poll(&look, 1, 0) > 0;
+  }
+
  private:
   ipc::MessageSocket socket_;
 };
@@ -192,7 +200,8 @@ void bind_client(py::module_& module) {
   module.def("default_socket", [] { return (default_folder() / "opsplitd.sock").string(); });
   py::class_<Control>(module, "Control")
       .def(py::init<const std::string&, double>(), py::arg("socket"), py::arg("timeout"))
-      .def("call", &Control::call, py::arg("request"), py::arg("timeout"));
+      .def("call", &Control::call, py::arg("request"), py::arg("timeout"))
+      .def("hung_up", &Control::hung_up);
   py::class_<ipc::Client>(module, "Client")
       .def(py::init(&connect), py::arg("deployment"), py::arg("socket"), py::arg("timeout"))
       .def_property_readonly("inputs",

@@ -73,6 +73,7 @@ class _Daemon:
         self._unused: list[str] = []  # deployments that nobody asks any more
         self._lock = threading.Lock()
         self._downs = concurrent.futures.ThreadPoolExecutor(1, "opsplit-down")
+        self._ending: list[concurrent.futures.Future[str]] = []  # of the last up()
         self._connect()
         atexit.register(self.close)
 
@@ -113,6 +114,8 @@ class _Daemon:
             name = next(self._names)
             target = {"path": str(deployment), "name": name, "split": "", "shapes": [], "attach": False}
             request = json.dumps({"op": "up", "temporary": True, **target})
+            # Where they are slow, their arenas and the next ones would need another broker, with more memory.
+            concurrent.futures.wait(self._ending, _CLOSE_LIMIT_S)
             try:
                 self._control.call(request, _LIMIT_S)
             except _core.TimedOut:  # its reply would be taken for the next one's
@@ -124,16 +127,18 @@ class _Daemon:
                 self._control.call(request, _LIMIT_S)
             # Only now, for the broker ends with the last of its deployments.
             unused, self._unused = self._unused, []
-        for earlier in unused:
-            self._downs.submit(self._others.call, json.dumps({"op": "down", "deployment": earlier}), _LIMIT_S)
+            self._ending = [
+                self._downs.submit(self._others.call, json.dumps({"op": "down", "deployment": earlier}), _LIMIT_S)
+                for earlier in unused
+            ]
         return name
 
     def down(self, name: str) -> None:
         self._unused.append(name)
 
     def has_died(self) -> bool:
-        """Known at once of an opsplitd that we have started."""
-        return self._process is not None and self._process.poll() is not None
+        """Else a client would wait for a slot until its time is over."""
+        return self._control.hung_up()
 
     def has(self, name: str) -> bool:
         """Whether the deployment is still there: it ends with its opsplitd."""
