@@ -66,7 +66,7 @@ class Party {
   static Result<std::unique_ptr<Party>> open(std::uint32_t index, const fs::path& socket,
                                              std::span<std::byte> host, Table& table) {
     OPSPLIT_TRY(const auto uuid, ipc::parse_device_uuid(table.device.data()));
-    OPSPLIT_TRY(auto driver, ipc::open_cuda_device(uuid));
+    OPSPLIT_TRY(auto driver, ipc::open_cuda_device(to_string(uuid)));
     const Deadline deadline = Clock::now() + std::chrono::seconds(30);
     const auto attach = [&] {
       return ipc::DeviceArena::attach(*driver, socket, {"gpu-hop", 1}, {largest, 2}, deadline);

@@ -1,5 +1,7 @@
 #include "daemon/gpus.hpp"
 
+#include "daemon/preparation.hpp"
+
 namespace opsplit::daemon {
 
 std::map<std::string, std::int32_t, std::less<>> number_gpus(const Deployment& deployment) {
@@ -18,17 +20,15 @@ std::vector<UsedGpu> used_gpus(const Deployment& deployment, const Plan& plan) {
   for (const PlannedOperator& op : plan.operators) {
     if (op.gpu == PlannedTensor::none) continue;
     const auto number = static_cast<std::size_t>(op.gpu);
-    const auto settings = deployment.operators.find(op.name);
-    if (settings == deployment.operators.end() || !settings->second.gpu ||
-        !used[number].device.empty())
-      continue;
-    const GpuRequest& request = *settings->second.gpu;
+    const auto request = settings_of(deployment, op.name).gpu;
+    if (!request || !used[number].device.empty()) continue;
     used[number] = {
-        request.device,
-        fmt::format(
-            "{}operators.{}.gpu: {}",
-            request.line == 0 ? "" : fmt::format("{}:{}: ", deployment.file.native(), request.line),
-            op.name, request.device),
+        request->device,
+        fmt::format("{}operators.{}.gpu: {}",
+                    request->line == 0
+                        ? ""
+                        : fmt::format("{}:{}: ", deployment.file.native(), request->line),
+                    op.name, request->device),
         ipc::shape_of(plan, number, static_cast<std::uint32_t>(deployment.depth))};
   }
   return used;
@@ -36,10 +36,8 @@ std::vector<UsedGpu> used_gpus(const Deployment& deployment, const Plan& plan) {
 
 ipc::StreamPriority stream_priority(const Deployment& deployment, const Plan& plan,
                                     const PlannedOperator& op) {
-  const auto settings = deployment.operators.find(op.name);
-  if (settings != deployment.operators.end() && settings->second.gpu &&
-      settings->second.gpu->priority)
-    return *settings->second.gpu->priority;
+  const auto request = settings_of(deployment, op.name).gpu;
+  if (request && request->priority) return *request->priority;
   double sum = 0;
   std::size_t count = 0;
   for (const PlannedOperator& other : plan.operators) {

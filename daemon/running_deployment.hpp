@@ -253,6 +253,7 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   bool take_over_device_brokers();
   void add_device_brokers();
   void launch_operators_on(std::int32_t gpu);
+  [[nodiscard]] std::string of_gpu(std::int32_t gpu, const std::string& reason) const;
   void device_broker_ended(std::int32_t gpu, const std::string& reason);
   void lose_epoch(std::int32_t gpu, const std::string& reason);
   void lose_retiring_epoch();

@@ -80,13 +80,17 @@ void RunningDeployment::launch_operators_on(std::int32_t gpu) {
   if (has_one) become_ready_if_complete();
 }
 
+// With the line of the file that asks for it.
+std::string RunningDeployment::of_gpu(std::int32_t gpu, const std::string& reason) const {
+  const auto gpus = used_gpus(planned_.deployment, planned_.plan);
+  return fmt::format("{}: {}", gpus[static_cast<std::size_t>(gpu)].where, reason);
+}
+
 void RunningDeployment::device_broker_ended(std::int32_t gpu, const std::string& reason) {
   if (phase_ == Phase::stopping) return finish_stop_if_done();
   if (phase_ == Phase::retiring) return lose_retiring_epoch();
   if (phase_ != Phase::starting && phase_ != Phase::ready) return;
-  const std::string what = fmt::format(
-      "{}: {}", used_gpus(planned_.deployment, planned_.plan)[static_cast<std::size_t>(gpu)].where,
-      reason);
+  const std::string what = of_gpu(gpu, reason);
   if (!was_ready_) return fail_start({ErrorCode::unavailable, what + " (see `opsplit doctor`)"});
   const bool has_operators = std::ranges::any_of(instances_, [&](const RunningInstance& instance) {
     return instance.launch != 0 && planned_.plan.operators[instance.op].gpu == gpu;
@@ -112,11 +116,9 @@ void RunningDeployment::lose_retiring_epoch() {
 
 void RunningDeployment::lose_epoch(std::int32_t gpu, const std::string& reason) {
   if (std::exchange(epoch_lost_, true)) return;
-  const std::string what = fmt::format(
-      "{}: {}", used_gpus(planned_.deployment, planned_.plan)[static_cast<std::size_t>(gpu)].where,
-      reason);
   device_brokers_[static_cast<std::size_t>(gpu)]->kill();
-  context_.epoch_lost(name(), what, device_broker_life_.died(Clock::now()).has_value());
+  context_.epoch_lost(name(), of_gpu(gpu, reason),
+                      device_broker_life_.died(Clock::now()).has_value());
 }
 
 // An operator that has found its memory gone ends, maybe before its broker's death is known. What it held must not

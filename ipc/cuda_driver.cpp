@@ -287,8 +287,4 @@ Result<std::unique_ptr<DeviceDriver>> open_cuda_device(std::string_view name) {
   return driver;
 }
 
-Result<std::unique_ptr<DeviceDriver>> open_cuda_device(const DeviceUuid& uuid) {
-  return open_cuda_device(to_string(uuid));
-}
-
 }  // namespace opsplit::ipc

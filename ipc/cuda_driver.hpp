@@ -38,6 +38,5 @@ Result<CudaMachine> cuda_machine();
 // CudaMachine::devices, or its UUID. Error not_found: there is no such device; the message lists those that there
 // are. Error unsupported, too: MPS serves it.
 Result<std::unique_ptr<DeviceDriver>> open_cuda_device(std::string_view name);
-Result<std::unique_ptr<DeviceDriver>> open_cuda_device(const DeviceUuid& uuid);
 
 }  // namespace opsplit::ipc

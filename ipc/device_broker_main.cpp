@@ -3,6 +3,5 @@
 #include "ipc/device_broker_program.hpp"
 
 int main(int argc, char** argv) {
-  return opsplit::ipc::device_broker_program(
-      argc, argv, [](std::string_view name) { return opsplit::ipc::open_cuda_device(name); });
+  return opsplit::ipc::device_broker_program(argc, argv, opsplit::ipc::open_cuda_device);
 }

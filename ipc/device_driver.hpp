@@ -18,6 +18,8 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -106,5 +108,8 @@ class DeviceDriver {
   // from now on, and only another process can use the device.
   [[nodiscard]] virtual bool lost() const = 0;
 };
+
+// Opens the device that people call so (choose_device()).
+using OpenDevice = std::function<Result<std::unique_ptr<DeviceDriver>>(std::string_view name)>;
 
 }  // namespace opsplit::ipc

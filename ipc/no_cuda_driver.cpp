@@ -14,6 +14,5 @@ tl::unexpected<Error> no_cuda() {
 Result<CudaMachine> cuda_machine() { return no_cuda(); }
 
 Result<std::unique_ptr<DeviceDriver>> open_cuda_device(std::string_view) { return no_cuda(); }
-Result<std::unique_ptr<DeviceDriver>> open_cuda_device(const DeviceUuid&) { return no_cuda(); }
 
 }  // namespace opsplit::ipc

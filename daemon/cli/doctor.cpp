@@ -82,7 +82,7 @@ Finding broker() {
 
 // What a deployment does: a device broker of its own owns memory, and this process opens it.
 Result<> try_handles(const ipc::DeviceUuid& uuid, const std::filesystem::path& folder) {
-  OPSPLIT_TRY(const auto driver, ipc::open_cuda_device(uuid));
+  OPSPLIT_TRY(const auto driver, ipc::open_cuda_device(to_string(uuid)));
   const auto socket = folder / "device", log = folder / "log";
   const ipc::ArenaId id{"doctor", 1};
   const ipc::DeviceArenaShape shape{mebibyte, 2};

@@ -28,7 +28,7 @@ Result<> open_all(const OperatorSpec& spec, const OpenGpu& open, Opened& opened)
                 "operator '{}' has no GPU: give it one in the deployment file (gpu: 0)",
                 spec.op.name);
   const ipc::Attachment& attachment = *spec.attachment;
-  OPSPLIT_TRY(opened.driver, open.driver(attachment.gpu->uuid));
+  OPSPLIT_TRY(opened.driver, open.driver(to_string(attachment.gpu->uuid)));
   OPSPLIT_TRY(opened.gpu, open.gpu());
   opened.constants = std::make_unique<DeviceConstants>(*opened.gpu);
   const auto shape =

@@ -13,7 +13,7 @@ namespace opsplit::operators::cuda {
 
 // One device, as its driver and as what computes.
 struct OpenGpu {
-  std::function<Result<std::unique_ptr<ipc::DeviceDriver>>(const ipc::DeviceUuid&)> driver;
+  ipc::OpenDevice driver;
   std::function<Result<std::unique_ptr<Gpu>>()> gpu;  // after that, in the same process
 };
 

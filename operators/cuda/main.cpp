@@ -6,8 +6,6 @@
 
 int main(int argc, char** argv) {
   using namespace opsplit;
-  return operators::cuda::gpu_operator_program(
-      argc, argv,
-      {[](const ipc::DeviceUuid& uuid) { return ipc::open_cuda_device(uuid); },
-       operators::cuda::open_gpu});
+  return operators::cuda::gpu_operator_program(argc, argv,
+                                               {ipc::open_cuda_device, operators::cuda::open_gpu});
 }

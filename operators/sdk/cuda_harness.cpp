@@ -160,7 +160,7 @@ void CudaHarness::run(const MakeCudaKernel& make, LastCudaError last_error) {
   if (!device_) {
     const auto machine = value_of(ipc::cuda_machine());
     auto device = std::make_unique<Device>();
-    device->driver = value_of(ipc::open_cuda_device(machine.devices[0].uuid));
+    device->driver = value_of(ipc::open_cuda_device(to_string(machine.devices[0].uuid)));
     try {
       device->kernel = make(node);
     } catch (...) {

@@ -78,11 +78,9 @@ operators::cuda::CustomCudaKernels custom_cuda_kernels(const CudaKernels& kernel
 
 int cuda_operator_main(int argc, char** argv, const CudaKernels& kernels,
                        LastCudaError last_error) {
-  return operators::cuda::gpu_operator_program(
-      argc, argv,
-      {[](const ipc::DeviceUuid& uuid) { return ipc::open_cuda_device(uuid); },
-       operators::cuda::open_gpu},
-      custom_cuda_kernels(kernels, last_error));
+  return operators::cuda::gpu_operator_program(argc, argv,
+                                               {ipc::open_cuda_device, operators::cuda::open_gpu},
+                                               custom_cuda_kernels(kernels, last_error));
 }
 
 }  // namespace opsplit::sdk

@@ -30,7 +30,7 @@ class CudaDriverTest : public testing::Test {
     const auto found = cuda_machine();
     if (!found) GTEST_SKIP() << "no GPU: " << found.error().message;
     machine = *found;
-    auto opened = open_cuda_device(machine.devices[0].uuid);
+    auto opened = open_cuda_device(to_string(machine.devices[0].uuid));
     ASSERT_TRUE(opened) << opened.error().message;
     driver = std::move(*opened);
     std::string name = "/tmp/opsplit.gpu." + std::string(6, 'X');
@@ -94,7 +94,7 @@ class CudaDriverTest : public testing::Test {
 
 TEST_F(CudaDriverTest, DevicesAreFoundByTheirUuidAlone) {
   for (const CudaDevice& device : machine.devices) {
-    const auto opened = open_cuda_device(device.uuid);
+    const auto opened = open_cuda_device(to_string(device.uuid));
     ASSERT_TRUE(opened) << opened.error().message;
     EXPECT_EQ((*opened)->uuid(), device.uuid);
     const auto memory = (*opened)->memory();
@@ -102,7 +102,7 @@ TEST_F(CudaDriverTest, DevicesAreFoundByTheirUuidAlone) {
     EXPECT_GT(memory->total_bytes, 0u);
     EXPECT_LE(memory->free_bytes, memory->total_bytes);
   }
-  const auto unknown = open_cuda_device(DeviceUuid{});
+  const auto unknown = open_cuda_device(to_string(DeviceUuid{}));
   ASSERT_FALSE(unknown);
   EXPECT_EQ(unknown.error().code, ErrorCode::not_found);
   EXPECT_THAT(unknown.error().message, HasSubstr(uuid()));

@@ -94,7 +94,7 @@ Result<> deadline(ipc::DeviceDriver& driver) {
 
 Result<> run(const std::vector<std::string>& arguments) {
   OPSPLIT_TRY(const auto uuid, ipc::parse_device_uuid(arguments.at(1)));
-  OPSPLIT_TRY(const auto driver, ipc::open_cuda_device(uuid));
+  OPSPLIT_TRY(const auto driver, ipc::open_cuda_device(to_string(uuid)));
   if (arguments[0] == "fault") return fault(*driver);
   if (arguments[0] == "deadline") return deadline(*driver);
   if (arguments[0] == "write") return write(*driver, arguments.at(2), std::stoull(arguments.at(3)));

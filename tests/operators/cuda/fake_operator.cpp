@@ -7,9 +7,7 @@ int main(int argc, char** argv) {
   using namespace opsplit;
   using operators::cuda::testing::HostGpu;
   return operators::cuda::gpu_operator_program(
-      argc, argv,
-      {[](const ipc::DeviceUuid& uuid) { return test::open_host_device(to_string(uuid)); },
-       []() -> Result<std::unique_ptr<operators::cuda::Gpu>> {
-         return std::make_unique<HostGpu>();
-       }});
+      argc, argv, {test::open_host_device, []() -> Result<std::unique_ptr<operators::cuda::Gpu>> {
+                     return std::make_unique<HostGpu>();
+                   }});
 }
