@@ -80,7 +80,8 @@ void BrokerProcess::await_answer() {
 }
 
 void BrokerProcess::watch_for_hangs() {
-  pings_.keep_asking(pid(), [this] {
+  const auto any_answer = [](const ipc::PeerCredentials&, const json&) { return Result<>(); };
+  pings_.keep_asking(pid(), any_answer, [this] {
     spdlog::error("the broker (pid {}) gives no sign of life: killed", pid());
     launcher_.signal(process_, SIGKILL);
   });

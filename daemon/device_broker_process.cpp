@@ -17,7 +17,8 @@ using nlohmann::json;
 constexpr auto start_timeout = 60s;  // a context on the GPU, and what must be freed there first
 constexpr auto call_timeout = 2s;
 constexpr auto stop_grace = 5s;  // it frees its memory, and the driver its context
-constexpr auto end_of_killed = 10s;
+// Of one that was killed. It may take the driver longer; the memory that somebody else needs is waited for elsewhere.
+constexpr auto end_timeout = 1s;
 
 std::array<std::filesystem::path, 3> files_of(const std::filesystem::path& socket) {
   return {socket, socket.native() + ".lock", ipc::owner_lock_path(socket)};
@@ -34,14 +35,12 @@ Result<Process> process_of(const ipc::MessageSocket& connection) {
 }
 
 // Whoever listens there is known without its answer.
-void kill_listener(const std::filesystem::path& socket) {
-  auto connection = ipc::MessageSocket::connect(socket, Clock::now() + call_timeout);
-  if (!connection) return;
-  const auto process = process_of(*connection);
-  if (!process) return;
-  ProcessLauncher launcher;
-  launcher.signal(*process, SIGKILL);
-  has_ended(process->pidfd, Clock::now() + end_of_killed);
+Result<Process> kill_listener(const std::filesystem::path& socket) {
+  OPSPLIT_TRY(const auto connection,
+              ipc::MessageSocket::connect(socket, Clock::now() + call_timeout));
+  OPSPLIT_TRY(Process process, process_of(connection));
+  ProcessLauncher().signal(process, SIGKILL);
+  return process;
 }
 
 }  // namespace
@@ -149,15 +148,22 @@ Result<> DeviceBrokerProcess::take_over() {
   death_.reset();
   if (std::exchange(running_, false)) {
     launcher_.signal(process_, SIGKILL);
-    launcher_.reap(process_);
+    has_ended(process_.pidfd, Clock::now() + end_timeout);
   }
   remove_files();
   return accepted;
 }
 
 void DeviceBrokerProcess::watch_for_hangs() {
-  pings_.keep_asking(pid(), [this] {
-    spdlog::error("the device broker (pid {}) gives no sign of life: killed", pid());
+  // One that somebody else told to end has no memory for operators that start.
+  const auto serves = [](const ipc::PeerCredentials&, const json& answer) -> Result<> {
+    if (answer.contains("draining") && answer["draining"] == true)
+      return fail(ErrorCode::unavailable, "about to end");
+    return {};
+  };
+  pings_.keep_asking(pid(), serves, [this] {
+    spdlog::error("the device broker (pid {}) gives no sign of life, or is about to end: killed",
+                  pid());
     kill();
   });
 }
@@ -213,8 +219,12 @@ void end_stale_device_brokers(const std::filesystem::path& folder,
     if (!kept.contains(entry.path()) &&
         entry.path().filename().native().find(".sock") != std::string::npos)
       left.push_back(entry.path());
+  std::vector<Process> killed;
   for (const auto& file : left)
-    if (std::filesystem::is_socket(file, ignored)) kill_listener(file);
+    if (std::filesystem::is_socket(file, ignored))
+      if (auto process = kill_listener(file)) killed.push_back(std::move(*process));
+  const Deadline deadline = Clock::now() + end_timeout;
+  for (const Process& process : killed) has_ended(process.pidfd, deadline);
   for (const auto& file : left) std::filesystem::remove(file, ignored);
 }
 

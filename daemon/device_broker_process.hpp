@@ -5,8 +5,8 @@
 //                                                take_over() --^
 //
 // Whatever it is at, it may die: then, and after stop(), `ended` is called, and nothing of it is left. One that had a
-// second's time to answer a ping and did not is killed; it has nothing to do for those that have its memory open, but
-// nobody else could open it.
+// second's time to answer a ping and did not, or that somebody else told to end, is killed; it has nothing to do for
+// those that have its memory open, but nobody else could open it.
 //
 // It ends with the opsplitd that launched it until it is told to outlive it.
 //
@@ -52,7 +52,7 @@ class DeviceBrokerProcess {
   Result<> launch();
   // What cannot be launched then has `ended`.
   void launch_at(Deadline time);
-  // Goes on with the one that an earlier opsplitd launched, which serves. Blocks for two seconds at most. Error: there
+  // Goes on with the one that an earlier opsplitd launched, which serves. Blocks for three seconds at most. Error: there
   // is none any more, it does not answer, or has something else; it is dead then.
   Result<> take_over();
   // Best effort; blocks for two seconds at most.
@@ -93,7 +93,7 @@ class DeviceBrokerProcess {
 };
 
 // Kills the device brokers whose sockets lie in `folder`, and removes what is there, but for the sockets `in_use`:
-// what an earlier opsplitd left.
+// what an earlier opsplitd left. Blocks for a second or so at most.
 void end_stale_device_brokers(const std::filesystem::path& folder,
                               const std::set<std::filesystem::path>& in_use = {});
 

@@ -11,7 +11,7 @@ using namespace std::chrono_literals;
 constexpr auto poll_period = 2ms;  // until it listens
 constexpr auto pause_after_refusal = 20ms;
 constexpr auto time_between_questions = 250ms;  // whether it is alive
-constexpr std::uint64_t patience_ns = 1'000'000'000;
+constexpr std::uint64_t time_to_answer_ns = 1'000'000'000;
 
 std::optional<ipc::MessageSocket> ask(const std::filesystem::path& path) {
   auto socket = ipc::MessageSocket::connect(path, Clock::now());
@@ -28,9 +28,10 @@ void Pings::until_answered(Deadline deadline, Accept accept, std::function<void(
   ask_whether_ready();
 }
 
-void Pings::keep_asking(pid_t pid, std::function<void()> silent) {
+void Pings::keep_asking(pid_t pid, Accept accept, std::function<void()> lost) {
   pid_ = pid;
-  silent_ = std::move(silent);
+  accept_ = std::move(accept);
+  lost_ = std::move(lost);
   is_alive();
 }
 
@@ -42,6 +43,12 @@ void Pings::stop() {
 void Pings::hang_up() {
   answers_.reset();
   asked_.reset();
+}
+
+void Pings::is_lost() {
+  stop();
+  const auto lost = lost_;
+  lost();
 }
 
 void Pings::is_too_late() {
@@ -77,8 +84,21 @@ void Pings::is_alive() {
 
 void Pings::ask_whether_alive() {
   asked_ = ask(socket_);
-  if (asked_) answers_ = Watch(io_, asked_->fd(), Watch::readable, [this] { is_alive(); });
-  wait_for_sign_of_life(patience_ns);
+  if (asked_)
+    answers_ = Watch(io_, asked_->fd(), Watch::readable, [this] { hear_whether_alive(); });
+  wait_for_sign_of_life(time_to_answer_ns);
+}
+
+// Whether there was something to hear.
+bool Pings::hear_whether_alive() {
+  const auto answer = asked_->try_receive();
+  if (answer && !*answer) return false;  // not all of it is here
+  if (answer && !accept_(asked_->peer(), **answer)) {
+    is_lost();
+  } else {
+    is_alive();  // who hung up may have ended, which is seen elsewhere
+  }
+  return true;
 }
 
 void Pings::wait_for_sign_of_life(std::uint64_t left_ns) {
@@ -86,15 +106,13 @@ void Pings::wait_for_sign_of_life(std::uint64_t left_ns) {
   asked_at_ = Clock::now();
   timer_.at(asked_at_ + std::chrono::nanoseconds(left_ns), [this, left_ns] {
     // We may have been stopped as well, and its answer be there.
-    if (const auto answer = asked_ ? asked_->try_receive() : std::nullopt; answer && *answer)
-      return is_alive();
+    if (asked_ && hear_whether_alive()) return;
     const auto passed =
         static_cast<std::uint64_t>(std::chrono::nanoseconds(Clock::now() - asked_at_).count());
     const std::uint64_t usable =
         usable_ns(std::min(passed, left_ns), cpu_time_, cpu_time_of(pid_).value_or(cpu_time_));
     if (usable < left_ns) return wait_for_sign_of_life(left_ns - usable);
-    const auto silent = silent_;
-    silent();
+    is_lost();
   });
 }
 

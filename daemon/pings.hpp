@@ -28,24 +28,27 @@ class Pings {
 
   // Until `accept` takes an answer. `too_late` once the deadline has passed.
   void until_answered(Deadline deadline, Accept accept, std::function<void()> too_late);
-  // From now on. `silent` once it had a second's time to answer, as the kernel counts it, and did not.
-  void keep_asking(pid_t pid, std::function<void()> silent);
+  // From now on. `lost` once it had a second's time to answer, as the kernel counts it, and did not, or once `accept`
+  // does not take its answer.
+  void keep_asking(pid_t pid, Accept accept, std::function<void()> lost);
   void stop();
 
  private:
   void ask_whether_ready();
   void hear_whether_ready();
   void ask_whether_alive();
+  bool hear_whether_alive();
   void wait_for_sign_of_life(std::uint64_t left_ns);
   void is_alive();
   void hang_up();
   void is_too_late();
+  void is_lost();
 
   boost::asio::io_context& io_;
   std::filesystem::path socket_;
   Deadline deadline_;
   Accept accept_;
-  std::function<void()> too_late_, silent_;
+  std::function<void()> too_late_, lost_;
   pid_t pid_ = 0;
   CpuTime cpu_time_;  // when it was asked
   Deadline asked_at_;

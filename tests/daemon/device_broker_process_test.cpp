@@ -102,6 +102,20 @@ TEST_F(DeviceBrokerProcessTest, OneThatHangsIsKilled) {
   EXPECT_THAT(*ended, HasSubstr("signal 9"));
 }
 
+// It would wait for whoever has its memory open, and grant it to nobody.
+TEST_F(DeviceBrokerProcessTest, OneThatSomebodyElseTellsToEndIsKilled) {
+  serve();
+  auto party = ipc::MessageSocket::connect(socket, Clock::now() + 5s);
+  ASSERT_TRUE(party);
+  ASSERT_TRUE(party->call(
+      {{"op", "open"}, {"deployment", "digits"}, {"epoch", 3}, {"slot_bytes", 256}, {"depth", 2}},
+      Clock::now() + 5s));
+  ::kill(broker->pid(), SIGTERM);
+  ASSERT_TRUE(until([this] { return ended.has_value(); }));
+  EXPECT_THAT(*ended, HasSubstr("signal 9"));
+  EXPECT_THAT(files(), IsEmpty());
+}
+
 TEST_F(DeviceBrokerProcessTest, OneThatHangsIsStoppedAllTheSame) {
   serve();
   ::kill(broker->pid(), SIGSTOP);
