@@ -11,7 +11,8 @@ class Softmax : public opsplit::sdk::Kernel {
     const auto& shape = node.inputs[0].shape;
     const auto rank = static_cast<std::int64_t>(shape.size());
     const std::int64_t axis = node.integer("axis", -1);
-    if (axis != -1 && axis != rank - 1) throw std::invalid_argument("only over the last axis");
+    if (rank == 0 || (axis != -1 && axis != rank - 1))
+      throw std::invalid_argument("only over the last axis");
     row_ = static_cast<std::size_t>(shape.back());
   }
 
