@@ -25,6 +25,8 @@ if(TARGET fake-operator-cuda)
     VERBATIM)
   add_custom_target(fake-gpu DEPENDS ${fake_gpu}/made)
   add_dependencies(system_tests fake-gpu)
+else()
+  file(REMOVE_RECURSE ${fake_gpu}) # of an earlier build with CUDA
 endif()
 gtest_discover_tests(system_tests TEST_PREFIX system. DISCOVERY_MODE PRE_TEST
   TEST_FILTER -Long*:Light* PROPERTIES LABELS system TIMEOUT 300 RESOURCE_LOCK roudi)
