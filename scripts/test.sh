@@ -31,12 +31,13 @@ mkdir -p "$results"
 junit=()  # one file for each ctest run
 ctest=(ctest)
 failed=() # what failed before a test could run
+reached_end=no
 
 # The last thing that happens, on whatever way: the line of the counts.
 finish() {
   local code=$? arguments=() what
   trap - EXIT
-  [ "$code" -eq 0 ] || failed+=("scripts/test.sh ended early, with exit code $code")
+  [ $reached_end = yes ] || failed+=("scripts/test.sh ended early, by a signal or with exit code $code")
   for what in "${failed[@]}"; do arguments+=("--failed=$what"); done
   if command -v python3 >/dev/null; then
     say "Results"
@@ -93,3 +94,4 @@ if build tsan 1600 ipc_tests daemon_tests; then
   export TSAN_OPTIONS=suppressions=$root/tests/thread_sanitizer.txt
   run_tests tsan -R '^(ipc|daemon)[.]' "${without_long[@]}"
 fi
+reached_end=yes
