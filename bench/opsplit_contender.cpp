@@ -84,7 +84,7 @@ class Deployed final : public Contender {
                                                             [](const auto&) {}));
     OPSPLIT_TRY(auto client,
                 ipc::Client::connect({deployment.socket_path().string(), deployment.name()}));
-    OPSPLIT_TRY(const ipc::Request first, client->begin(daemon::cli::answer_timeout));
+    OPSPLIT_TRY(const ipc::Request first, client->begin(daemon::cli::request_timeout));
     return std::unique_ptr<Contender>(
         new Deployed(std::move(deployment), std::move(client), first.session().plan()));
   }
@@ -93,10 +93,10 @@ class Deployed final : public Contender {
 
   Result<nanoseconds> ask(const std::vector<HostTensor>& inputs,
                           std::vector<HostTensor>* outputs) override {
-    OPSPLIT_TRY(auto request, daemon::cli::prepare(*client_, inputs));
+    OPSPLIT_TRY(auto request, daemon::cli::filled_request(*client_, inputs));
     const auto start = Clock::now();
     OPSPLIT_CHECK(request.submit());
-    OPSPLIT_CHECK(request.wait(daemon::cli::answer_timeout));
+    OPSPLIT_CHECK(request.wait(daemon::cli::request_timeout));
     const nanoseconds latency = Clock::now() - start;
     if (outputs != nullptr) {
       OPSPLIT_TRY(*outputs, daemon::cli::answer(*client_, request));
@@ -113,7 +113,7 @@ class Deployed final : public Contender {
         requests.push_back(std::move(request));
       }
       if (rate.over()) return rate.per_second();  // what is under way is cancelled
-      OPSPLIT_CHECK(requests.front().wait(daemon::cli::answer_timeout));
+      OPSPLIT_CHECK(requests.front().wait(daemon::cli::request_timeout));
       requests.pop_front();
     }
   }

@@ -110,12 +110,12 @@ Result<std::unique_ptr<operators::Operator>> make_unannounced(const operators::O
 
 Result<> ask(ipc::Client& client, const std::vector<daemon::HostTensor>& inputs,
              std::array<float, 10>& answer, Sample& sample) {
-  OPSPLIT_TRY(ipc::Request request, daemon::cli::prepare(client, inputs));
+  OPSPLIT_TRY(ipc::Request request, daemon::cli::filled_request(client, inputs));
   const ipc::Session& session = request.session();
   daemon::RecordedRequest recorded;
   recorded.submitted_ns = session.futex().now_ns();
   OPSPLIT_CHECK(request.submit());
-  OPSPLIT_CHECK(request.wait(daemon::cli::answer_timeout));
+  OPSPLIT_CHECK(request.wait(daemon::cli::request_timeout));
   recorded.answered_ns = session.futex().now_ns();
   OPSPLIT_TRY(const auto output, request.output(0));
   std::memcpy(answer.data(), output.bytes.data(), std::min(output.bytes.size(), sizeof answer));

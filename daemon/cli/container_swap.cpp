@@ -131,7 +131,7 @@ Result<ContainerDeployment::Swapped> ContainerDeployment::swap(
   // Before, they would be refused.
   while (asker->err().find(waiting_for_whoever_attaches) == std::string::npos) {
     if (const auto end = asker->look())
-      return fail(ErrorCode::operator_failed, "{}", last_words(end->err));
+      return fail(ErrorCode::operator_failed, "{}", reason_of_end(end->err));
     if (stopped()) return serves_on("stopped");
     std::this_thread::sleep_for(look_again);
   }
@@ -161,7 +161,7 @@ Result<ContainerDeployment::Swapped> ContainerDeployment::swap(
     // They know better why than opsplitd, who is not their parent.
     for (const std::string& id : *after)
       if (has_ended_once(id).value_or(true)) return serves_on(image_and_why(id));
-    return serves_on(last_words(end->err));
+    return serves_on(reason_of_end(end->err));
   }
 
   if (ours) OPSPLIT_CHECK(write_output(files_[0], text));

@@ -48,7 +48,7 @@ Result<> check_images(const std::set<std::string>& images) {
     return fail(ErrorCode::not_found, "{}: containers need Docker's engine and docker-compose",
                 found.error().message);
   if (found->exit_code == 0) return {};
-  const std::string words = last_words(found->err);
+  const std::string words = reason_of_end(found->err);
   constexpr std::string_view missing = "No such image: ";
   const auto at = words.find(missing);
   if (at == std::string::npos) return fail(ErrorCode::unavailable, "docker: {}", words);
@@ -249,7 +249,7 @@ Result<std::string> last_words_of_container(const std::string& id) {
   OPSPLIT_TRY(const ProgramEnd log, run_program({"docker", "logs", id}));
   const auto error = log.err.find(" error: ");  // opsplitd's
   const std::string words = error == std::string::npos
-                                ? last_words(log.err)
+                                ? reason_of_end(log.err)
                                 : log.err.substr(error + 8, log.err.find('\n', error) - error - 8);
   return words.empty() ? "it ended without a word (its memory limit?)" : words;
 }

@@ -73,7 +73,7 @@ std::vector<HostTensor> random_inputs(const ipc::Client& client, std::uint32_t s
   return inputs;
 }
 
-Result<ipc::Request> prepare(ipc::Client& client, const std::vector<HostTensor>& inputs) {
+Result<ipc::Request> filled_request(ipc::Client& client, const std::vector<HostTensor>& inputs) {
   OPSPLIT_TRY(ipc::Request request, client.begin(slot_timeout));
   for (std::size_t i = 0; i < inputs.size(); ++i)
     std::memcpy(request.input(i).data(), inputs[i].bytes.data(), inputs[i].bytes.size());
@@ -81,13 +81,13 @@ Result<ipc::Request> prepare(ipc::Client& client, const std::vector<HostTensor>&
 }
 
 Result<ipc::Request> submit(ipc::Client& client, const std::vector<HostTensor>& inputs) {
-  OPSPLIT_TRY(ipc::Request request, prepare(client, inputs));
+  OPSPLIT_TRY(ipc::Request request, filled_request(client, inputs));
   OPSPLIT_CHECK(request.submit());
   return request;
 }
 
 Result<std::vector<HostTensor>> answer(ipc::Client& client, ipc::Request& request) {
-  OPSPLIT_CHECK(request.wait(answer_timeout));
+  OPSPLIT_CHECK(request.wait(request_timeout));
   std::vector<HostTensor> outputs;
   for (std::size_t i = 0; i < client.outputs().size(); ++i) {
     OPSPLIT_TRY(const ipc::OutputTensor output, request.output(i));

@@ -24,10 +24,10 @@ Result<std::vector<HostTensor>> match_inputs(const ipc::Client& client,
 // Some tensors that the deployment takes, in the order of the client's inputs; the same every time.
 std::vector<HostTensor> random_inputs(const ipc::Client& client, std::uint32_t seed = 1);
 
-inline constexpr std::chrono::seconds answer_timeout(300);
+inline constexpr std::chrono::seconds request_timeout(300);
 
 // A new request with the inputs in its slot, to be submitted.
-Result<ipc::Request> prepare(ipc::Client& client, const std::vector<HostTensor>& inputs);
+Result<ipc::Request> filled_request(ipc::Client& client, const std::vector<HostTensor>& inputs);
 
 // The same, sent off.
 Result<ipc::Request> submit(ipc::Client& client, const std::vector<HostTensor>& inputs);

@@ -55,7 +55,7 @@ Result<ProgramEnd> run_program(const std::vector<std::string>& arguments, std::s
   return ProgramEnd{exit_code, how_it_ended(status), out.get(), err.get()};
 }
 
-std::string last_words(const std::string& err) {
+std::string reason_of_end(const std::string& err) {
   if (const auto why = err.find("ERROR: "); why != std::string::npos)  // docker-compose's own
     return err.substr(why + 7, err.find('\n', why) - why - 7);
   std::string words = last_line(err);
@@ -67,7 +67,7 @@ std::string last_words(const std::string& err) {
 Result<std::string> output_of(const std::vector<std::string>& arguments, std::string_view input) {
   OPSPLIT_TRY(ProgramEnd end, run_program(arguments, input));
   if (end.exit_code == 0) return std::move(end.out);
-  const std::string words = last_words(end.err.empty() ? end.out : end.err);
+  const std::string words = reason_of_end(end.err.empty() ? end.out : end.err);
   return fail(ErrorCode::unavailable, "{}",
               words.empty() ? fmt::format("{}: {}", arguments[0], end.how) : words);
 }

@@ -30,7 +30,7 @@ Result<ProgramEnd> run_program(const std::vector<std::string>& arguments,
 Result<std::string> output_of(const std::vector<std::string>& arguments,
                               std::string_view input = {});
 // Why a program like ours, or docker-compose, has ended, from what it wrote to its standard error. May be empty.
-std::string last_words(const std::string& err);
+std::string reason_of_end(const std::string& err);
 
 // A program that runs while we do something else. It can tell that we have ended, however: then its
 // standard input does.

@@ -45,7 +45,7 @@ void note_pid(const ipc::Session& session, ipc::LaunchNumber launch,
 }
 
 Result<> observe(ipc::Client& client, const std::vector<HostTensor>& inputs, Observed& observed) {
-  OPSPLIT_TRY(ipc::Request request, prepare(client, inputs));
+  OPSPLIT_TRY(ipc::Request request, filled_request(client, inputs));
   const ipc::Session& session = request.session();
   if (session.attachment().epoch != observed.epoch || session.plan() != observed.plan)
     return fail(ErrorCode::epoch_lost, "deployment '{}' was restarted while it was traced",
@@ -53,7 +53,7 @@ Result<> observe(ipc::Client& client, const std::vector<HostTensor>& inputs, Obs
   RecordedRequest recorded;
   recorded.submitted_ns = session.futex().now_ns();
   OPSPLIT_CHECK(request.submit());
-  OPSPLIT_CHECK(request.wait(answer_timeout));
+  OPSPLIT_CHECK(request.wait(request_timeout));
   recorded.answered_ns = session.futex().now_ns();
   for (std::uint32_t task = 0; task < observed.plan.tasks.size(); ++task) {
     recorded.tasks.push_back(copy_record(request, task));
@@ -67,7 +67,7 @@ Result<Observed> observe(ipc::Client& client, const std::vector<HostTensor>& inp
   Observed observed;
   for (int i = 0; i < warm_up_requests; ++i) {
     OPSPLIT_TRY(ipc::Request request, submit(client, inputs));
-    OPSPLIT_CHECK(request.wait(answer_timeout));
+    OPSPLIT_CHECK(request.wait(request_timeout));
     observed.plan = request.session().plan();
     observed.epoch = request.session().attachment().epoch;
     observed.processes.client_launch = request.session().attachment().launch;
