@@ -57,7 +57,7 @@ Result<std::vector<std::string>> components(const std::string& location) {
   return parts;
 }
 
-constexpr std::align_val_t alignment{64};
+constexpr std::align_val_t data_alignment{64};
 
 Result<std::size_t> size_of(int fd) {
   struct stat status {};
@@ -70,11 +70,11 @@ Result<std::size_t> size_of(int fd) {
 
 Result<FileBytes> read_whole(int fd) {
   OPSPLIT_TRY(const std::size_t size, size_of(fd));
-  void* memory = ::operator new(size, alignment, std::nothrow);
+  void* memory = ::operator new(size, data_alignment, std::nothrow);
   if (memory == nullptr)
     return fail(ErrorCode::limit_exceeded, "{} bytes do not fit into memory", size);
   std::shared_ptr<const void> owner(memory,
-                                    [](void* block) { ::operator delete(block, alignment); });
+                                    [](void* block) { ::operator delete(block, data_alignment); });
   auto* bytes = static_cast<std::byte*>(memory);
   for (std::size_t at = 0; at < size;) {
     const ssize_t count = ::pread(fd, bytes + at, size - at, static_cast<off_t>(at));

@@ -46,7 +46,7 @@ std::int64_t newest_opset_of_libonnx() {
       .second;
 }
 
-std::int64_t opset_of(const onnx::ModelProto& model) {
+std::int64_t imported_opset(const onnx::ModelProto& model) {
   for (const auto& import : model.opset_import())
     if (import.domain().empty()) return import.version();
   return 0;
@@ -55,7 +55,7 @@ std::int64_t opset_of(const onnx::ModelProto& model) {
 // libonnx takes an operator set that it does not know for the last one that it does. It may be asked all the
 // same for what opsplit knows of that set, and knows not to have changed; of all else nobody can tell.
 bool may_be_asked(const onnx::ModelProto& model) {
-  const std::int64_t opset = opset_of(model);
+  const std::int64_t opset = imported_opset(model);
   if (opset <= newest_opset_of_libonnx()) return true;
   const auto& inputs = model.graph().input();
   const auto& nodes = model.graph().node();
@@ -85,7 +85,7 @@ Result<std::string> infer_by_onnx(const std::string& question) {
     throw;  // it says nothing of the model: whoever asked sees us die
   } catch (const std::exception& error) {
     // Older rules may not refuse what a newer set allows.
-    if (opset_of(model) > newest_opset_of_libonnx()) return too_new();
+    if (imported_opset(model) > newest_opset_of_libonnx()) return too_new();
     std::string text = error.what();
     text = text.substr(0, text.find('\n'));
     return fail(ErrorCode::invalid_input, "ONNX finds: {}", is_printable(text) ? text : "?");

@@ -13,7 +13,7 @@
 namespace opsplit::graph {
 namespace {
 
-constexpr std::uint64_t alignment = 64;
+constexpr std::uint64_t place_alignment = 64;
 
 std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
 
@@ -264,7 +264,8 @@ class Planner {
         if (output == no_value || tensor_of_[index(output)] != PlannedTensor::none) continue;
         const auto bytes = place_bytes(graph_.type(output), true);
         if (!bytes || *bytes > max_arena_bytes) return max_arena_bytes;  // fits nowhere
-        const std::uint64_t aligned = (*bytes + alignment - 1) / alignment * alignment;
+        const std::uint64_t aligned =
+            (*bytes + place_alignment - 1) / place_alignment * place_alignment;
         const auto used = last_use.find(output);
         ends[used == last_use.end() ? i : used->second] += aligned;
         alive += aligned;

@@ -19,7 +19,7 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 
-constexpr auto look_again = 50ms;
+constexpr auto wait_for_place = 50ms;
 constexpr auto shortest_life = 500ms;  // of a program that has attached
 constexpr auto next_epoch = 10s;       // to begin, after the broker's death
 
@@ -67,7 +67,7 @@ class Attaching {
     const Deadline deadline = Clock::now() + time;
     Result<> running = look();
     for (; running && Clock::now() < deadline; running = look())
-      std::this_thread::sleep_for(look_again);
+      std::this_thread::sleep_for(wait_for_place);
     return running;
   }
 
@@ -106,7 +106,7 @@ Result<> go_on(Attaching& attaching, const std::filesystem::path& folder, const 
       const auto is = opsplitd ? place_of(*opsplitd, op) : tl::unexpected(opsplitd.error());
       if (!is || attaching.told_to_stop() || Clock::now() >= deadline) return {};  // `down`
       place = *is;
-      if (place == Place::not_yet) std::this_thread::sleep_for(look_again);
+      if (place == Place::not_yet) std::this_thread::sleep_for(wait_for_place);
     }
     if (place == Place::served) return {};
     ended_at_once = attaching.age() < shortest_life ? ended_at_once + 1 : 0;

@@ -65,13 +65,13 @@ struct ChaosOptions {
 };
 
 // A process that can be struck: by pidfd, so that a pid that is used again is never touched.
-struct Target {
+struct LiveProcess {
   std::string name;
   ProcessIdentity identity;
   std::string state = {};  // an operator's, as opsplitd said
 };
 
-Result<> send_signal(const Target& target, int signal) {
+Result<> send_signal(const LiveProcess& target, int signal) {
   OPSPLIT_TRY(const FileDescriptor pidfd, open_pidfd(target.identity));
   if (::syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, 0) != 0)
     return fail_errno(errno, "{} (pid {})", target.name, target.identity.pid);
@@ -79,18 +79,18 @@ Result<> send_signal(const Target& target, int signal) {
 }
 
 // Only what is one of our programs: opsplitd says pids, and may have said this one long ago.
-std::optional<Target> target(std::string name, pid_t pid, std::string_view program) {
+std::optional<LiveProcess> target(std::string name, pid_t pid, std::string_view program) {
   std::error_code error;
   const auto identity = identify(pid);
   const auto executable = std::filesystem::read_symlink(fmt::format("/proc/{}/exe", pid), error);
   if (!identity || error || executable.filename() != program) return std::nullopt;
-  return Target{std::move(name), *identity};
+  return LiveProcess{std::move(name), *identity};
 }
 
 // The deployment as opsplitd saw it last.
 struct Snapshot {
-  std::optional<Target> daemon, broker;
-  std::vector<Target> operators;
+  std::optional<LiveProcess> daemon, broker;
+  std::vector<LiveProcess> operators;
   json deployment;
   bool settled = false;  // ready, nothing under way, and no earlier epoch is left
 };
@@ -152,7 +152,7 @@ class Watcher {
 // One of our own, with a pipe.
 struct ChaosClientProcess {
   std::uint32_t number = 0;
-  Target process;
+  LiveProcess process;
   FileDescriptor pidfd;
   FileDescriptor output;
   std::string unread;  // less than an event
@@ -246,8 +246,8 @@ class Clients {
   }
 
   [[nodiscard]] std::size_t size() const { return clients_.size(); }
-  [[nodiscard]] std::vector<Target> targets() const {
-    std::vector<Target> targets;
+  [[nodiscard]] std::vector<LiveProcess> targets() const {
+    std::vector<LiveProcess> targets;
     for (const ChaosClientProcess& client : clients_) targets.push_back(client.process);
     return targets;
   }
@@ -325,7 +325,7 @@ class Chaos {
 
   // Everything that was stopped goes on, whatever happens.
   ~Chaos() {
-    for (const Target& stopped : stopped_) (void)send_signal(stopped, SIGCONT);
+    for (const LiveProcess& stopped : stopped_) (void)send_signal(stopped, SIGCONT);
   }
 
   Result<json> run() {
@@ -362,14 +362,15 @@ class Chaos {
     const Deadline recovered_by = Clock::now() + settling;
     do OPSPLIT_CHECK(hear_for(1s));
     while (account_.unrecovered() != 0 && Clock::now() < recovered_by && !interrupted);
-    for (const Target& client : clients_.targets()) (void)send_signal(client, SIGTERM);
+    for (const LiveProcess& client : clients_.targets()) (void)send_signal(client, SIGTERM);
     const Deadline give_up = Clock::now() + end_of_clients;
     while (clients_.size() != 0 && Clock::now() < give_up)
       clients_.hear(account_, Clock::now() + 100ms);
     account_.close();
     watching.request_stop();
     watching.join();
-    for (const Target& stopped : std::exchange(stopped_, {})) (void)send_signal(stopped, SIGCONT);
+    for (const LiveProcess& stopped : std::exchange(stopped_, {}))
+      (void)send_signal(stopped, SIGCONT);
     const auto settled = settle();
     const Footprint after = Footprint::of(watcher_.snapshot(), folder_);
     return verdict(std::chrono::duration<double>(took - begin_).count(), before, after, settled);
@@ -395,7 +396,7 @@ class Chaos {
 
   void strike(const Fault& fault) {
     const Snapshot now = watcher_.snapshot();
-    std::vector<Target> candidates;
+    std::vector<LiveProcess> candidates;
     if (fault.victim == Victim::operators) candidates = now.operators;
     if (fault.victim == Victim::client) candidates = clients_.targets();
     if (fault.victim == Victim::daemon && now.daemon) candidates = {*now.daemon};
@@ -404,16 +405,16 @@ class Chaos {
     const bool starting = now.deployment.value("phase", "") != "ready";
     if (fault.hangs && fault.victim == Victim::broker && starting) candidates.clear();
     if (fault.hangs)
-      std::erase_if(candidates, [](const Target& c) { return c.state == "starting"; });
+      std::erase_if(candidates, [](const LiveProcess& c) { return c.state == "starting"; });
     const Deadline time = Clock::now();
-    std::erase_if(candidates, [&](const Target& candidate) {
+    std::erase_if(candidates, [&](const LiveProcess& candidate) {
       auto& deaths = deaths_[candidate.name];
       std::erase_if(deaths, [&](Deadline death) { return death < time - window; });
       return deaths.size() >= deaths_in_window && fault.victim != Victim::client;
     });
     struck_.push_back({fault, "", ""});
     if (candidates.empty()) return;
-    const Target& victim = candidates[fault.pick % candidates.size()];
+    const LiveProcess& victim = candidates[fault.pick % candidates.size()];
     const std::uint64_t at_ns = futex_.now_ns();
     if (!send_signal(victim, fault.hangs ? SIGSTOP : SIGKILL)) return;  // it has just ended
     struck_.back().victim = victim.name;
@@ -524,7 +525,7 @@ class Chaos {
   Deadline begin_;
   Deadline show_again_{};
   std::vector<Struck> struck_;
-  std::vector<Target> stopped_;
+  std::vector<LiveProcess> stopped_;
   std::map<std::string, std::vector<Deadline>> deaths_;  // lately, by name
   std::optional<std::pair<pid_t, Deadline>> daemon_died_;
   std::vector<double> adopted_ms_;

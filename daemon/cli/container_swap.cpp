@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-constexpr auto look_again = 100ms;
+constexpr auto wait_for_container = 100ms;
 constexpr auto settle_timeout = 60s;  // for what serves to be ready once it is alone
 
 // In opsplitd's container. The engine does not end what `docker exec` started when that ends: its
@@ -133,7 +133,7 @@ Result<ContainerDeployment::Swapped> ContainerDeployment::swap(
     if (const auto end = asker->look())
       return fail(ErrorCode::operator_failed, "{}", reason_of_end(end->err));
     if (stopped()) return serves_on("stopped");
-    std::this_thread::sleep_for(look_again);
+    std::this_thread::sleep_for(wait_for_container);
   }
   progress(fmt::format("{}/{}: warming up {} beside what serves", name_, op, image));
   OPSPLIT_TRY(const auto start,
@@ -155,7 +155,7 @@ Result<ContainerDeployment::Swapped> ContainerDeployment::swap(
       const auto ended = has_ended_once(id);
       if ((!ended || *ended) && !have_taken_over()) return serves_on(image_and_why(id));
     }
-    std::this_thread::sleep_for(look_again);
+    std::this_thread::sleep_for(wait_for_container);
   }
   if (end->exit_code != 0) {
     // They know better why than opsplitd, who is not their parent.
@@ -180,7 +180,7 @@ Result<ContainerDeployment::Swapped> ContainerDeployment::swap(
 Result<json> ContainerDeployment::wait_until_settled(const std::string& op,
                                                      std::size_t wanted) const {
   for (const Deadline give_up = Clock::now() + settle_timeout; Clock::now() < give_up;
-       std::this_thread::sleep_for(look_again)) {
+       std::this_thread::sleep_for(wait_for_container)) {
     OPSPLIT_TRY(json deployment, status());
     const auto instances = instances_of(deployment, op);
     const auto serves = [](const json& instance) {

@@ -21,7 +21,7 @@ using nlohmann::json;
 namespace fs = std::filesystem;
 
 constexpr auto ready_timeout = 600s;  // a large model takes its time to be planned and packed
-constexpr auto look_again = 200ms;
+constexpr auto wait_for_containers = 200ms;
 
 fs::path containers_folder(const fs::path& folder) { return folder / "containers"; }
 
@@ -211,7 +211,7 @@ Result<json> ContainerDeployment::up(const fs::path& folder, Target target,
 
 Result<> ContainerDeployment::wait_until_ready() const {
   for (const Deadline give_up = Clock::now() + ready_timeout; Clock::now() < give_up;
-       std::this_thread::sleep_for(look_again)) {
+       std::this_thread::sleep_for(wait_for_containers)) {
     const auto now = status();
     if (now && now->value("phase", "") == "ready") return {};
     // Who cannot start ends, opsplitd too, and the engine starts it again.

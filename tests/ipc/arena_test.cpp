@@ -23,9 +23,8 @@ using test::BrokerProcess;
 using test::Child;
 using test::eventually;
 using test::in_seconds;
+using test::mebibyte;
 using testing::HasSubstr;
-
-constexpr std::uint64_t mebibyte = 1u << 20;
 
 std::atomic<std::uint64_t>* words(const Arena& arena) {
   return reinterpret_cast<std::atomic<std::uint64_t>*>(arena.bytes().data());

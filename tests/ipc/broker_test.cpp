@@ -31,14 +31,13 @@ using test::Child;
 using test::eventually;
 using test::helper;
 using test::in_seconds;
+using test::kibibyte;
+using test::mebibyte;
 using test::names_in;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-constexpr std::uint64_t kibibyte = 1024;
-constexpr std::uint64_t mebibyte = 1024 * kibibyte;
 
 // The tests begin without what a killed broker of an earlier one left.
 struct BrokerTest : testing::Test {

@@ -20,9 +20,8 @@ namespace {
 
 using test::Child;
 using test::in_seconds;
+using test::mebibyte;
 using testing::HasSubstr;
-
-constexpr std::uint64_t mebibyte = 1 << 20;
 
 class CudaDriverTest : public testing::Test {
  protected:

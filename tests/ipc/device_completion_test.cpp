@@ -20,7 +20,7 @@ using State = DeviceCompletion::State;
 constexpr std::uint64_t ms = 1'000'000;
 
 // Looks at the clock are the only thing that takes time here.
-class TickingFutex final : public Futex {
+class PausingFutex final : public Futex {
  public:
   std::uint64_t now_ns() override { return now += 1000; }
   void wait(std::atomic<std::uint32_t>&, std::uint32_t, std::uint64_t deadline_ns) override {
@@ -55,7 +55,7 @@ struct DeviceCompletionTest : testing::Test {
 
   FakeGpu gpu;
   FakeDevice device{gpu, 0};
-  TickingFutex futex;
+  PausingFutex futex;
   DeviceAddress memory = 0;
   DeviceStream stream{};
   std::optional<DeviceCompletion> completion;

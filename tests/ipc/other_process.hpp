@@ -16,6 +16,8 @@
 
 namespace opsplit::test {
 
+inline constexpr std::uint64_t kibibyte = 1024, mebibyte = 1024 * kibibyte;
+
 // A child process, killed and reaped at the end of its scope.
 class Child {
  public:

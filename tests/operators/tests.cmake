@@ -8,3 +8,5 @@ opsplit_test(operators
     kernels/reduction_test.cpp kernels/reference_test.cpp kernels/resize_test.cpp small_graph.cpp tensors.cpp
     thread_placement_test.cpp kernels/transposed_convolution_test.cpp warm_up_test.cpp kernels/winograd_test.cpp
   LIBRARIES opsplit-sdk opsplit_host opsplit_operators opsplit_graph OpenMP::OpenMP_CXX)
+# Each kernel's tests have words of their own, by the same names.
+set_target_properties(operators_tests PROPERTIES UNITY_BUILD OFF)
