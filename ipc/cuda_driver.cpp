@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <tuple>
 #include <utility>
 
 namespace opsplit::ipc {
@@ -43,13 +44,33 @@ Result<int> device_count() {
   return fail(ErrorCode::unavailable, "no GPU: {}", cudaGetErrorString(status));
 }
 
-Result<DeviceUuid> uuid_of(int ordinal) {
+struct Device {
+  int ordinal = 0;  // CUDA's, which begins with the fastest
   cudaDeviceProp properties{};
-  if (const auto status = cudaGetDeviceProperties(&properties, ordinal); status != cudaSuccess)
-    return fail(ErrorCode::system, "cudaGetDeviceProperties: {}", cudaGetErrorString(status));
-  DeviceUuid uuid;
-  std::memcpy(uuid.bytes.data(), &properties.uuid, sizeof(uuid));
-  return uuid;
+
+  [[nodiscard]] DeviceUuid uuid() const {
+    DeviceUuid uuid;
+    std::memcpy(uuid.bytes.data(), &properties.uuid, sizeof(uuid));
+    return uuid;
+  }
+  [[nodiscard]] auto place() const {
+    return std::tuple(properties.pciDomainID, properties.pciBusID, properties.pciDeviceID);
+  }
+};
+
+// By their places on the bus, as nvidia-smi and NVIDIA's runtime for containers number them.
+Result<std::vector<Device>> devices_by_place() {
+  OPSPLIT_TRY(const int count, device_count());
+  std::vector<Device> devices(static_cast<std::size_t>(count));
+  for (int ordinal = 0; ordinal < count; ++ordinal) {
+    Device& device = devices[static_cast<std::size_t>(ordinal)];
+    device.ordinal = ordinal;
+    if (const auto status = cudaGetDeviceProperties(&device.properties, ordinal);
+        status != cudaSuccess)
+      return fail(ErrorCode::system, "cudaGetDeviceProperties: {}", cudaGetErrorString(status));
+  }
+  std::ranges::stable_sort(devices, {}, &Device::place);
+  return devices;
 }
 
 // Under MPS (the Multi-Process Service) the work of a process is its server's, and may go on after the process
@@ -240,19 +261,17 @@ class CudaDriver final : public DeviceDriver {
 }  // namespace
 
 Result<CudaMachine> cuda_machine() {
-  OPSPLIT_TRY(const int count, device_count());
+  OPSPLIT_TRY(const std::vector<Device> devices, devices_by_place());
   CudaMachine machine;
   int driver = 0, runtime = 0;
   static_cast<void>(cudaDriverGetVersion(&driver));
   static_cast<void>(cudaRuntimeGetVersion(&runtime));
   machine.driver_version = version_text(driver);
   machine.runtime_version = version_text(runtime);
-  for (int ordinal = 0; ordinal < count; ++ordinal) {
-    cudaDeviceProp properties{};
-    if (const auto status = cudaGetDeviceProperties(&properties, ordinal); status != cudaSuccess)
-      return fail(ErrorCode::system, "cudaGetDeviceProperties: {}", cudaGetErrorString(status));
+  for (const Device& found : devices) {
+    const cudaDeviceProp& properties = found.properties;
     CudaDevice device;
-    std::memcpy(device.uuid.bytes.data(), &properties.uuid, sizeof(device.uuid));
+    device.uuid = found.uuid();
     device.name = properties.name;
     device.total_bytes = properties.totalGlobalMem;
     device.compute_major = properties.major;
@@ -260,9 +279,9 @@ Result<CudaMachine> cuda_machine() {
     device.unified_addressing = properties.unifiedAddressing != 0;
     machine.devices.push_back(std::move(device));
     std::vector<bool> reaches;
-    for (int other = 0; other < count; ++other) {
-      int can = ordinal == other;
-      if (!can && cudaDeviceCanAccessPeer(&can, ordinal, other) != cudaSuccess) {
+    for (const Device& other : devices) {
+      int can = found.ordinal == other.ordinal;
+      if (!can && cudaDeviceCanAccessPeer(&can, found.ordinal, other.ordinal) != cudaSuccess) {
         static_cast<void>(cudaGetLastError());
         can = 0;
       }
@@ -274,13 +293,11 @@ Result<CudaMachine> cuda_machine() {
 }
 
 Result<std::unique_ptr<DeviceDriver>> open_cuda_device(std::string_view name) {
-  OPSPLIT_TRY(const int count, device_count());
-  std::vector<DeviceUuid> devices;
-  for (int ordinal = 0; ordinal < count; ++ordinal) {
-    OPSPLIT_TRY(devices.emplace_back(), uuid_of(ordinal));
-  }
-  OPSPLIT_TRY(const DeviceUuid uuid, choose_device(devices, name));
-  const auto ordinal = static_cast<int>(std::ranges::find(devices, uuid) - devices.begin());
+  OPSPLIT_TRY(const std::vector<Device> devices, devices_by_place());
+  std::vector<DeviceUuid> uuids;
+  for (const Device& device : devices) uuids.push_back(device.uuid());
+  OPSPLIT_TRY(const DeviceUuid uuid, choose_device(uuids, name));
+  const int ordinal = std::ranges::find(devices, uuid, &Device::uuid)->ordinal;
   if (auto refused = refuse_mps(ordinal); !refused) return within(to_string(uuid), refused.error());
   auto driver = std::make_unique<CudaDriver>(uuid, ordinal);
   OPSPLIT_CHECK(driver->memory());  // makes the context, or says why there is none

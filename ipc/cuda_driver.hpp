@@ -23,9 +23,9 @@ struct CudaDevice {
 };
 
 struct CudaMachine {
-  std::string driver_version;   // the newest CUDA that the driver knows, "13.0"
-  std::string runtime_version;  // the CUDA that this was built with
-  std::vector<CudaDevice> devices;
+  std::string driver_version;       // the newest CUDA that the driver knows, "13.0"
+  std::string runtime_version;      // the CUDA that this was built with
+  std::vector<CudaDevice> devices;  // numbered by their places on the bus, as nvidia-smi does
   // peers[a][b]: device a can read and write device b's memory.
   std::vector<std::vector<bool>> peers;
 };
