@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "daemon/gpus.hpp"
+
 namespace opsplit::daemon {
 namespace {
 
@@ -72,12 +74,18 @@ std::string shown(const fs::path& path, const ComposeOptions& options) {
 }
 
 // The target of docker/Dockerfile, whose image is opsplit/TARGET.
-std::string operator_target(Backend backend) {
+std::string operator_target(Backend backend, bool on_gpu) {
+  if (on_gpu) return "operator-cuda";
   return backend == Backend::native ? "operator" : fmt::format("operator-{}", to_string(backend));
 }
 
+// What CUDA, cuDNN and cuBLAS take of an operator's memory on the host, and CUDA of a device broker's.
+constexpr std::uint64_t cuda_operator_bytes = 1792 * mib;
+constexpr std::uint64_t cuda_broker_bytes = 768 * mib;
+
 // What a framework takes before it has seen a model, with room.
-std::uint64_t framework_bytes(Backend backend) {
+std::uint64_t framework_bytes(Backend backend, bool on_gpu) {
+  if (on_gpu) return cuda_operator_bytes;
   switch (backend) {
     case Backend::native:
     case Backend::attach:
@@ -92,14 +100,37 @@ std::uint64_t framework_bytes(Backend backend) {
   return 0;
 }
 
-// The framework in an image; nothing: we do not know.
-std::optional<Backend> backend_in(std::string image) {
+// The same of the framework in an image; nothing: we do not know.
+std::optional<std::uint64_t> framework_bytes_in(std::string image) {
   if (constexpr std::string_view latest = ":latest"; image.ends_with(latest))
     image.resize(image.size() - latest.size());
   using enum Backend;
-  for (const Backend backend : {native, onnxruntime, pytorch, tensorflow})
-    if (image == compose_image(backend)) return backend;
+  for (const bool on_gpu : {false, true})
+    for (const Backend backend : {native, onnxruntime, pytorch, tensorflow})
+      if (image == compose_image(backend, on_gpu)) return framework_bytes(backend, on_gpu);
   return std::nullopt;
+}
+
+// The member of a service that is to see these GPUs, by number or UUID, and no others.
+std::string sees(const std::string& gpus) {
+  return fmt::format("environment: {{NVIDIA_VISIBLE_DEVICES: {}}}", scalar(gpus));
+}
+
+// Those that opsplitd's container sees: the deployment's. By a number it finds the host's GPU of that number only
+// where it sees all before it, too, and where it is told of others by UUID, which may be any, only where it sees all.
+std::string gpus_of_opsplitd(const std::vector<UsedGpu>& used) {
+  std::vector<std::string> uuids;
+  std::vector<std::string> numbers;
+  for (const UsedGpu& gpu : used) {
+    if (ipc::parse_device_uuid(gpu.device)) {
+      uuids.push_back(gpu.device);
+      continue;
+    }
+    const std::size_t number = std::stoul(gpu.device);
+    while (numbers.size() <= number) numbers.push_back(std::to_string(numbers.size()));
+  }
+  if (!uuids.empty() && !numbers.empty()) return "all";
+  return fmt::format("{}", fmt::join(uuids.empty() ? numbers : uuids, ","));
 }
 
 struct Mount {
@@ -171,12 +202,14 @@ std::string compose_service(std::string_view op) {
   return fmt::format("{}{}", taken ? "operator-" : "", op);
 }
 
-std::string compose_image(Backend backend) { return "opsplit/" + operator_target(backend); }
+std::string compose_image(Backend backend, bool on_gpu) {
+  return "opsplit/" + operator_target(backend, on_gpu);
+}
 
 std::uint64_t compose_memory(std::uint64_t memory, const std::string& before,
                              const std::string& image) {
   const auto takes = [](const std::string& name) {
-    return framework_bytes(backend_in(name).value_or(Backend::tensorflow));
+    return framework_bytes_in(name).value_or(framework_bytes(Backend::tensorflow, false));
   };
   if (memory == 0 || takes(image) <= takes(before)) return memory;
   return memory + takes(image) - takes(before);
@@ -206,34 +239,31 @@ std::string compose_override(std::string_view op, const ServiceImage& now) {
 
 std::set<std::string> compose_images(const Deployment& deployment) {
   std::set<std::string> images = {"opsplit/opsplitd", "opsplit/operator"};
-  for (const auto& [op, settings] : deployment.operators)
-    if (settings.backend != Backend::attach) images.insert(compose_image(settings.backend));
+  for (const auto& [op, settings] : deployment.operators) {
+    if (settings.gpu) images.insert("opsplit/opsplitd-cuda");
+    if (settings.backend != Backend::attach)
+      images.insert(compose_image(settings.backend, settings.gpu.has_value()));
+  }
   return images;
 }
 
 Result<std::string> compose_file(const Planned& planned, const Target& target,
                                  const ComposeOptions& options) {
   OPSPLIT_CHECK(check_kernels(planned));
-  for (const auto& [name, settings] : planned.deployment.operators)
-    if (settings.gpu)
-      return fail(ErrorCode::unsupported,
-                  "operator '{}': `opsplit export compose` and `up --runtime docker` write no file "
-                  "with a GPU yet: leave its 'gpu' out, start it as processes (`opsplit up`), or "
-                  "change compose.cuda.yaml (docs/containers.md)",
-                  name);
   const Deployment& deployment = planned.deployment;
   OPSPLIT_TRY(const std::vector<Mount> mounts, mounts_of(deployment, target));
+  const std::vector<UsedGpu> gpus = used_gpus(deployment, planned.plan);
   const bool own_ipc = options.ipc == IpcNamespace::own;
   const std::uint64_t weights = weight_bytes(planned.graph);
   const std::uint64_t pool = round_up(planned.arena_bytes, mib);
   // What a container touches first in /dev/shm counts as its memory: the broker's are the arenas and
   // iceoryx's management segment (67 MB), opsplitd's are the weights, besides the model while it is
-  // planned, an operator's are its packed weights.
+  // planned, an operator's are its packed weights. Beside opsplitd runs a device broker for each GPU.
   const auto limit = [](std::uint64_t bytes) {
     return fmt::format("{}m", round_up(bytes, 64 * mib) / mib);
   };
   const std::uint64_t broker = pool + 112 * mib;
-  const std::uint64_t opsplitd = 8 * weights + 192 * mib;
+  const std::uint64_t opsplitd = 8 * weights + 192 * mib + gpus.size() * cuda_broker_bytes;
   const std::uint64_t op = 4 * weights + 4 * planned.plan.slot_bytes + 192 * mib;
 
   // Pools and management segments of two epochs: clients keep the old one's. Weights as they are and
@@ -263,25 +293,29 @@ Result<std::string> compose_file(const Planned& planned, const Target& target,
         return options.build_context.empty() ? "" : build(image).substr(2);
       };
 
-  std::string backends;
-  std::set<Backend> known = {Backend::native, Backend::attach};
+  const auto on_gpu = [](const PlannedOperator& planned_op) {
+    return planned_op.gpu != PlannedTensor::none;
+  };
+  std::string kinds;  // of operators, beside the plain one
+  std::set<std::string> known = {operator_target(Backend::native, false)};
   for (const PlannedOperator& planned_op : planned.plan.operators) {
     const Backend backend = backend_in_file(deployment, planned_op.name);
-    if (!known.insert(backend).second) continue;
-    const std::string image = operator_target(backend);
-    backends += fmt::format(R"(x-{0}: &{0}
+    const std::string target_name = operator_target(backend, on_gpu(planned_op));
+    if (backend == Backend::attach || !known.insert(target_name).second) continue;
+    kinds += fmt::format(
+        R"(x-{0}: &{0}
   <<: *operator
   image: opsplit/{0}
-{1}  mem_limit: {2}
+{1}{2}  mem_limit: {3}
 
 )",
-                            image, anchored_build(image), limit(op + framework_bytes(backend)));
+        target_name, anchored_build(target_name), on_gpu(planned_op) ? "  runtime: nvidia\n" : "",
+        limit(op + framework_bytes(backend, on_gpu(planned_op))));
   }
-
   std::string out = fmt::format(
       R"(# The deployment {0} in containers: each operator is one, and they share {1}.
 # Written by: {2}
-# docs/containers.md explains it. Nothing runs as root, has a capability, a network or a writable root,
+{14}# docs/containers.md explains it. Nothing runs as root, has a capability, a network or a writable root,
 # or sees the engine's socket.
 version: "2.4"
 
@@ -328,8 +362,8 @@ x-operator: &operator
 
   opsplitd:
     <<: *joined
-    image: opsplit/opsplitd
-    command: {10}
+    image: {15}
+{16}    command: {10}
     volumes: {11}
     depends_on: [broker]
     restart: always
@@ -340,7 +374,15 @@ x-operator: &operator
       command_line(target, options), own_ipc ? "\"service:anchor\"" : "host",
       anchored_build("operator"), limit(op), build("opsplitd"),
       own_ipc ? fmt::format("shareable\n    shm_size: {}", limit(shm)) : "host", pool / mib,
-      limit(broker), list(start), list(volumes), limit(opsplitd), backends);
+      limit(broker), list(start), list(volumes), limit(opsplitd), kinds,
+      gpus.empty() ? ""
+                   : "# Operators on a GPU, and opsplitd, which starts the owner of the memory "
+                     "there, run with\n"
+                     "# NVIDIA's runtime for containers (nvidia-container-toolkit).\n",
+      gpus.empty() ? "opsplit/opsplitd" : "opsplit/opsplitd-cuda",
+      gpus.empty() ? ""
+                   : fmt::format("{}    runtime: nvidia\n    {}\n", build("opsplitd-cuda"),
+                                 sees(gpus_of_opsplitd(gpus))));
   for (const PlannedOperator& planned_op : planned.plan.operators) {
     const Backend backend = backend_in_file(deployment, planned_op.name);
     if (backend == Backend::attach) {
@@ -349,10 +391,13 @@ x-operator: &operator
     }
     const OperatorSettings settings = settings_of(deployment, planned_op.name);
     const int instances = settings.instances + settings.standby;
-    out += fmt::format("  {}: {{<<: *{}, command: [--deployment, {}, --operator, {}]{}}}\n",
-                       scalar(compose_service(planned_op.name)), operator_target(backend),
-                       scalar(deployment.name), scalar(planned_op.name),
-                       instances == 1 ? "" : fmt::format(", scale: {}", instances));
+    out += fmt::format(
+        "  {}: {{<<: *{}, {}command: [--deployment, {}, --operator, {}]{}}}\n",
+        scalar(compose_service(planned_op.name)), operator_target(backend, on_gpu(planned_op)),
+        on_gpu(planned_op) ? sees(gpus[static_cast<std::size_t>(planned_op.gpu)].device) + ", "
+                           : "",
+        scalar(deployment.name), scalar(planned_op.name),
+        instances == 1 ? "" : fmt::format(", scale: {}", instances));
   }
   if (!deployment.client.empty())
     out += fmt::format(R"(

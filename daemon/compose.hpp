@@ -34,14 +34,16 @@ std::string compose_service(std::string_view op);
 std::set<std::string> compose_images(const Deployment& deployment);
 
 // Pools and memory limits come from the plan, made for this machine's CPU. An operator with backend
-// `attach` gets no service, only a comment: somebody else's container joins as it. The target's path is a
+// `attach` gets no service, only a comment: somebody else's container joins as it. One on a GPU sees that GPU and no
+// other, opsplitd those of the deployment, by the names in the deployment file. The target's path is a
 // relative one: an absolute `model` can be told from one relative to the file then. Error: the
 // `model` climbs too far above the deployment file, or check_kernels().
 Result<std::string> compose_file(const Planned& planned, const Target& target,
                                  const ComposeOptions& options);
 
-// What an operator's containers are made from where it has this backend. Not for `attach`.
-std::string compose_image(Backend backend);
+// What an operator's containers are made from where it has this backend. Not for `attach`; on a GPU for those that run
+// there.
+std::string compose_image(Backend backend, bool on_gpu);
 
 // What a service is made from after a swap, instead of what its compose file said before.
 struct ServiceImage {

@@ -180,12 +180,46 @@ Error only_images(const OperatorName& op) {
                   op.deployment, op.op)};
 }
 
+// The UUID of the GPU that the operator runs on; empty: it runs on CPUs, or is none of the deployment's.
+std::string gpu_of(const json& deployment, const OperatorName& op) {
+  const json gpus = deployment.value("gpus", json::array());
+  for (const json& instance : deployment.value("instances", json::array()))
+    if (const auto number = instance.value("gpu", gpus.size());
+        instance.value("operator", "") == op.op && number < gpus.size())
+      return gpus[number].value("uuid", "");
+  return "";
+}
+
 Result<> swap_container(ContainerDeployment& deployment, const OperatorName& op,
-                        const std::string& image) {
+                        std::optional<Backend> backend, std::string image) {
+  if (backend) {
+    OPSPLIT_TRY(const json status, deployment.status());
+    const bool on_gpu = !gpu_of(status, op).empty();
+    if (on_gpu && !runs_on_gpu(*backend))
+      return fail(ErrorCode::refused,
+                  "operator '{}' of '{}' runs on a GPU, and backend {} on CPUs only so far: native "
+                  "can take its place, or --image IMAGE",
+                  op.op, op.deployment, to_string(*backend));
+    image = compose_image(*backend, on_gpu);
+  }
   OPSPLIT_TRY(const auto swapped, deployment.swap(op.op, image, print_progress));
   print_operator(swapped.deployment, op.op);
   fmt::print("{}", swapped.note);
   return {};
+}
+
+// A container in the place of what opsplitd or somebody else has started here as a process.
+Result<> swap_for_container(DaemonClient& opsplitd, const std::filesystem::path& folder,
+                            const OperatorName& op, const std::string& image) {
+  OPSPLIT_TRY(const json status, opsplitd.ps());
+  std::string gpu;
+  for (const json& deployment : status.value("deployments", json::array()))
+    if (deployment.value("name", "") == op.deployment) gpu = gpu_of(deployment, op);
+  if (!gpu.empty() && !ipc::parse_device_uuid(gpu))
+    return fail(ErrorCode::unavailable, "operator '{}' of '{}': its GPU's memory is {}", op.op,
+                op.deployment, gpu);
+  if (!gpu.empty()) OPSPLIT_CHECK(check_gpu_runtime());
+  return attach(opsplitd, folder, op, beside_processes(image, folder, gpu));
 }
 
 struct Arguments {
@@ -255,13 +289,11 @@ void add_swap(CLI::App& app, Invocation& invocation) {
         const auto backend = backend_from_string(arguments->backend);
         if (!arguments->program.empty() || backend == Backend::attach)
           return tl::unexpected(only_images(op));
-        return swap_container(*containers, op,
-                              backend ? compose_image(*backend) : arguments->image);
+        return swap_container(*containers, op, backend, arguments->image);
       }
       OPSPLIT_TRY(auto opsplitd, DaemonClient::connect(invocation.folder));
       if (!arguments->image.empty())
-        return attach(opsplitd, invocation.folder, op,
-                      beside_processes(arguments->image, invocation.folder));
+        return swap_for_container(opsplitd, invocation.folder, op, arguments->image);
       if (!arguments->program.empty())
         return attach(opsplitd, invocation.folder, op, arguments->program);
       if (backend_from_string(arguments->backend) == Backend::attach)

@@ -64,7 +64,19 @@ Result<> check_images(const std::set<std::string>& images) {
               target);
 }
 
-std::vector<std::string> beside_processes(const std::string& image, const fs::path& folder) {
+Result<> check_gpu_runtime() {
+  OPSPLIT_TRY(const std::string runtimes,
+              output_of({"docker", "info", "--format",
+                         "{{range $name, $unused := .Runtimes}}{{$name}} {{end}}"}));
+  if (std::ranges::count(words_of(runtimes), "nvidia") != 0) return {};
+  return fail(ErrorCode::unavailable,
+              "docker has no runtime 'nvidia', which shows GPUs to containers: install "
+              "nvidia-container-toolkit, then `nvidia-ctk runtime configure --runtime=docker`, and "
+              "restart docker");
+}
+
+std::vector<std::string> beside_processes(const std::string& image, const fs::path& folder,
+                                          const std::string& gpu) {
   std::vector<std::string> command = {
       "docker",         "run",
       "--rm",
@@ -82,6 +94,8 @@ std::vector<std::string> beside_processes(const std::string& image, const fs::pa
   mount(fs::absolute(folder), "");
   mount(cache_folder(), "");
   mount("/etc/passwd", ":ro");  // iceoryx looks the user up
+  if (!gpu.empty())
+    command.insert(command.end(), {"--runtime=nvidia", "--env=NVIDIA_VISIBLE_DEVICES=" + gpu});
   command.push_back(image);
   return command;
 }
@@ -179,6 +193,7 @@ Result<json> ContainerDeployment::up(const fs::path& folder, Target target,
   read.client.clear();  // of the deployment file's own compose project
   OPSPLIT_TRY(const Planned planned, plan_deployment(std::move(read)));
   OPSPLIT_CHECK(check_images(compose_images(planned.deployment)));
+  if (!planned.plan.gpu_slot_bytes.empty()) OPSPLIT_CHECK(check_gpu_runtime());
   ContainerDeployment deployment(folder, planned.deployment.name);
   OPSPLIT_TRY(
       const std::string text,

@@ -18,12 +18,16 @@
 namespace opsplit::daemon::cli {
 
 // What runs an operator's image beside processes of this user: arguments of the operator may follow. It sees
-// /tmp and opsplitd's folder (sockets), the cache, and the host's PIDs and IPC namespace, nothing else.
+// /tmp and opsplitd's folder (sockets), the cache, the host's PIDs and IPC namespace, and this GPU (its UUID; empty:
+// none), nothing else.
 std::vector<std::string> beside_processes(const std::string& image,
-                                          const std::filesystem::path& folder);
+                                          const std::filesystem::path& folder,
+                                          const std::string& gpu);
 
 // Error: no engine, or one of them is missing, and how to build it.
 Result<> check_images(const std::set<std::string>& images);
+// Error unavailable: the engine has no such runtime to show GPUs to containers, and how it gets one.
+Result<> check_gpu_runtime();
 
 // What `swap --backend attach` says when whoever attaches is not refused any more.
 inline constexpr std::string_view waiting_for_whoever_attaches = "waiting for whoever attaches";

@@ -52,6 +52,20 @@ class ComposeFileTest : public testing::Test {
   std::filesystem::path before_ = std::filesystem::current_path();
 };
 
+// What a service is after all merges.
+YAML::Node member(const YAML::Node& service, const char* name) {
+  if (service[name]) return service[name];
+  return service["<<"] ? member(service["<<"], name) : YAML::Node(YAML::NodeType::Undefined);
+}
+
+// The GPUs that NVIDIA's runtime shows to its containers; "": they have another runtime.
+std::string seen_gpus(const YAML::Node& service) {
+  const YAML::Node runtime = member(service, "runtime");
+  if (!runtime) return "";
+  EXPECT_EQ(runtime.as<std::string>(), "nvidia");
+  return member(service, "environment")["NVIDIA_VISIBLE_DEVICES"].as<std::string>();
+}
+
 const Target digits{.path = "examples/digits/digits.yaml"};
 const std::string model = source / "examples/digits/digits.onnx";
 
@@ -232,10 +246,94 @@ TEST_F(ComposeFileTest, AnIpcNamespaceOfTheirOwnIsTheAnchors) {
   EXPECT_THAT(*written, Not(HasSubstr("ipc: host")));
 }
 
-// What a service is after all merges.
-YAML::Node member(const YAML::Node& service, const char* name) {
-  if (service[name]) return service[name];
-  return service["<<"] ? member(service["<<"], name) : YAML::Node(YAML::NodeType::Undefined);
+constexpr const char* uuid = "GPU-01234567-89ab-cdef-0123-456789abcdef";
+constexpr const char* other_uuid = "GPU-11234567-89ab-cdef-0123-456789abcdef";
+
+TEST_F(ComposeFileTest, TheOneWithAGpuInTheRepositoryIsThatOfItsDeploymentFile) {
+  const auto written =
+      text({.path = "examples/digits/digits-cuda.yaml"}, {.folder = source, .build_context = "."});
+  ASSERT_TRUE(written) << written.error().message;
+  EXPECT_EQ(*written, read_file(source / "compose.cuda.yaml"))
+      << "opsplit export compose examples/digits/digits-cuda.yaml --build . -o compose.cuda.yaml";
+}
+
+TEST_F(ComposeFileTest, AnOperatorOnAGpuSeesThatOneAndMayDoNoMoreThanTheOthers) {
+  const auto found =
+      services(deployment("model: " + model + "\nname: a\noperators:\n  conv: {gpu: 1}\n" +
+                          "  gemm: {gpu: 0, instances: 2}\n  relu: {gpu: 1}\n"),
+               {.build_context = source});
+  EXPECT_EQ(seen_gpus(found["conv"]), "1");
+  EXPECT_EQ(seen_gpus(found["relu"]), "1");
+  EXPECT_EQ(seen_gpus(found["gemm"]), "0");
+  EXPECT_EQ(found["gemm"]["scale"].as<int>(), 2);
+  EXPECT_EQ(seen_gpus(found["opsplitd"]), "0,1") << "the owner of their memory is there";
+  for (const char* none : {"anchor", "broker", "maxpool", "softmax"}) {
+    EXPECT_EQ(seen_gpus(found[none]), "") << none;
+    EXPECT_FALSE(member(found[none], "environment")) << none;
+  }
+  EXPECT_EQ(member(found["conv"], "image").as<std::string>(), "opsplit/operator-cuda");
+  EXPECT_EQ(member(found["conv"], "build")["target"].as<std::string>(), "operator-cuda");
+  EXPECT_EQ(member(found["opsplitd"], "image").as<std::string>(), "opsplit/opsplitd-cuda");
+  EXPECT_EQ(member(found["opsplitd"], "build")["target"].as<std::string>(), "opsplitd-cuda");
+  EXPECT_EQ(member(found["anchor"], "image").as<std::string>(), "opsplit/opsplitd");
+  EXPECT_TRUE(found["conv"]["<<"]["<<"].is(found["softmax"]["<<"]))
+      << "hardened and joined as they are";
+  for (const char* more : {"privileged", "devices", "cap_add", "deploy", "user"})
+    for (const char* service : {"conv", "opsplitd"})
+      EXPECT_FALSE(member(found[service], more)) << service << " " << more;
+  for (const char* service : {"conv", "opsplitd"})
+    EXPECT_EQ(member(found[service], "network_mode").as<std::string>(), "none");
+}
+
+TEST_F(ComposeFileTest, OnAGpuThereIsRoomForWhatCudaTakes) {
+  const std::string file = "model: " + model + "\nname: a\noperators:\n";
+  const auto megabytes = [](const YAML::Node& service) {
+    return std::stoul(member(service, "mem_limit").as<std::string>());
+  };
+  const auto one = services(deployment(file + "  conv: {gpu: 0}\n"));
+  const auto two =
+      services(deployment(file + "  conv: {gpu: 0}\n  relu: {gpu: 1}\n  gemm: {gpu: 1}\n"));
+  EXPECT_EQ(megabytes(one["conv"]), megabytes(one["relu"]) + 1792);
+  const std::size_t without =
+      megabytes(services(deployment(file + "  conv: {instances: 1}\n"))["opsplitd"]);
+  EXPECT_EQ(megabytes(one["opsplitd"]), without + 768);
+  EXPECT_EQ(megabytes(two["opsplitd"]), without + 2 * 768) << "a device broker for each GPU";
+}
+
+TEST_F(ComposeFileTest, OpsplitdFindsTheGpusThatTheFileNamesByNumberAndByUuid) {
+  const auto seen = [this](const std::string& conv, const std::string& gemm) {
+    const auto found = services(deployment(fmt::format(
+        "model: {}\noperators:\n  conv: {{gpu: {}}}\n  gemm: {{gpu: {}}}\n", model, conv, gemm)));
+    EXPECT_EQ(seen_gpus(found["conv"]), conv) << "whatever its number is in there";
+    return seen_gpus(found["opsplitd"]);
+  };
+  EXPECT_EQ(seen("2", "2"), "0,1,2") << "the one of number 2 is still that of number 2";
+  EXPECT_EQ(seen(uuid, uuid), uuid);
+  EXPECT_EQ(seen(uuid, other_uuid), fmt::format("{},{}", uuid, other_uuid));
+  EXPECT_EQ(seen(uuid, "0"), "all") << "that UUID may be of any number";
+}
+
+TEST_F(ComposeFileTest, WhoeverAttachesOnAGpuNeedsTheOwnerOfItsMemoryAllTheSame) {
+  const Target target =
+      deployment("model: " + model + "\noperators:\n  relu: {backend: attach, gpu: 0}\n");
+  const auto found = services(target);
+  EXPECT_FALSE(found["relu"]);
+  EXPECT_EQ(seen_gpus(found["opsplitd"]), "0");
+  EXPECT_THAT(compose_images(Deployment::open(target).value()),
+              ElementsAre("opsplit/operator", "opsplit/opsplitd", "opsplit/opsplitd-cuda"));
+  EXPECT_THAT(compose_images(Deployment::open("examples/digits/digits-cuda.yaml").value()),
+              ElementsAre("opsplit/operator", "opsplit/operator-cuda", "opsplit/opsplitd",
+                          "opsplit/opsplitd-cuda"));
+}
+
+TEST_F(ComposeFileTest, ASwapOfAnOperatorOnAGpuLeavesItThere) {
+  const auto written = text({.path = "examples/digits/digits-cuda.yaml"}, {.folder = source});
+  ASSERT_TRUE(written);
+  const auto swapped = changed_compose_file(*written, "conv", {"my/conv", 0});
+  ASSERT_TRUE(swapped) << swapped.error().message;
+  const YAML::Node conv = YAML::Load(*swapped)["services"]["conv"];
+  EXPECT_EQ(member(conv, "image").as<std::string>(), "my/conv");
+  EXPECT_EQ(seen_gpus(conv), "0");
 }
 
 TEST_F(ComposeFileTest, ASwapChangesOneServiceAndOneAfterItChangesItAgain) {
@@ -275,14 +373,16 @@ TEST_F(ComposeFileTest, ASwapInAProjectOfTheUsersIsAFileOfTheSameMembers) {
 
 TEST_F(ComposeFileTest, AMemoryLimitGrowsWithTheFrameworkAndNeverShrinks) {
   const std::uint64_t limit = 256 << 20;
-  const std::string native = compose_image(Backend::native);
-  const std::string pytorch = compose_image(Backend::pytorch);
+  const std::string native = compose_image(Backend::native, false);
+  const std::string pytorch = compose_image(Backend::pytorch, false);
+  const std::string cuda = compose_image(Backend::native, true);
   const auto larger = compose_memory(limit, native, pytorch);
   EXPECT_GT(larger, limit);
   EXPECT_EQ(compose_memory(larger, pytorch + ":latest", native), larger);
   EXPECT_EQ(compose_memory(limit, native, native), limit);
   EXPECT_EQ(compose_memory(limit, native, "who/knows"),
-            compose_memory(limit, native, compose_image(Backend::tensorflow)));
+            compose_memory(limit, native, compose_image(Backend::tensorflow, false)));
+  EXPECT_EQ(compose_memory(larger, cuda + ":latest", "who/knows"), larger);
   EXPECT_EQ(compose_memory(larger, "who/knows", pytorch), larger);
   EXPECT_EQ(compose_memory(0, native, pytorch), 0u) << "no limit";
 }

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <csignal>
 #include <fstream>
+#include <map>
+#include <memory>
 
 #include "base/system.hpp"
 #include "daemon/paths.hpp"
@@ -47,6 +49,33 @@ class Gpus : public SystemTest {
                fmt::format("model: {}\ndepth: {}\noperators:\n{}", digits_model, depth, operators));
     return file;
   }
+  // `opsplit ARGUMENTS` on that machine, where programs are looked for in a folder with a `docker` that writes its
+  // arguments down, has these runtimes for containers and every image, and runs opsplit-operator-cuda for
+  // opsplit/operator-cuda, and nothing else.
+  Process start_with_docker(const std::string& runtimes, std::vector<std::string> arguments) {
+    const auto docker = folder() / "bin/docker";
+    std::filesystem::create_directories(docker.parent_path());
+    write_file(docker, fmt::format(R"(#!/bin/sh
+echo "$@" >>"{0}"
+case "$1" in
+  image) exit 0 ;;
+  info) echo "{1}" ;;
+  run)
+    while [ "$1" != opsplit/operator-cuda ]; do shift; done
+    shift
+    exec "{2}" "$@" ;;
+  *) exit 1 ;;
+esac
+)",
+                                   docker_log().string(), runtimes,
+                                   program("fake-gpu/opsplit-operator-cuda")));
+    std::filesystem::permissions(docker, std::filesystem::perms::owner_all);
+    arguments.insert(arguments.begin(),
+                     {"/usr/bin/env", "PATH=" + docker.parent_path().string() + ":/usr/bin:/bin",
+                      program("fake-gpu/opsplit")});
+    return Process(arguments);
+  }
+  [[nodiscard]] std::filesystem::path docker_log() const { return folder() / "docker.log"; }
   // conv and relu hand tensors to each other there, gemm gets its inputs from elsewhere.
   void up_on_gpu(const std::string& settings_of_conv = "") {
     const Outcome up = opsplit_with_gpus(
@@ -232,6 +261,83 @@ TEST_F(Gpus, ASwapStaysOnTheGpu) {
   const Outcome attached = opsplit({"attach", "digits/conv", "--", program("opsplit-operator")});
   EXPECT_EQ(attached.status, 1);
   EXPECT_THAT(attached.err, HasSubstr("runs on a GPU, which the program that attaches does not"));
+  find_answers("digits", 20, answers_);
+  down();
+}
+
+// The parties of compose.cuda.yaml as processes: what ends is started again, as the engine does.
+TEST_F(Gpus, OthersMayStartTheBrokerAndAllOperators) {
+  const std::string broker_socket = socket_path().parent_path() / "broker.sock";
+  Process opsplitd({program("fake-gpu/opsplitd"), "--broker", broker_socket, "--up",
+                    deployment_file("  conv: {gpu: 0}\n  gemm: {gpu: 0}\n"), "--attach"});
+  std::map<std::string, std::unique_ptr<Process>> parties;
+  const auto keep = [&](const std::string& name, const std::vector<std::string>& command) {
+    auto& process = parties[name];
+    if (!process || process->has_ended()) process = std::make_unique<Process>(command);
+  };
+  const auto ready_in = [&](std::uint64_t epoch) {
+    keep("broker", {program("opsplit-broker"), "--socket", broker_socket, "--pool", "1MiB"});
+    for (const std::string op : {"conv", "relu", "maxpool", "gemm", "softmax"}) {
+      const bool on_gpu = op == "conv" || op == "gemm";
+      keep(op, {program(on_gpu ? "fake-gpu/opsplit-operator-cuda" : "opsplit-operator"), "--socket",
+                socket_path(), "--wait", "60", "--deployment", "digits", "--operator", op});
+    }
+    return ready_after(epoch - 1);
+  };
+  ASSERT_TRUE(eventually([&] { return ready_in(1); })) << ps().dump(2) << opsplitd.err();
+  find_answers("digits", 20, answers_);
+  const std::uint64_t epoch = deployment("digits")["epoch"];
+
+  parties["gemm"]->signal(SIGKILL);
+  ASSERT_TRUE(eventually([&] {
+    return ready_in(epoch) && instance("digits", "gemm")["restarts"] == 1 &&
+           instance("digits", "gemm")["state"] == "ready";
+  })) << ps().dump(2);
+  find_answers("digits", 20, answers_);
+  EXPECT_EQ(deployment("digits")["epoch"], epoch);
+
+  ::kill(device_broker(), SIGKILL);
+  ASSERT_TRUE(eventually([&] { return ready_in(epoch + 1); })) << ps().dump(2) << opsplitd.err();
+  find_answers("digits", 20, answers_);
+  opsplitd.signal(SIGTERM);
+  EXPECT_EQ(opsplitd.wait().status, 0) << opsplitd.err();
+  parties["broker"]->signal(SIGTERM);
+  EXPECT_EQ(parties["broker"]->wait().status, 0);
+}
+
+TEST_F(Gpus, AContainerInAnOperatorsPlaceSeesItsGpuAndNoOther) {
+  up_on_gpu();
+  auto clients = loads();
+  Process container =
+      start_with_docker("io.containerd.runc.v2 nvidia runc",
+                        {"swap", "digits/gemm", "--image", "opsplit/operator-cuda"});
+  EXPECT_TRUE(eventually([] { return instance("digits", "gemm")["backend"] == "attach"; }))
+      << container.err();
+  EXPECT_THAT(
+      read_file(docker_log()).value_or(""),
+      AllOf(HasSubstr("--read-only"), HasSubstr("--cap-drop=ALL"), HasSubstr("--network=none"),
+            HasSubstr(" --runtime=nvidia --env=NVIDIA_VISIBLE_DEVICES="
+                      "GPU-f1f1f1f1-f1f1-f1f1-f1f1-f1f1f1f1f1f1 opsplit/operator-cuda ")));
+  expect_answers(clients);
+  expect_nothing_lost(clients);
+  down();
+  EXPECT_EQ(container.wait().status, 0) << container.err();
+}
+
+TEST_F(Gpus, ContainersNeedARuntimeThatShowsThemGpus) {
+  const std::string said =
+      "docker has no runtime 'nvidia', which shows GPUs to containers: install "
+      "nvidia-container-toolkit, then ";
+  const auto file = deployment_file("  conv: {gpu: 0}\n");
+  EXPECT_THAT(error_line(start_with_docker("runc", {"up", file, "--runtime", "docker"}).wait()),
+              HasSubstr(said));
+  EXPECT_FALSE(std::filesystem::exists(daemon::default_folder() / "containers"));
+  up_on_gpu();
+  EXPECT_THAT(error_line(start_with_docker(
+                             "runc", {"swap", "digits/conv", "--image", "opsplit/operator-cuda"})
+                             .wait()),
+              HasSubstr(said));
+  EXPECT_EQ(instance("digits", "conv")["backend"], "native");
   find_answers("digits", 20, answers_);
   down();
 }
