@@ -89,6 +89,9 @@ Result<> refuse_mps(int ordinal) {
 }
 
 cudaStream_t stream_of(DeviceStream stream) { return reinterpret_cast<cudaStream_t>(stream); }
+bool is_default(DeviceStream stream) {
+  return stream_of(stream) == cudaStreamLegacy || stream_of(stream) == cudaStreamPerThread;
+}
 cudaEvent_t event_of(DeviceEvent event) { return reinterpret_cast<cudaEvent_t>(event); }
 void* pointer_of(DeviceAddress address) { return reinterpret_cast<void*>(address); }
 
@@ -97,6 +100,7 @@ class CudaDriver final : public DeviceDriver {
   CudaDriver(const DeviceUuid& uuid, int ordinal) : uuid_(uuid), ordinal_(ordinal) {}
 
   [[nodiscard]] const DeviceUuid& uuid() const override { return uuid_; }
+  [[nodiscard]] int ordinal() const override { return ordinal_; }
 
   Result<DeviceAddress> allocate(std::uint64_t bytes) override {
     OPSPLIT_CHECK(select());
@@ -217,9 +221,17 @@ class CudaDriver final : public DeviceDriver {
     return checked(cudaEventDestroy(event_of(event)), "cudaEventDestroy");
   }
 
-  // The next two are on the way of every task: an event and a stream know their device themselves.
+  // The next three are on the way of tasks: an event and a stream know their device themselves, but for the default
+  // streams, which are those of the current one.
   Result<> record(DeviceEvent event, DeviceStream stream) override {
+    if (is_default(stream)) OPSPLIT_CHECK(select());
     return checked(cudaEventRecord(event_of(event), stream_of(stream)), "cudaEventRecord");
+  }
+
+  Result<> wait(DeviceStream stream, DeviceEvent event) override {
+    if (is_default(stream)) OPSPLIT_CHECK(select());
+    return checked(cudaStreamWaitEvent(stream_of(stream), event_of(event), 0),
+                   "cudaStreamWaitEvent");
   }
 
   Result<bool> query(DeviceEvent event) override {

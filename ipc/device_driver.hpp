@@ -68,6 +68,8 @@ class DeviceDriver {
   virtual ~DeviceDriver() = default;
 
   [[nodiscard]] virtual const DeviceUuid& uuid() const = 0;
+  // Its number in this process, for libraries that count: CUDA_VISIBLE_DEVICES changes it.
+  [[nodiscard]] virtual int ordinal() const = 0;
 
   // At least 256-byte aligned; not zeroed. An allocation shares no page of the device with another, since
   // a handle opens whole pages. Error limit_exceeded: that much is not free; the message has both numbers.
@@ -101,6 +103,8 @@ class DeviceDriver {
   virtual Result<> record(DeviceEvent event, DeviceStream stream) = 0;
   // Whether all before it is done. Never waits. An error is that of the work, or of any work before.
   virtual Result<bool> query(DeviceEvent event) = 0;
+  // What the stream, of whoever in this process, is given from now on runs after what the event was recorded behind.
+  virtual Result<> wait(DeviceStream stream, DeviceEvent event) = 0;
 
   // What a launch that returns nothing left behind (cudaGetLastError()), once; of the calling thread.
   virtual Result<> last_error() = 0;

@@ -113,7 +113,8 @@ Result<Attached> attach(const HostOptions& options, const OperatorKind& kind) {
   OPSPLIT_TRY(auto socket, ipc::MessageSocket::connect(options.socket, deadline));
   nlohmann::json request = request_of("attach_operator", options);
   request["can_run"] = kind.can_run;
-  request["on_gpu"] = kind.on_gpu;
+  request["on_cpus"] = kind.runs_on.cpus;
+  request["on_gpu"] = kind.runs_on.gpu;
   OPSPLIT_TRY(const nlohmann::json reply, socket.call(request, deadline));
   OPSPLIT_TRY(ipc::Attachment attachment, ipc::attachment_from_json(reply));
   if (attachment.op < 0) return fail(ErrorCode::refused, "opsplitd took us for a client");
@@ -196,9 +197,10 @@ Result<> run_host(const HostOptions& options, const OperatorKind& kind,
   ipc::Handover& handover = session->handover();
   ipc::Worker worker(handover, index, attachment.launch, attachment.seat, attachment.cores.worker);
   TaskRunner runner(*session);
-  CoresFollower cores(session->board().participant(attachment.launch),
-                      {opsplitd, options.socket, request_of("cores", options)}, attachment.cores,
-                      placement, kind.for_threads ? CoresFollower::Compile(compile) : nullptr);
+  CoresFollower cores(
+      session->board().participant(attachment.launch),
+      {opsplitd, options.socket, request_of("cores", options)}, attachment.cores, placement,
+      kind.for_threads && !attachment.gpu ? CoresFollower::Compile(compile) : nullptr);
   std::uint64_t spin_ns = attachment.cores.worker.spin_ns;
   while (!stop.load(std::memory_order_relaxed) && !session->over()) {
     if (const auto waiting = cores.follow(op)) {

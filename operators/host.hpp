@@ -22,12 +22,18 @@ struct HostOptions {
   std::chrono::seconds wait{0};  // at most, for opsplitd, the deployment and the instance's place
 };
 
+// Which operators a program takes: those on CPUs, those that have a GPU, or both.
+struct RunsOn {
+  bool cpus = true;
+  bool gpu = false;
+};
+
 struct OperatorKind {
   std::function<Result<std::unique_ptr<Operator>>(const OperatorSpec&)> make;
   std::vector<std::string> can_run;  // ONNX ops, or "*" for any; views are nobody's work
-  // Made for a number of threads, and made again, on another thread, when that changes.
+  // Made for a number of threads, and made again, on another thread, when that changes; not on a GPU.
   bool for_threads = true;
-  bool on_gpu = false;  // takes the operators that have a GPU, and no others
+  RunsOn runs_on = {};
 };
 
 // Returns once `stop` is set (a signal handler may do that) or the epoch is over. Errors: opsplitd

@@ -58,10 +58,6 @@ Result<std::unique_ptr<Operator>> make_operator(const OperatorSpec& spec, double
   // Shapes were bound when the plan was made: a part declares them all.
   OPSPLIT_TRY(graph::Graph part, graph::import_part(spec.part, spec.weights_folder));
   OPSPLIT_CHECK(graph::infer_shapes(part, {}));
-  std::set<std::string_view> unknown;
-  for (const graph::Node& node : part.nodes)
-    if (graph::ops::find_named(node) == nullptr) unknown.insert(node.name);
-  const auto is_unknown = [&](const std::string& node) { return unknown.contains(node); };
   CompileOptions options;
   options.packed_weights = &spec.packed_weights;
   auto result = std::make_unique<ProgramOperator>(spec.placement);
@@ -69,15 +65,23 @@ Result<std::unique_ptr<Operator>> make_operator(const OperatorSpec& spec, double
     const PlannedTask& task = spec.plan.tasks[static_cast<std::size_t>(index)];
     options.threads = task.cost < small_cost ? 1 : spec.threads;
     OPSPLIT_TRY(auto program, make(part, task, options));
-    result->add(std::move(program), options.threads, std::ranges::any_of(task.nodes, is_unknown));
+    result->add(std::move(program), options.threads, has_unknown_nodes(part, task));
   }
   return result;
 }
 
-Result<std::unique_ptr<Program>> wrap_task(const OperatorSpec& spec, const MakeTaskKernel& make,
-                                           const graph::Graph& part, const PlannedTask& task,
-                                           const CompileOptions& options) {
-  TaskSpec described{.name = task.name, .threads = options.threads};
+}  // namespace
+
+bool has_unknown_nodes(const graph::Graph& part, const PlannedTask& task) {
+  const std::set<std::string_view> names(task.nodes.begin(), task.nodes.end());
+  return std::ranges::any_of(part.nodes, [&](const graph::Node& node) {
+    return names.contains(node.name) && graph::ops::find_named(node) == nullptr;
+  });
+}
+
+Result<> describe_task(const OperatorSpec& spec, const graph::Graph& part, const PlannedTask& task,
+                       int threads, const std::function<Result<>(const TaskSpec&)>& use) {
+  TaskSpec described{.name = task.name, .threads = threads};
   const auto add_names = [&](const std::vector<std::int32_t>& tensors, std::vector<NamedType>& to) {
     std::vector<std::string> names;
     for (const std::int32_t tensor : tensors) {
@@ -96,13 +100,9 @@ Result<std::unique_ptr<Program>> wrap_task(const OperatorSpec& spec, const MakeT
   // A step without a node copies an output that no node gives.
   for (const Step& step : extracted.steps)
     if (step.node != nullptr) described.nodes.push_back(spec_of(extracted, step));
-  auto kernel = make(described);
-  if (!kernel) return within("task " + task.name, kernel.error());
-  return Program::wrap(part, edges(spec.plan, task.inputs), edges(spec.plan, task.outputs),
-                       std::move(*kernel), options);
+  const auto used = use(described);
+  return used ? used : within("task " + task.name, used.error());
 }
-
-}  // namespace
 
 Result<Shape> varying_shape(const Plan& plan, const PlannedTask& task, std::size_t index,
                             const RunContext& context) {
@@ -127,11 +127,19 @@ Result<std::unique_ptr<Operator>> make_native_operator(const OperatorSpec& spec,
 // How many threads pay for a task is for whoever runs it to find out.
 Result<std::unique_ptr<Operator>> make_backend_operator(const OperatorSpec& spec,
                                                         const MakeTaskKernel& make) {
-  return make_operator(
-      spec, 0,
-      [&](const graph::Graph& part, const PlannedTask& task, const CompileOptions& options) {
-        return wrap_task(spec, make, part, task, options);
-      });
+  return make_operator(spec, 0,
+                       [&](const graph::Graph& part, const PlannedTask& task,
+                           const CompileOptions& options) -> Result<std::unique_ptr<Program>> {
+                         std::unique_ptr<Kernel> kernel;
+                         OPSPLIT_CHECK(describe_task(spec, part, task, options.threads,
+                                                     [&](const TaskSpec& described) -> Result<> {
+                                                       OPSPLIT_TRY(kernel, make(described));
+                                                       return {};
+                                                     }));
+                         return Program::wrap(part, edges(spec.plan, task.inputs),
+                                              edges(spec.plan, task.outputs), std::move(kernel),
+                                              options);
+                       });
 }
 
 }  // namespace opsplit::operators

@@ -80,6 +80,12 @@ struct TaskSpec {
   int threads = 1;
 };
 
+// Whether opsplit knows nothing of some of its nodes but the sizes that the model declares (Operator::is_picky()).
+bool has_unknown_nodes(const graph::Graph& part, const PlannedTask& task);
+// Calls `use` with the description, which lives that long; its error says which task it was.
+Result<> describe_task(const OperatorSpec& spec, const graph::Graph& part, const PlannedTask& task,
+                       int threads, const std::function<Result<>(const TaskSpec&)>& use);
+
 // Called for each task; an error keeps the operator from starting. Model, nodes and constants are there for the
 // time of the call, a constant's bytes as long as its owner. The kernel gets the task's inputs and outputs in
 // the order of the spec, row-major.

@@ -1,106 +1,50 @@
 #include "operators/cuda/cuda_gpu.hpp"
 
-#include <tuple>
-
 #include "operators/cuda/cuda_status.hpp"
-#include "operators/cuda/cudnn_convolver.hpp"
 #include "operators/cuda/launch.hpp"
 
 namespace opsplit::operators::cuda {
-namespace {
 
-// What NVIDIA recommends for the GPUs with the most to gain from it.
-constexpr std::uint64_t product_workspace = std::uint64_t{32} << 20;
+Result<std::shared_ptr<std::byte>> CudaGpu::allocate(std::uint64_t bytes) {
+  if (bytes == 0) return std::shared_ptr<std::byte>();
+  void* memory = nullptr;
+  OPSPLIT_CHECK(seen(cudaMalloc(&memory, bytes), "cudaMalloc"));
+  return std::shared_ptr<std::byte>(static_cast<std::byte*>(memory), cudaFree);
+}
 
-class CudaGpu final : public Gpu {
- public:
-  CudaGpu() = default;
-  ~CudaGpu() override {
-    if (cudnn_ != nullptr) cudnnDestroy(cudnn_);
-    if (cublas_ != nullptr) cublasDestroy(cublas_);
-  }
+Result<> CudaGpu::upload(std::byte* to, std::span<const std::byte> from) {
+  OPSPLIT_CHECK(
+      seen(cudaMemcpy(to, from.data(), from.size(), cudaMemcpyHostToDevice), "cudaMemcpy"));
+  // From memory that is not pinned it returns before the last bytes are there, and no stream of ours waits.
+  return seen(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");
+}
 
-  Result<> open() {
-    OPSPLIT_CHECK(checked(cudnnCreate(&cudnn_), "cudnnCreate"));
-    OPSPLIT_CHECK(checked(cublasCreate(&cublas_), "cublasCreate"));
-    // Sums of float16 products stay float32 until the last.
-    constexpr auto math = static_cast<cublasMath_t>(
-        CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
-    return checked(cublasSetMathMode(cublas_, math), "cublasSetMathMode");
-  }
+Result<> CudaGpu::enqueue(const Work& work, Stream stream) {
+  const LaunchStatus status =
+      std::visit([&](const auto& each) { return launch(each, stream); }, work);
+  return seen(static_cast<cudaError_t>(status), "a kernel's launch");
+}
 
-  Result<std::shared_ptr<std::byte>> allocate(std::uint64_t bytes) override {
-    if (bytes == 0) return std::shared_ptr<std::byte>();
-    void* memory = nullptr;
-    OPSPLIT_CHECK(seen(cudaMalloc(&memory, bytes), "cudaMalloc"));
-    return std::shared_ptr<std::byte>(static_cast<std::byte*>(memory), cudaFree);
-  }
+Result<std::unique_ptr<Convolver>> CudaGpu::convolver(const ConvolutionCall&) {
+  return fail(ErrorCode::unsupported, "convolutions on a GPU take cuDNN, which this program lacks");
+}
 
-  Result<> upload(std::byte* to, std::span<const std::byte> from) override {
-    OPSPLIT_CHECK(
-        seen(cudaMemcpy(to, from.data(), from.size(), cudaMemcpyHostToDevice), "cudaMemcpy"));
-    // From memory that is not pinned it returns before the last bytes are there, and no stream of ours waits.
-    return seen(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");
-  }
+Result<> CudaGpu::multiply(const MatrixProduct&, const void*, const void*, void*, std::byte*,
+                           Stream) {
+  return fail(ErrorCode::unsupported, "products on a GPU take cuBLAS, which this program lacks");
+}
 
-  Result<> enqueue(const Work& work, Stream stream) override {
-    const LaunchStatus status =
-        std::visit([&](const auto& each) { return launch(each, stream); }, work);
-    return seen(static_cast<cudaError_t>(status), "a kernel's launch");
-  }
+bool CudaGpu::lost() const {
+  const cudaError_t status = cudaStreamQuery(nullptr);
+  if (status == cudaErrorNotReady) static_cast<void>(cudaGetLastError());  // no error, but kept
+  return lost_ || is_sticky(status);
+}
 
-  Result<std::unique_ptr<Convolver>> convolver(const ConvolutionCall& call) override {
-    return make_cudnn_convolver(call, cudnn_, *this);
-  }
-
-  [[nodiscard]] std::uint64_t product_workspace_bytes() const override { return product_workspace; }
-
-  // cuBLAS has columns where we have rows: a row-major matrix is, as it lies, the transposed one of
-  // cuBLAS's, and so y' = b' a'.
-  Result<> multiply(const MatrixProduct& product, const void* a, const void* b, void* y,
-                    std::byte* workspace, Stream stream) override {
-    OPSPLIT_CHECK(checked(cublasSetStream(cublas_, stream), "cublasSetStream"));
-    OPSPLIT_CHECK(
-        checked(cublasSetWorkspace(cublas_, workspace, product_workspace), "cublasSetWorkspace"));
-    const auto operation = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
-    const cudaDataType type = product.element == Element::float16 ? CUDA_R_16F : CUDA_R_32F;
-    const auto& [rows, inner, columns] = std::tie(product.rows, product.inner, product.columns);
-    constexpr float zero = 0;
-    return checked(
-        cublasGemmStridedBatchedEx_64(
-            cublas_, operation(product.transpose_b), operation(product.transpose_a), columns, rows,
-            inner, &product.alpha, b, type, product.transpose_b ? inner : columns, product.b_stride,
-            a, type, product.transpose_a ? rows : inner, product.a_stride, &zero, y, type, columns,
-            product.y_stride, product.batch, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-        "cublasGemmStridedBatchedEx");
-  }
-
-  // Asks, since the libraries hide what has happened behind errors of their own.
-  [[nodiscard]] bool lost() const override {
-    const cudaError_t status = cudaStreamQuery(nullptr);
-    if (status == cudaErrorNotReady) static_cast<void>(cudaGetLastError());  // no error, but kept
-    return lost_ || is_sticky(status);
-  }
-
- private:
-  Result<> seen(cudaError_t status, std::string_view what) {
-    lost_ = lost_ || is_sticky(status);
-    // An error stays until it is taken away, and would be the next call's.
-    if (status != cudaSuccess) static_cast<void>(cudaGetLastError());
-    return checked(status, what);
-  }
-
-  cudnnHandle_t cudnn_ = nullptr;
-  cublasHandle_t cublas_ = nullptr;
-  bool lost_ = false;
-};
-
-}  // namespace
-
-Result<std::unique_ptr<Gpu>> open_gpu() {
-  auto gpu = std::make_unique<CudaGpu>();
-  OPSPLIT_CHECK(gpu->open());
-  return gpu;
+Result<> CudaGpu::seen(cudaError_t status, std::string_view what) {
+  lost_ = lost_ || is_sticky(status);
+  // An error stays until it is taken away, and would be the next call's.
+  if (status != cudaSuccess) static_cast<void>(cudaGetLastError());
+  return checked(status, what);
 }
 
 }  // namespace opsplit::operators::cuda

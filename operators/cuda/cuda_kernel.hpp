@@ -47,6 +47,10 @@ class CudaKernel {
   virtual Result<> launch(std::span<const DeviceView> inputs,
                           std::span<const MutableDeviceView> outputs, std::byte* workspace,
                           Stream stream) = 0;
+
+  // Of the last launch: bytes that it had to copy since it could not compute to where they belong. Only kernels of
+  // others do.
+  [[nodiscard]] virtual std::uint64_t bytes_copied() const { return 0; }
 };
 
 }  // namespace opsplit::operators::cuda

@@ -24,6 +24,29 @@ struct EdgeType {
   TensorType type;
 };
 
+Result<std::vector<EdgeType>> edge_types(const graph::Graph& part,
+                                         std::span<const EdgeTensor> edges) {
+  std::vector<EdgeType> types;
+  for (const EdgeTensor& edge : edges) {
+    if (edge.layout != Layout::row_major)
+      return fail(ErrorCode::unsupported, "tensor {} in layout {}: on a GPU all are row-major",
+                  edge.value, to_string(edge.layout));
+    types.push_back({edge.value, part.type(part.find(edge.value))});
+  }
+  return types;
+}
+
+template <class View>
+Result<> check(std::span<View> views, std::span<const EdgeType> edges, std::string_view what) {
+  if (views.size() != edges.size())
+    return fail(ErrorCode::invalid_input, "{} {}s instead of {}", views.size(), what, edges.size());
+  for (std::size_t i = 0; i < views.size(); ++i)
+    if (views[i].type != edges[i].type)
+      return fail(ErrorCode::invalid_input, "{} {} is {} instead of {}", what, edges[i].name,
+                  to_string(views[i].type), to_string(edges[i].type));
+  return {};
+}
+
 // A view is another name for what it views. One that is an output of the task moves that into the
 // output's place, if it is free to move; else it is a copy.
 void place_view(TaskGraph& task, Step& step) {
@@ -87,6 +110,11 @@ class CompiledProgram final : public CudaProgram {
 
   [[nodiscard]] std::uint64_t workspace_bytes() const override { return workspace_bytes_; }
   [[nodiscard]] std::size_t steps() const override { return steps_.size(); }
+  [[nodiscard]] std::uint64_t bytes_copied() const override {
+    std::uint64_t bytes = 0;
+    for (const CompiledStep& step : steps_) bytes += step.kernel->bytes_copied();
+    return bytes;
+  }
 
   Result<> run(std::span<const DeviceView> inputs, std::span<const MutableDeviceView> outputs,
                std::byte* workspace, Stream stream) override {
@@ -118,18 +146,6 @@ class CompiledProgram final : public CudaProgram {
   }
 
  private:
-  static Result<std::vector<EdgeType>> edge_types(const graph::Graph& part,
-                                                  std::span<const EdgeTensor> edges) {
-    std::vector<EdgeType> types;
-    for (const EdgeTensor& edge : edges) {
-      if (edge.layout != Layout::row_major)
-        return fail(ErrorCode::unsupported, "tensor {} in layout {}: on a GPU all are row-major",
-                    edge.value, to_string(edge.layout));
-      types.push_back({edge.value, part.type(part.find(edge.value))});
-    }
-    return types;
-  }
-
   Result<> add_inputs(CompiledStep& compiled, const TaskGraph& task, const MemoryPlan& plan,
                       const Step& step, DeviceConstants& constants) {
     for (const TensorId id : step.inputs) {
@@ -159,24 +175,36 @@ class CompiledProgram final : public CudaProgram {
     }
   }
 
-  template <class View>
-  static Result<> check(std::span<View> views, std::span<const EdgeType> edges,
-                        std::string_view what) {
-    if (views.size() != edges.size())
-      return fail(ErrorCode::invalid_input, "{} {}s instead of {}", views.size(), what,
-                  edges.size());
-    for (std::size_t i = 0; i < views.size(); ++i)
-      if (views[i].type != edges[i].type)
-        return fail(ErrorCode::invalid_input, "{} {} is {} instead of {}", what, edges[i].name,
-                    to_string(views[i].type), to_string(edges[i].type));
-    return {};
-  }
-
   std::vector<EdgeType> inputs_, outputs_;
   std::vector<CompiledStep> steps_;
   std::vector<Patch> patches_;
   std::uint64_t step_workspace_ = 0;  // where it begins
   std::uint64_t workspace_bytes_ = 0;
+};
+
+// One kernel for all of a task.
+class WrappedProgram final : public CudaProgram {
+ public:
+  WrappedProgram(std::vector<EdgeType> inputs, std::vector<EdgeType> outputs,
+                 std::unique_ptr<CudaKernel> kernel)
+      : inputs_(std::move(inputs)), outputs_(std::move(outputs)), kernel_(std::move(kernel)) {}
+
+  [[nodiscard]] std::uint64_t workspace_bytes() const override {
+    return kernel_->workspace_bytes();
+  }
+  [[nodiscard]] std::size_t steps() const override { return 1; }
+  [[nodiscard]] std::uint64_t bytes_copied() const override { return kernel_->bytes_copied(); }
+
+  Result<> run(std::span<const DeviceView> inputs, std::span<const MutableDeviceView> outputs,
+               std::byte* workspace, Stream stream) override {
+    OPSPLIT_CHECK(check(inputs, inputs_, "input"));
+    OPSPLIT_CHECK(check(outputs, outputs_, "output"));
+    return kernel_->launch(inputs, outputs, workspace, stream);
+  }
+
+ private:
+  std::vector<EdgeType> inputs_, outputs_;
+  std::unique_ptr<CudaKernel> kernel_;
 };
 
 }  // namespace
@@ -216,6 +244,15 @@ Result<std::unique_ptr<CudaProgram>> CudaProgram::compile(const graph::Graph& pa
   auto program = std::make_unique<CompiledProgram>();
   OPSPLIT_CHECK(program->build(part, task, inputs, outputs, gpu, constants, custom));
   return program;
+}
+
+Result<std::unique_ptr<CudaProgram>> CudaProgram::wrap(const graph::Graph& part,
+                                                       std::vector<EdgeTensor> inputs,
+                                                       std::vector<EdgeTensor> outputs,
+                                                       std::unique_ptr<CudaKernel> kernel) {
+  OPSPLIT_TRY(auto reads, edge_types(part, inputs));
+  OPSPLIT_TRY(auto writes, edge_types(part, outputs));
+  return std::make_unique<WrappedProgram>(std::move(reads), std::move(writes), std::move(kernel));
 }
 
 }  // namespace opsplit::operators::cuda

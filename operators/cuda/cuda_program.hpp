@@ -52,6 +52,12 @@ class CudaProgram {
                                                       std::vector<EdgeTensor> outputs, Gpu& gpu,
                                                       DeviceConstants& constants,
                                                       const CustomCudaKernels& custom = {});
+  // The same of one kernel of somebody else's that runs all of the task: its inputs and outputs are the edges in
+  // their order.
+  static Result<std::unique_ptr<CudaProgram>> wrap(const graph::Graph& part,
+                                                   std::vector<EdgeTensor> inputs,
+                                                   std::vector<EdgeTensor> outputs,
+                                                   std::unique_ptr<CudaKernel> kernel);
   virtual ~CudaProgram() = default;
 
   // Device memory that a run needs to compute in: what lies between its steps, and what they themselves
@@ -67,6 +73,9 @@ class CudaProgram {
   virtual Result<> run(std::span<const DeviceView> inputs,
                        std::span<const MutableDeviceView> outputs, std::byte* workspace,
                        Stream stream) = 0;
+
+  // Of the last run: what its kernels have copied.
+  [[nodiscard]] virtual std::uint64_t bytes_copied() const = 0;
 };
 
 }  // namespace opsplit::operators::cuda

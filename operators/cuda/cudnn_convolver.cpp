@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "operators/cuda/cuda_status.hpp"
+#include "operators/cuda/library_status.hpp"
 
 namespace opsplit::operators::cuda {
 namespace {

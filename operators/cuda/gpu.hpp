@@ -1,6 +1,6 @@
 // A GPU as our kernels and programs use it: memory, our own kernels' work, and the two operations that
 // NVIDIA's libraries compute. Behind an interface, so that whatever is built on it is tested without a
-// GPU, on the bodies of our kernels and on plain loops; cuda_gpu.hpp is the real one.
+// GPU, on the bodies of our kernels and on plain loops; library_gpu.hpp is the real one.
 //
 // Not thread safe. Pointers are the device's: nothing on the host may follow them.
 #pragma once

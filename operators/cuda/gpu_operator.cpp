@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "graph/model.hpp"
+#include "graph/ops/op.hpp"
+#include "ipc/device_completion.hpp"
 
 namespace opsplit::operators::cuda {
 namespace {
@@ -28,25 +30,24 @@ struct Edge {
 struct Task {
   std::unique_ptr<CudaProgram> program;
   std::vector<Edge> inputs, outputs;
+  bool is_picky = false;  // Operator::is_picky()
 };
 
 class GpuOperator final : public Operator {
  public:
   GpuOperator(const GpuSite& site, std::vector<Task> tasks, std::shared_ptr<std::byte> copies,
-              std::shared_ptr<std::byte> workspace, ipc::DeviceStream stream,
-              ipc::DeviceCompletion completion)
+              std::shared_ptr<std::byte> workspace, ipc::DeviceCompletion completion)
       : site_(site),
         tasks_(std::move(tasks)),
         copies_(std::move(copies)),
         workspace_(std::move(workspace)),
-        stream_(stream),
         completion_(std::move(completion)) {}
 
   ~GpuOperator() override {
     if (!pinned_.empty()) (void)site_.driver.unregister_host(pinned_);
-    // completion_ goes after this: its event does not need the stream.
-    (void)site_.driver.destroy_stream(stream_);
   }
+
+  [[nodiscard]] bool is_picky(std::size_t task) const override { return tasks_[task].is_picky; }
 
   Result<> use_arena(std::span<std::byte> arena) override {
     OPSPLIT_CHECK(site_.driver.register_host(arena));
@@ -81,18 +82,19 @@ class GpuOperator final : public Operator {
       reads_.push_back({edge.type, at});
       if (is_in_place(edge, context)) continue;
       OPSPLIT_CHECK(site_.driver.copy_to_device(reinterpret_cast<ipc::DeviceAddress>(at),
-                                                {inputs[i].data, edge.bytes}, stream_));
+                                                {inputs[i].data, edge.bytes}, site_.stream));
       context.bytes_copied += edge.bytes;
     }
     for (const Edge& edge : task.outputs) writes_.push_back({edge.type, address(edge, context)});
     if (context.last_step_begins) context.last_step_begins();
-    OPSPLIT_CHECK(task.program->run(reads_, writes_, workspace_.get(), cuda_stream(stream_)));
+    OPSPLIT_CHECK(task.program->run(reads_, writes_, workspace_.get(), cuda_stream(site_.stream)));
+    context.bytes_copied += task.program->bytes_copied();
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       const Edge& edge = task.outputs[i];
       if (context.slot && !edge.in_arena) continue;
       OPSPLIT_CHECK(site_.driver.copy_to_host({outputs[i].data, edge.bytes},
                                               reinterpret_cast<ipc::DeviceAddress>(writes_[i].data),
-                                              stream_));
+                                              site_.stream));
       context.bytes_copied += edge.bytes;
     }
     return {};
@@ -114,7 +116,6 @@ class GpuOperator final : public Operator {
   // One task runs at a time, so that all use the same bytes.
   const std::shared_ptr<std::byte> copies_;  // of what does not lie in the GPU's arena
   const std::shared_ptr<std::byte> workspace_;
-  const ipc::DeviceStream stream_;
   ipc::DeviceCompletion completion_;
   std::span<std::byte> pinned_;
   std::vector<DeviceView> reads_;  // kept from task to task
@@ -151,26 +152,22 @@ std::vector<EdgeTensor> names_of(const Plan& plan, const std::vector<std::int32_
   return edges;
 }
 
-}  // namespace
+using MakeProgram = std::function<Result<std::unique_ptr<CudaProgram>>(const graph::Graph& part,
+                                                                       const PlannedTask& task)>;
 
-Result<std::unique_ptr<Operator>> make_gpu_operator(const OperatorSpec& spec, const GpuSite& site,
-                                                    const CustomCudaKernels& custom) {
-  OPSPLIT_TRY(graph::Graph part, graph::import_part(spec.part, spec.weights_folder));
-  OPSPLIT_CHECK(graph::infer_shapes(part, {}));
-  adopt_foreign_nodes(part);
+Result<std::unique_ptr<Operator>> make_operator(const OperatorSpec& spec, const GpuSite& site,
+                                                const graph::Graph& part, const MakeProgram& make) {
   std::vector<Task> tasks;
   std::uint64_t copy_bytes = 0, workspace_bytes = 0;
   for (const std::int32_t index : spec.op.tasks) {
     const PlannedTask& planned = spec.plan.tasks[static_cast<std::size_t>(index)];
     Task task;
-    OPSPLIT_TRY(task.program,
-                CudaProgram::compile(part, planned.nodes, names_of(spec.plan, planned.inputs),
-                                     names_of(spec.plan, planned.outputs), site.gpu, site.constants,
-                                     custom));
+    OPSPLIT_TRY(task.program, make(part, planned));
     for (const std::int32_t id : planned.inputs)
       task.inputs.push_back(edge_of(spec.plan, spec.op, id));
     for (const std::int32_t id : planned.outputs)
       task.outputs.push_back(edge_of(spec.plan, spec.op, id));
+    task.is_picky = has_unknown_nodes(part, planned);
     OPSPLIT_TRY(const std::uint64_t bytes, lay_out_copies(task));
     copy_bytes = std::max(copy_bytes, bytes);
     workspace_bytes = std::max(workspace_bytes, task.program->workspace_bytes());
@@ -178,14 +175,55 @@ Result<std::unique_ptr<Operator>> make_gpu_operator(const OperatorSpec& spec, co
   }
   OPSPLIT_TRY(auto copies, site.gpu.allocate(copy_bytes));
   OPSPLIT_TRY(auto workspace, site.gpu.allocate(workspace_bytes));
-  OPSPLIT_TRY(const ipc::DeviceStream stream, site.driver.create_stream(site.priority));
-  auto completion = ipc::DeviceCompletion::create(site.driver, site.futex, stream);
-  if (!completion) {
-    (void)site.driver.destroy_stream(stream);
-    return tl::unexpected(completion.error());
-  }
+  OPSPLIT_TRY(auto completion, ipc::DeviceCompletion::create(site.driver, site.futex, site.stream));
   return std::make_unique<GpuOperator>(site, std::move(tasks), std::move(copies),
-                                       std::move(workspace), stream, std::move(*completion));
+                                       std::move(workspace), std::move(completion));
+}
+
+Result<graph::Graph> import_part(const OperatorSpec& spec) {
+  OPSPLIT_TRY(graph::Graph part, graph::import_part(spec.part, spec.weights_folder));
+  OPSPLIT_CHECK(graph::infer_shapes(part, {}));
+  return part;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Operator>> make_gpu_operator(const OperatorSpec& spec, const GpuSite& site,
+                                                    const CustomCudaKernels& custom) {
+  OPSPLIT_TRY(graph::Graph part, import_part(spec));
+  adopt_foreign_nodes(part);
+  return make_operator(
+      spec, site, part, [&](const graph::Graph& graph, const PlannedTask& planned) {
+        return CudaProgram::compile(graph, planned.nodes, names_of(spec.plan, planned.inputs),
+                                    names_of(spec.plan, planned.outputs), site.gpu, site.constants,
+                                    custom);
+      });
+}
+
+Result<std::unique_ptr<Operator>> make_gpu_backend_operator(const OperatorSpec& spec,
+                                                            const GpuSite& site,
+                                                            const MakeTaskCudaKernel& make) {
+  OPSPLIT_TRY(const graph::Graph part, import_part(spec));
+  return make_operator(
+      spec, site, part,
+      [&](const graph::Graph& graph,
+          const PlannedTask& planned) -> Result<std::unique_ptr<CudaProgram>> {
+        for (const std::int32_t id : planned.outputs)
+          if (const PlannedTensor& output = spec.plan.tensors[static_cast<std::size_t>(id)];
+              output.varies)
+            return fail(ErrorCode::unsupported,
+                        "task {}: the sizes of output '{}' follow from data, which no operator on "
+                        "a GPU can have so far: leave 'gpu' out",
+                        planned.name, output.name);
+        std::unique_ptr<CudaKernel> kernel;
+        OPSPLIT_CHECK(describe_task(spec, graph, planned, spec.threads,
+                                    [&](const TaskSpec& described) -> Result<> {
+                                      OPSPLIT_TRY(kernel, make(described));
+                                      return {};
+                                    }));
+        return CudaProgram::wrap(graph, names_of(spec.plan, planned.inputs),
+                                 names_of(spec.plan, planned.outputs), std::move(kernel));
+      });
 }
 
 }  // namespace opsplit::operators::cuda

@@ -8,28 +8,23 @@
 
 #include <memory>
 
-#include "ipc/device_completion.hpp"
-#include "ipc/device_memory.hpp"
-#include "ipc/futex.hpp"
 #include "operators/cuda/cuda_program.hpp"
-#include "operators/cuda/gpu.hpp"
+#include "operators/cuda/gpu_site.hpp"
 #include "operators/operator.hpp"
 
 namespace opsplit::operators::cuda {
-
-// One GPU as this process has it. All of it outlives the operators.
-struct GpuSite {
-  ipc::DeviceDriver& driver;
-  Gpu& gpu;  // the same device
-  const ipc::DeviceArena& arena;
-  ipc::Futex& futex;
-  DeviceConstants& constants;
-  ipc::StreamPriority priority = ipc::StreamPriority::normal;
-};
 
 // Compiles every task, by our own kernels but where there are custom ones. Error: a node that has no kernel on a
 // GPU.
 Result<std::unique_ptr<Operator>> make_gpu_operator(const OperatorSpec& spec, const GpuSite& site,
                                                     const CustomCudaKernels& custom = {});
+
+// Called for each task, as MakeTaskKernel on the CPU.
+using MakeTaskCudaKernel = std::function<Result<std::unique_ptr<CudaKernel>>(const TaskSpec&)>;
+
+// Every task run by one kernel of somebody else's. Error: an output varies, which none on a GPU may so far.
+Result<std::unique_ptr<Operator>> make_gpu_backend_operator(const OperatorSpec& spec,
+                                                            const GpuSite& site,
+                                                            const MakeTaskCudaKernel& make);
 
 }  // namespace opsplit::operators::cuda

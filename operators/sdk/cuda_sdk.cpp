@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "ipc/cuda_driver.hpp"
-#include "operators/cuda/cuda_gpu.hpp"
 #include "operators/cuda/gpu_operator_program.hpp"
+#include "operators/cuda/library_gpu.hpp"
 #include "operators/sdk/adapter.hpp"
 #include "operators/sdk/cuda_adapter.hpp"
 

@@ -422,6 +422,17 @@ Result<bool> FakeDevice::query(DeviceEvent event) {
   });
 }
 
+// What is waited for is done at once: a device may be as fast as that.
+Result<> FakeDevice::wait(DeviceStream stream, DeviceEvent event) {
+  return call("wait", [&]() -> Result<> {
+    const auto found = events_.find(static_cast<std::uintptr_t>(event));
+    if (found == events_.end()) return misuse("a foreign event");
+    if (!streams_.contains(static_cast<std::uintptr_t>(stream))) return misuse("a foreign stream");
+    if (found->second.stream == 0) return {};
+    return finish_until(found->second.stream, found->second.position);
+  });
+}
+
 Result<> FakeDevice::last_error() {
   return call("last_error", [&]() -> Result<> {
     if (std::exchange(launch_error_, false))

@@ -103,6 +103,7 @@ class FakeDevice final : public ipc::DeviceDriver {
   void finish();
 
   [[nodiscard]] const ipc::DeviceUuid& uuid() const override { return uuid_; }
+  [[nodiscard]] int ordinal() const override { return 0; }
   Result<ipc::DeviceAddress> allocate(std::uint64_t bytes) override;
   Result<> free(ipc::DeviceAddress allocation) override;
   Result<ipc::DeviceMemory> memory() override;
@@ -121,6 +122,7 @@ class FakeDevice final : public ipc::DeviceDriver {
   Result<> destroy_event(ipc::DeviceEvent event) override;
   Result<> record(ipc::DeviceEvent event, ipc::DeviceStream stream) override;
   Result<bool> query(ipc::DeviceEvent event) override;
+  Result<> wait(ipc::DeviceStream stream, ipc::DeviceEvent event) override;
   Result<> last_error() override;
   [[nodiscard]] bool lost() const override { return lost_; }
 

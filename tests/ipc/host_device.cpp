@@ -109,7 +109,7 @@ Result<> HostDevice::unregister_host(std::span<std::byte> memory) {
 Result<ipc::DeviceStream> HostDevice::create_stream(ipc::StreamPriority wanted) {
   ++streams;
   priority = wanted;
-  return ipc::DeviceStream{1};
+  return ipc::DeviceStream{0x1000};  // none of CUDA's default streams
 }
 
 Result<> HostDevice::destroy_stream(ipc::DeviceStream) {
@@ -136,6 +136,16 @@ Result<ipc::DeviceEvent> HostDevice::create_event() {
 
 Result<> HostDevice::destroy_event(ipc::DeviceEvent) {
   --events;
+  return {};
+}
+
+Result<> HostDevice::record(ipc::DeviceEvent, ipc::DeviceStream stream) {
+  recorded_on_ = stream;
+  return {};
+}
+
+Result<> HostDevice::wait(ipc::DeviceStream stream, ipc::DeviceEvent) {
+  ties.push_back({static_cast<std::uintptr_t>(stream), static_cast<std::uintptr_t>(recorded_on_)});
   return {};
 }
 

@@ -17,6 +17,11 @@
 
 namespace opsplit::test {
 
+// That one stream was made to wait for another one.
+struct StreamTie {
+  std::uintptr_t waits = 0, behind = 0;
+};
+
 class HostDevice final : public ipc::DeviceDriver {
  public:
   static constexpr std::uint64_t most_bytes = 1 << 20;  // of an allocation
@@ -28,8 +33,10 @@ class HostDevice final : public ipc::DeviceDriver {
   std::span<std::byte> registered = {};  // host memory
   int streams = 0, events = 0;           // that there are now
   ipc::StreamPriority priority = {};     // of the last stream
+  std::vector<StreamTie> ties = {};      // in their order
 
   [[nodiscard]] const ipc::DeviceUuid& uuid() const override { return uuid_; }
+  [[nodiscard]] int ordinal() const override { return uuid_.bytes[0] & 0x0f; }
   Result<ipc::DeviceAddress> allocate(std::uint64_t bytes) override;
   Result<> free(ipc::DeviceAddress allocation) override;
   Result<ipc::DeviceMemory> memory() override { return ipc::DeviceMemory{most_bytes, most_bytes}; }
@@ -46,8 +53,9 @@ class HostDevice final : public ipc::DeviceDriver {
                         ipc::DeviceStream stream) override;
   Result<ipc::DeviceEvent> create_event() override;
   Result<> destroy_event(ipc::DeviceEvent event) override;
-  Result<> record(ipc::DeviceEvent, ipc::DeviceStream) override { return {}; }
+  Result<> record(ipc::DeviceEvent event, ipc::DeviceStream stream) override;
   Result<bool> query(ipc::DeviceEvent event) override;
+  Result<> wait(ipc::DeviceStream stream, ipc::DeviceEvent event) override;
   Result<> last_error() override { return {}; }
   [[nodiscard]] bool lost() const override { return breaks; }
 
@@ -62,6 +70,7 @@ class HostDevice final : public ipc::DeviceDriver {
   Result<> unmap(ipc::DeviceAddress address);
 
   std::list<Memory> memories_;
+  ipc::DeviceStream recorded_on_ = {};         // of the last event
   std::vector<std::span<std::byte>> written_;  // in the host's memory, since an event was complete
   ipc::DeviceUuid uuid_;
 };

@@ -9,7 +9,7 @@
 #include "graph/model.hpp"
 #include "ipc/cuda_driver.hpp"
 #include "operators/cuda/body.hpp"
-#include "operators/cuda/cuda_gpu.hpp"
+#include "operators/cuda/library_gpu.hpp"
 #include "operators/kernels/reference.hpp"
 
 namespace opsplit::operators::cuda::testing {

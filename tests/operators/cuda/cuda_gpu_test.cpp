@@ -10,12 +10,18 @@ namespace {
 TEST(CudaGpu, TooMuchMemoryIsRefusedAndTheGpuIsNotLost) {
   const auto machine = ipc::cuda_machine();
   if (!machine) GTEST_SKIP() << machine.error().message;
-  const auto gpu = open_gpu();
-  ASSERT_TRUE(gpu) << gpu.error().message;
-  EXPECT_FALSE((*gpu)->lost());
-  EXPECT_EQ(gpu.value()->allocate(std::uint64_t{1} << 60).error().code, ErrorCode::limit_exceeded);
-  EXPECT_FALSE((*gpu)->lost());
-  EXPECT_TRUE((*gpu)->allocate(1 << 20));
+  CudaGpu gpu;
+  EXPECT_FALSE(gpu.lost());
+  EXPECT_EQ(gpu.allocate(std::uint64_t{1} << 60).error().code, ErrorCode::limit_exceeded);
+  EXPECT_FALSE(gpu.lost());
+  EXPECT_TRUE(gpu.allocate(1 << 20));
+}
+
+TEST(CudaGpu, SaysWhatItNeedsLibrariesFor) {
+  CudaGpu gpu;
+  EXPECT_EQ(gpu.convolver({}).error().code, ErrorCode::unsupported);
+  EXPECT_EQ(gpu.multiply({}, nullptr, nullptr, nullptr, nullptr, nullptr).error().code,
+            ErrorCode::unsupported);
 }
 
 }  // namespace

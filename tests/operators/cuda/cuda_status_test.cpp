@@ -20,13 +20,5 @@ TEST(CudaStatus, StickyErrorsAreToldApart) {
   EXPECT_FALSE(is_sticky(cudaErrorMemoryAllocation));
 }
 
-TEST(CudaStatus, WhatALibraryDoesNotSupportIsToldApart) {
-  EXPECT_EQ(checked(CUDNN_STATUS_NOT_SUPPORTED, "x").error().code, ErrorCode::unsupported);
-  EXPECT_EQ(checked(CUDNN_STATUS_NOT_SUPPORTED_PADDING, "x").error().code, ErrorCode::unsupported);
-  EXPECT_EQ(checked(CUDNN_STATUS_EXECUTION_FAILED, "x").error().code, ErrorCode::system);
-  EXPECT_EQ(checked(CUBLAS_STATUS_EXECUTION_FAILED, "x").error().code, ErrorCode::system);
-  EXPECT_TRUE(checked(CUDNN_STATUS_SUCCESS, "x"));
-}
-
 }  // namespace
 }  // namespace opsplit::operators::cuda::testing

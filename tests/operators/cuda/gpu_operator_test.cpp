@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include <csignal>
+#include <cstring>
 #include <optional>
 
 #include "graph/planner.hpp"
@@ -88,7 +89,7 @@ class GpuOperatorTest : public ::testing::Test {
   Result<std::unique_ptr<Operator>> make(std::size_t op) {
     return make_gpu_operator({plan, plan.operators[op], folder.path() / plan.operators[op].part,
                               folder.path(), 1, weights, placement},
-                             {device, gpu, *arena, futex, constants, ipc::StreamPriority::high});
+                             {device, gpu, *arena, futex, constants, stream});
   }
 
   using Numbers = std::vector<float>;
@@ -110,6 +111,7 @@ class GpuOperatorTest : public ::testing::Test {
   HostDevice device;
   HostGpu gpu;
   DeviceConstants constants{gpu};
+  const ipc::DeviceStream stream = device.create_stream(ipc::StreamPriority::high).value();
   ipc::SystemFutex futex;
   HeapWeights weights;
   Affinity affinity;
@@ -157,17 +159,14 @@ TEST_F(GpuOperatorTest, IsTriedInTheHostsMemoryAlone) {
   EXPECT_TRUE(warm_up(**b, plan, plan.operators[1], warming));
 }
 
-TEST_F(GpuOperatorTest, HasAStreamOfItsPriorityAndPinsTheArena) {
+TEST_F(GpuOperatorTest, PinsTheArena) {
   AlignedMemory arena_memory(4096);
   {
     const auto a = make(0);
     ASSERT_TRUE(a);
-    EXPECT_EQ(device.streams, 1);
-    EXPECT_EQ(device.priority, ipc::StreamPriority::high);
     ASSERT_TRUE((*a)->use_arena({arena_memory.data(), 4096}));
     EXPECT_EQ(device.registered.data(), arena_memory.data());
   }
-  EXPECT_EQ(device.streams, 0);
   EXPECT_EQ(device.events, 0);
   EXPECT_TRUE(device.registered.empty());
 }
@@ -189,11 +188,56 @@ TEST_F(GpuOperatorTest, ItsTasksShareOneWorkspace) {
   ASSERT_EQ(product.tasks.size(), 2u);
   const auto op = make_gpu_operator(
       {products, product, parts.path() / product.part, parts.path(), 1, weights, placement},
-      {device, gpu, *arena, futex, constants});
+      {device, gpu, *arena, futex, constants, stream});
   ASSERT_TRUE(op) << op.error().message;
   // With the constant, and a copy of one task's input and output.
   EXPECT_EQ(gpu.allocated,
             gpu.product_workspace_bytes() + 4 * 4 * sizeof(float) + 2 * gpu_alignment);
+}
+
+// Copies its input, and says so.
+class Copies final : public CudaKernel {
+ public:
+  Result<> launch(std::span<const DeviceView> inputs, std::span<const MutableDeviceView> outputs,
+                  std::byte*, Stream) override {
+    std::memcpy(outputs[0].data, inputs[0].data, 4 * sizeof(float));
+    return {};
+  }
+  [[nodiscard]] std::uint64_t bytes_copied() const override { return 4 * sizeof(float); }
+};
+
+TEST_F(GpuOperatorTest, ATaskIsRunByOneKernelOfABackend) {
+  std::vector<std::string> nodes;
+  const auto b =
+      make_gpu_backend_operator({plan, plan.operators[0], folder.path() / plan.operators[0].part,
+                                 folder.path(), 1, weights, placement},
+                                {device, gpu, *arena, futex, constants, stream},
+                                [&](const TaskSpec& task) -> Result<std::unique_ptr<CudaKernel>> {
+                                  for (const KernelSpec& node : task.nodes)
+                                    nodes.push_back(node.node->name);
+                                  EXPECT_EQ(task.inputs[0].name, "x");
+                                  EXPECT_EQ(task.outputs[0].name, "s");
+                                  return std::make_unique<Copies>();
+                                });
+  ASSERT_TRUE(b) << b.error().message;
+  EXPECT_EQ(nodes, (std::vector<std::string>{"negate", "again"}));
+  Numbers s(4);
+  RunContext context;
+  ASSERT_TRUE(run(**b, 1, {1, 2, 3, 4}, &s, context));
+  EXPECT_EQ(s, (Numbers{1, 2, 3, 4}));
+  EXPECT_EQ(context.bytes_copied, 3 * 4 * sizeof(float)) << "in, by the kernel, out";
+}
+
+TEST_F(GpuOperatorTest, WhyABackendRefusesATaskIsSaid) {
+  const auto refused =
+      make_gpu_backend_operator({plan, plan.operators[0], folder.path() / plan.operators[0].part,
+                                 folder.path(), 1, weights, placement},
+                                {device, gpu, *arena, futex, constants, stream},
+                                [](const TaskSpec&) -> Result<std::unique_ptr<CudaKernel>> {
+                                  return fail(ErrorCode::unsupported, "not this one");
+                                });
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("task " + plan.tasks[0].name));
 }
 
 TEST_F(GpuOperatorTest, AnInputInAnotherLayoutFailsTheRequestOnly) {

@@ -1,8 +1,9 @@
 # Kernels on a GPU: each case on the CPU, and on a GPU where there is one.
-if(TARGET opsplit_cuda_kernels)
+if(TARGET opsplit_cuda_operator)
   opsplit_test(operators/cuda
     SOURCES convolution_test.cpp cuda_case.cpp cuda_gpu_test.cpp cuda_kernels_test.cpp cuda_program_test.cpp
-      cuda_status_test.cpp dense_test.cpp elementwise_test.cpp gpu_operator_test.cpp host_gpu.cpp movement_test.cpp pooling_test.cpp
+      cuda_status_test.cpp dense_test.cpp elementwise_test.cpp gpu_operator_test.cpp gpu_site_test.cpp host_gpu.cpp
+      library_status_test.cpp movement_test.cpp pooling_test.cpp
       softmax_test.cpp ../sdk/cuda_sdk_test.cpp ../small_graph.cpp ../tensors.cpp ../../graph/model_builder.cpp
       ../../ipc/host_device.cpp
     LIBRARIES opsplit_cuda_operator opsplit_cuda opsplit_device_broker opsplit_graph onnx_proto)
