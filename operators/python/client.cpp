@@ -186,7 +186,7 @@ class Control {
   ipc::MessageSocket socket_;
 };
 
-py::tuple described(const std::vector<ipc::TensorSpec>& specs) {
+py::tuple described_specs(const std::vector<ipc::TensorSpec>& specs) {
   py::tuple result(specs.size());
   for (std::size_t i = 0; i < specs.size(); ++i)
     result[i] = py::make_tuple(specs[i].name, numpy_dtype(specs[i].type.dtype),
@@ -205,9 +205,9 @@ void bind_client(py::module_& module) {
   py::class_<ipc::Client>(module, "Client")
       .def(py::init(&connect), py::arg("deployment"), py::arg("socket"), py::arg("timeout"))
       .def_property_readonly("inputs",
-                             [](const ipc::Client& self) { return described(self.inputs()); })
-      .def_property_readonly("outputs",
-                             [](const ipc::Client& self) { return described(self.outputs()); })
+                             [](const ipc::Client& self) { return described_specs(self.inputs()); })
+      .def_property_readonly(
+          "outputs", [](const ipc::Client& self) { return described_specs(self.outputs()); })
       .def("begin", &begin, py::arg("wait_for_slot"));
   py::class_<Request>(module, "Request")
       .def("input", &Request::input, py::arg("index"))

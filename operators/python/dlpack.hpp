@@ -1,5 +1,5 @@
-// DLPack's structures (dlpack.h), as far as tensors of the host are handed out with them: the old ones,
-// and those of version 1, which can say that a tensor is read-only.
+// DLPack's structures (dlpack.h), as far as tensors are handed out with them: the old ones, and those of version 1,
+// which can say that a tensor is read-only.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace opsplit::python::dlpack {
 
-inline constexpr std::int32_t cpu = 1;  // DLDeviceType
+inline constexpr std::int32_t cpu = 1, cuda = 2;  // DLDeviceType
 
 struct Device {
   std::int32_t type = cpu;

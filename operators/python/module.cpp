@@ -5,6 +5,7 @@
 #include "operators/python/errors.hpp"
 #include "operators/python/serve.hpp"
 #include "operators/python/tensor.hpp"
+#include "operators/python/test_kernel.hpp"
 
 PYBIND11_MODULE(_core, module) {
   module.attr("__version__") = OPSPLIT_VERSION;
@@ -12,4 +13,5 @@ PYBIND11_MODULE(_core, module) {
   opsplit::python::bind_tensor(module);
   opsplit::python::bind_serve(module);
   opsplit::python::bind_client(module);
+  opsplit::python::bind_test_kernel(module);
 }

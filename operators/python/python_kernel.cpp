@@ -54,10 +54,12 @@ struct PythonKernel::Python {
 };
 
 PythonKernel::PythonKernel(py::object function, Style style, const py::dict& keywords,
-                           std::vector<Operand> inputs, std::vector<Operand> outputs)
+                           std::vector<Operand> inputs, std::vector<Operand> outputs,
+                           std::shared_ptr<OperatorStream> stream)
     : style_(style),
       inputs_(std::move(inputs)),
       outputs_(std::move(outputs)),
+      stream_(std::move(stream)),
       output_shapes_(outputs_.size()),
       python_(std::make_unique<Python>()) {
   python_->function = std::move(function);
@@ -130,7 +132,7 @@ Result<> PythonKernel::check_kept(Call& call) {
   if (kept == nullptr) return {};
   // Short, for there is room for 224 bytes on the board, and the node's name comes before it.
   auto error = fail(ErrorCode::operator_failed,
-                    "{} is still in use after the call: keep a copy() of it instead", kept->name);
+                    "{} is still in use after the call: keep a copy of it instead", kept->name);
   std::erase_if(calls_, [&](const auto& known) { return known.get() == &call; });
   return error;
 }
@@ -174,7 +176,8 @@ void PythonKernel::fill(Call& call, std::span<const operators::TensorView> input
                              bool writable) -> py::object {
     call.addresses.push_back(data);
     if (!operand.present || data == nullptr) return py::none();
-    auto tensor = std::make_unique<Tensor>(operand.type, const_cast<std::byte*>(data), writable);
+    auto tensor = std::make_unique<Tensor>(operand.type, const_cast<std::byte*>(data), writable,
+                                           nullptr, stream_);
     tensor->keep_view();
     if (operand.varies) tensor->make_resizable(operand.name);
     Tensor* pointer = tensor.get();

@@ -29,9 +29,10 @@ class PythonKernel final : public operators::Kernel {
     task   // function(tuple of inputs, tuple of outputs)
   };
   // The function returns None, or how many bytes it has copied; it must resize() outputs that vary. With the
-  // GIL.
+  // GIL. With a stream its tensors are a GPU's.
   PythonKernel(py::object function, Style style, const py::dict& keywords,
-               std::vector<Operand> inputs, std::vector<Operand> outputs);
+               std::vector<Operand> inputs, std::vector<Operand> outputs,
+               std::shared_ptr<OperatorStream> stream = nullptr);
   ~PythonKernel() override;  // anywhere
 
   // Without the GIL, which it takes. An exception is an error with its type and text; so is a tensor, or
@@ -57,6 +58,7 @@ class PythonKernel final : public operators::Kernel {
 
   Style style_;
   std::vector<Operand> inputs_, outputs_;
+  std::shared_ptr<OperatorStream> stream_;
   std::vector<std::optional<Shape>> output_shapes_;  // of the last run
   std::unique_ptr<Python> python_;
   std::vector<std::unique_ptr<Call>> calls_;

@@ -7,15 +7,19 @@
 #include <variant>
 #include <vector>
 
+#include "ipc/session.hpp"
+#include "operators/cuda/gpu_operator.hpp"
 #include "operators/kernels/kernel_spec.hpp"
 #include "operators/operator_main.hpp"
 #include "operators/python/errors.hpp"
+#include "operators/python/gpu.hpp"
+#include "operators/python/python_cuda_kernel.hpp"
 #include "operators/python/python_kernel.hpp"
 
 namespace opsplit::python {
 namespace {
 
-using Kernels = std::unique_ptr<operators::Kernel>;
+using OnStream = std::shared_ptr<OperatorStream>;
 
 // A constant of the model, which lives as long as somebody looks at it.
 py::object array_of(const graph::Constant& constant) {
@@ -34,7 +38,13 @@ py::object operand_of(const operators::Operand& operand) {
       operand.constant == nullptr ? py::object(py::none()) : array_of(*operand.constant));
 }
 
-py::object node_of(const operators::KernelSpec& spec) {
+// (number, stream) of the GPU, or None.
+py::object gpu_of(const OnStream& stream) {
+  if (!stream) return py::none();
+  return py::make_tuple(stream->device(), static_cast<std::uintptr_t>(stream->number()));
+}
+
+py::object node_of(const operators::KernelSpec& spec, const OnStream& stream) {
   py::dict attributes;
   const std::map<std::string, graph::Attribute, std::less<>>
       none;  // what is in a bundle is nobody's
@@ -56,7 +66,7 @@ py::object node_of(const operators::KernelSpec& spec) {
   const std::string_view op_type =
       graph::is_bundle(*spec.node) ? spec.node->op_type : graph::named_op_type(*spec.node);
   return py::make_tuple(spec.node->name, py::str(std::string(op_type)), spec.opset, attributes,
-                        operands(spec.inputs), operands(spec.outputs));
+                        operands(spec.inputs), operands(spec.outputs), gpu_of(stream));
 }
 
 std::vector<PythonKernel::Operand> operands(const std::vector<operators::Operand>& all) {
@@ -74,7 +84,7 @@ std::vector<PythonKernel::Operand> operands(const std::vector<operators::NamedTy
 
 // Calls what makes a kernel, with the GIL; an exception is why there is none.
 template <class Make>
-Result<Kernels> guarded(Make make) {
+auto guarded(Make make) -> Result<decltype(make())> {
   const py::gil_scoped_acquire gil;
   try {
     return make();
@@ -86,13 +96,26 @@ Result<Kernels> guarded(Make make) {
   }
 }
 
+// On the CPU, or, where a kernel is to be for a GPU, on the stream there.
+template <class Kernel>
+std::unique_ptr<Kernel> kernel_of(const py::object& function, PythonKernel::Style style,
+                                  const py::dict& keywords,
+                                  std::vector<PythonKernel::Operand> inputs,
+                                  std::vector<PythonKernel::Operand> outputs,
+                                  const OnStream& stream) {
+  return std::make_unique<Kernel>(function, style, keywords, std::move(inputs), std::move(outputs),
+                                  stream);
+}
+
 // prepare(node) -> (function, keywords)
-Result<Kernels> make_node_kernel(const py::object& prepare, const operators::KernelSpec& spec) {
-  return guarded([&]() -> Kernels {
+template <class Kernel>
+auto make_node_kernel(const py::object& prepare, const operators::KernelSpec& spec,
+                      const OnStream& stream) {
+  return guarded([&] {
     const auto [function, keywords] =
-        prepare(node_of(spec)).cast<std::pair<py::object, py::dict>>();
-    return std::make_unique<PythonKernel>(function, PythonKernel::Style::node, keywords,
-                                          operands(spec.inputs), operands(spec.outputs));
+        prepare(node_of(spec, stream)).cast<std::pair<py::object, py::dict>>();
+    return kernel_of<Kernel>(function, PythonKernel::Style::node, keywords, operands(spec.inputs),
+                             operands(spec.outputs), stream);
   });
 }
 
@@ -118,9 +141,11 @@ class ModelFunction {
   std::shared_ptr<const operators::TaskSpec*> spec_;
 };
 
-// make((name, function that gives the model, inputs, outputs, threads, nodes)) -> function
-Result<Kernels> make_task_kernel(const py::object& make, const operators::TaskSpec& spec) {
-  return guarded([&]() -> Kernels {
+// make((name, function that gives the model, inputs, outputs, threads, nodes, gpu)) -> function
+template <class Kernel>
+auto make_task_kernel(const py::object& make, const operators::TaskSpec& spec,
+                      const OnStream& stream) {
+  return guarded([&] {
     const ModelFunction model(spec);
     const auto described = [](const std::vector<operators::NamedType>& tensors) {
       py::tuple result(tensors.size());
@@ -130,12 +155,12 @@ Result<Kernels> make_task_kernel(const py::object& make, const operators::TaskSp
       return result;
     };
     py::tuple nodes(spec.nodes.size());
-    for (std::size_t i = 0; i < spec.nodes.size(); ++i) nodes[i] = node_of(spec.nodes[i]);
+    for (std::size_t i = 0; i < spec.nodes.size(); ++i) nodes[i] = node_of(spec.nodes[i], stream);
     const py::object function =
         make(py::make_tuple(spec.name, model.function(), described(spec.inputs),
-                            described(spec.outputs), spec.threads, nodes));
-    return std::make_unique<PythonKernel>(function, PythonKernel::Style::task, py::dict(),
-                                          operands(spec.inputs), operands(spec.outputs));
+                            described(spec.outputs), spec.threads, nodes, gpu_of(stream)));
+    return kernel_of<Kernel>(function, PythonKernel::Style::task, py::dict(), operands(spec.inputs),
+                             operands(spec.outputs), stream);
   });
 }
 
@@ -148,88 +173,58 @@ int serve(std::vector<std::string> arguments, const operators::OperatorKind& kin
   return operators::operator_main(static_cast<int>(arguments.size()), argv.data(), kind);
 }
 
+bool has_gpu(const operators::OperatorSpec& spec) {
+  return spec.attachment != nullptr && spec.attachment->gpu.has_value();
+}
+
 int operator_main(const std::vector<std::string>& arguments,
-                  const std::map<std::string, py::object>& prepare) {
+                  const std::map<std::string, py::object>& prepare, bool gpu) {
   operators::CustomKernels custom;
   for (const auto& [op_type, prepare_one] : prepare)
     custom.emplace(op_type, [&prepare_one = prepare_one](const operators::KernelSpec& spec) {
-      return make_node_kernel(prepare_one, spec);
+      return make_node_kernel<PythonKernel>(prepare_one, spec, nullptr);
     });
-  return serve(arguments, operators::kind_of(custom));
-}
-
-int backend_main(const std::vector<std::string>& arguments, const py::object& make) {
-  const operators::MakeTaskKernel make_kernel = [&make](const operators::TaskSpec& spec) {
-    return make_task_kernel(make, spec);
+  operators::OperatorKind kind = operators::kind_of(custom);
+  kind.runs_on.gpu = gpu;
+  OperatorGpu its_gpu;
+  kind.make =
+      [&, on_cpus = kind.make](
+          const operators::OperatorSpec& spec) -> Result<std::unique_ptr<operators::Operator>> {
+    if (!has_gpu(spec)) return on_cpus(spec);
+    OPSPLIT_TRY(const operators::cuda::GpuSite site, its_gpu.site(spec));
+    operators::cuda::CustomCudaKernels on_gpu;
+    for (const auto& [op_type, prepare_one] : prepare)
+      on_gpu.emplace(op_type, [&](const operators::KernelSpec& node) {
+        return make_node_kernel<PythonCudaKernel>(prepare_one, node, its_gpu.stream());
+      });
+    return operators::cuda::make_gpu_operator(spec, site, on_gpu);
   };
-  return serve(arguments, {[&make_kernel](const operators::OperatorSpec& spec) {
-                             return operators::make_backend_operator(spec, make_kernel);
-                           },
-                           {"*"}});
+  return serve(arguments, kind);
 }
 
-// A kernel outside any process of opsplit, for unit tests of it.
-class TestKernel {
- public:
-  TestKernel(py::object function, const std::string& style, const py::dict& keywords,
-             const std::vector<Tensor*>& inputs, const std::vector<Tensor*>& outputs, bool varies)
-      : kernel_(std::move(function),
-                style == "task" ? PythonKernel::Style::task : PythonKernel::Style::node, keywords,
-                operands_of(inputs, false), operands_of(outputs, varies)) {}
-
-  std::uint64_t run(const std::vector<Tensor*>& inputs, const std::vector<Tensor*>& outputs) {
-    std::vector<operators::TensorView> in;
-    std::vector<operators::MutableTensorView> out;
-    for (const Tensor* tensor : inputs)
-      if (tensor == nullptr)
-        in.push_back({});
-      else
-        in.push_back({tensor->type(), Layout::row_major, tensor->data()});
-    for (const Tensor* tensor : outputs)
-      out.push_back({tensor->type(), Layout::row_major, tensor->data()});
-    Result<> done;
-    {
-      const py::gil_scoped_release no_gil;
-      done = kernel_.run(in, out);
-    }
-    value_or_raise(std::move(done));
-    return kernel_.bytes_copied();
-  }
-
-  [[nodiscard]] py::object output_shape(std::size_t output) const {
-    const auto shape = kernel_.output_shape(output);
-    return shape ? py::object(tuple_of(*shape)) : py::none();
-  }
-
- private:
-  static std::vector<PythonKernel::Operand> operands_of(const std::vector<Tensor*>& tensors,
-                                                        bool varies) {
-    std::vector<PythonKernel::Operand> result;
-    for (const Tensor* tensor : tensors)
-      result.push_back(
-          tensor == nullptr
-              ? PythonKernel::Operand{.type = {}, .present = false}
-              : PythonKernel::Operand{.type = tensor->type(), .varies = varies, .name = "y"});
-    return result;
-  }
-
-  PythonKernel kernel_;
-};
+int backend_main(const std::vector<std::string>& arguments, const py::object& make, bool gpu) {
+  OperatorGpu its_gpu;
+  const auto make_operator =
+      [&](const operators::OperatorSpec& spec) -> Result<std::unique_ptr<operators::Operator>> {
+    if (!has_gpu(spec))
+      return operators::make_backend_operator(spec, [&](const operators::TaskSpec& task) {
+        return make_task_kernel<PythonKernel>(make, task, nullptr);
+      });
+    OPSPLIT_TRY(const operators::cuda::GpuSite site, its_gpu.site(spec));
+    return operators::cuda::make_gpu_backend_operator(
+        spec, site, [&](const operators::TaskSpec& task) {
+          return make_task_kernel<PythonCudaKernel>(make, task, its_gpu.stream());
+        });
+  };
+  return serve(arguments, {make_operator, {"*"}, /*for_threads=*/true, {.gpu = gpu}});
+}
 
 }  // namespace
 
 void bind_serve(py::module_& module) {
-  module.def("operator_main", &operator_main, py::arg("argv"), py::arg("operators"));
-  module.def("backend_main", &backend_main, py::arg("argv"), py::arg("make_task"));
-  py::class_<TestKernel>(module, "TestKernel", "A kernel as an operator runs it, for unit tests.")
-      .def(py::init<py::object, const std::string&, const py::dict&, const std::vector<Tensor*>&,
-                    const std::vector<Tensor*>&, bool>(),
-           py::arg("function"), py::arg("style"), py::arg("keywords"), py::arg("inputs"),
-           py::arg("outputs"), py::arg("varies") = false)
-      .def("run", &TestKernel::run, py::arg("inputs"), py::arg("outputs"),
-           "The bytes that it copied. Raises OperatorFailed.")
-      .def("output_shape", &TestKernel::output_shape, py::arg("output"),
-           "Of an output that varies, after run().");
+  module.def("operator_main", &operator_main, py::arg("argv"), py::arg("operators"),
+             py::arg("gpu"));
+  module.def("backend_main", &backend_main, py::arg("argv"), py::arg("make_task"), py::arg("gpu"));
 }
 
 }  // namespace opsplit::python

@@ -6,7 +6,6 @@
 #include <optional>
 #include <string_view>
 
-#include "operators/python/dlpack.hpp"
 #include "operators/python/errors.hpp"
 
 namespace opsplit::python {
@@ -68,6 +67,23 @@ py::capsule hand_out(const py::object& self, const dlpack::Tensor& tensor, bool 
   return capsule;
 }
 
+constexpr const char* on_a_gpu =
+    "this tensor lies on a GPU: take it by DLPack, as torch.from_dlpack() does";
+
+// What DLPack's consumer says of its stream, for CUDA. Nothing: it sees to the order itself.
+std::optional<ipc::DeviceStream> consumer_stream(const py::object& stream) {
+  constexpr ipc::DeviceStream legacy_default{1};  // 2 is the thread's, the rest are addresses
+  if (stream.is_none()) return legacy_default;
+  if (PyLong_Check(stream.ptr()) == 0) throw py::type_error("a stream is an integer, or None");
+  const long long number = PyLong_AsLongLong(stream.ptr());
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  if (number == -1) return std::nullopt;
+  if (number <= 0)
+    throw py::value_error(
+        "stream: 1 is CUDA's legacy default stream, 2 the thread's, -1 none; 0 may be either");
+  return static_cast<ipc::DeviceStream>(number);
+}
+
 // Over the memory of anything with a buffer, for unit tests.
 std::unique_ptr<Tensor> tensor_over(const py::object& array, bool writable) {
   auto buffer = std::shared_ptr<Py_buffer>(new Py_buffer(), [](Py_buffer* held) {
@@ -86,15 +102,20 @@ std::unique_ptr<Tensor> tensor_over(const py::object& array, bool writable) {
                                   writable, buffer);
 }
 
+py::tuple device_of(const Tensor& tensor) {
+  return py::make_tuple(tensor.device().type, tensor.device().id);
+}
+
 }  // namespace
 
 Tensor::Tensor(const TensorType& type, std::byte* data, bool writable,
-               std::shared_ptr<const void> owner)
+               std::shared_ptr<const void> owner, std::shared_ptr<OperatorStream> stream)
     : type_(type),
       data_(data),
       bytes_(byte_size(type).value_or(0)),  // the plan has checked it
       writable_(writable),
-      owner_(std::move(owner)) {
+      owner_(std::move(owner)),
+      stream_(std::move(stream)) {
   std::int64_t stride = 1;
   for (std::size_t axis = type.shape.rank(); axis-- > 0;) {
     shape_[axis] = type.shape[axis];
@@ -120,12 +141,13 @@ std::unique_ptr<Tensor> Tensor::resize(const py::object& self,
     Py_DECREF(static_cast<PyObject*>(const_cast<void*>(held)));
   });
   return std::make_unique<Tensor>(TensorType{tensor.type_.dtype, shape}, tensor.data_,
-                                  tensor.writable_, std::move(keep));
+                                  tensor.writable_, std::move(keep), tensor.stream_);
 }
 
 py::object Tensor::numpy(const py::object& self) {
   auto& tensor = self.cast<Tensor&>();
   if (tensor.view_) return tensor.view_;
+  if (tensor.stream_) throw py::buffer_error(on_a_gpu);
   py::object view = py::module_::import("numpy").attr("asarray")(self);
   if (tensor.keeps_view_) tensor.view_ = view;
   return view;
@@ -134,8 +156,9 @@ py::object Tensor::numpy(const py::object& self) {
 int Tensor::fill(PyObject* self, Py_buffer& buffer, int flags) {
   const char* letter = letter_of(type_.dtype);
   const bool writes = (flags & PyBUF_WRITABLE) == PyBUF_WRITABLE;
-  if (letter == nullptr || (writes && !writable_)) {
-    PyErr_SetString(PyExc_BufferError, letter == nullptr
+  if (stream_ || letter == nullptr || (writes && !writable_)) {
+    PyErr_SetString(PyExc_BufferError, stream_ ? on_a_gpu
+                                       : letter == nullptr
                                            ? "the buffer protocol has no bfloat16: use DLPack"
                                            : "this tensor is to be read only");
     buffer.obj = nullptr;
@@ -156,8 +179,16 @@ int Tensor::fill(PyObject* self, Py_buffer& buffer, int flags) {
   return 0;
 }
 
-py::capsule Tensor::dlpack(const py::object& self, bool versioned) {
+dlpack::Device Tensor::device() const {
+  return stream_ ? dlpack::Device{dlpack::cuda, stream_->device()} : dlpack::Device{};
+}
+
+py::capsule Tensor::dlpack(const py::object& self, const py::object& stream, bool versioned) {
+  if (stream_)
+    if (const auto consumer = consumer_stream(stream))
+      value_or_raise(stream_->hand_over(*consumer));
   const dlpack::Tensor tensor{.data = data_,
+                              .device = device(),
                               .rank = static_cast<std::int32_t>(type_.shape.rank()),
                               .dtype = type_.dtype,
                               .shape = shape_.data(),
@@ -220,20 +251,25 @@ void bind_tensor(py::module_& module) {
           py::arg("dtype") = py::none(), py::arg("copy") = py::none())
       .def(
           "__dlpack__",
-          [](const py::object& self, const py::object&, const py::object& max_version,
-             const py::object&, const py::object& copy) {
+          [](const py::object& self, const py::object& stream, const py::object& max_version,
+             const py::object& dl_device, const py::object& copy) {
+            auto& tensor = self.cast<Tensor&>();
             if (copy.is(py::bool_(true)))
               throw py::buffer_error("a Tensor hands out its own memory: use copy()");
+            if (!dl_device.is_none() && !dl_device.equal(device_of(tensor)))
+              throw py::buffer_error("a Tensor is handed out where it lies (__dlpack_device__)");
             const bool versioned =
                 !max_version.is_none() && max_version[py::int_(0)].cast<int>() >= 1;
-            return self.cast<Tensor&>().dlpack(self, versioned);
+            return tensor.dlpack(self, stream, versioned);
           },
           py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
           py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
-      .def("__dlpack_device__", [](const Tensor&) { return py::make_tuple(dlpack::cpu, 0); })
+      .def("__dlpack_device__", &device_of)
       .def("__repr__", [](const Tensor& self) {
-        return fmt::format("<opsplit.Tensor {} at {}>", to_string(self.type()),
-                           static_cast<const void*>(self.data()));
+        const dlpack::Device device = self.device();
+        return fmt::format("<opsplit.Tensor {} at {}{}>", to_string(self.type()),
+                           static_cast<const void*>(self.data()),
+                           device.type == dlpack::cpu ? "" : fmt::format(" of GPU {}", device.id));
       });
 }
 

@@ -1,5 +1,5 @@
 // opsplit.Tensor: a tensor where it lies, as Python sees it. NumPy, PyTorch and whoever else takes DLPack
-// or the buffer protocol use the very same bytes.
+// or the buffer protocol use the very same bytes. One on a GPU is taken by DLPack only.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "base/tensor_type.hpp"
+#include "operators/python/dlpack.hpp"
+#include "operators/python/operator_stream.hpp"
 
 namespace opsplit::python {
 
@@ -20,9 +22,10 @@ namespace py = pybind11;
 
 class Tensor {
  public:
-  // `owner` keeps the bytes where they are; null: the caller does.
+  // `owner` keeps the bytes where they are; null: the caller does. With a stream they are a GPU's.
   Tensor(const TensorType& type, std::byte* data, bool writable,
-         std::shared_ptr<const void> owner = nullptr);
+         std::shared_ptr<const void> owner = nullptr,
+         std::shared_ptr<OperatorStream> stream = nullptr);
   Tensor(const Tensor&) = delete;
   Tensor& operator=(const Tensor&) = delete;
   ~Tensor() = default;
@@ -31,6 +34,7 @@ class Tensor {
   [[nodiscard]] std::byte* data() const { return data_; }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
   [[nodiscard]] bool writable() const { return writable_; }
+  [[nodiscard]] dlpack::Device device() const;
 
   // For tensors that come back often: numpy() is made once. It and the tensor then hold each other until
   // drop_view().
@@ -52,7 +56,8 @@ class Tensor {
 
   static py::object numpy(const py::object& self);
   int fill(PyObject* self, Py_buffer& buffer, int flags);
-  py::capsule dlpack(const py::object& self, bool versioned);
+  // `stream` is the consumer's, by DLPack's numbers for a GPU.
+  py::capsule dlpack(const py::object& self, const py::object& stream, bool versioned);
 
  private:
   TensorType type_;
@@ -64,6 +69,7 @@ class Tensor {
   std::optional<Shape> resized_;
   std::array<std::int64_t, Shape::max_rank> shape_{}, strides_{}, byte_strides_{};
   std::shared_ptr<const void> owner_;
+  std::shared_ptr<OperatorStream> stream_;
   py::object view_;  // numpy.ndarray
 };
 

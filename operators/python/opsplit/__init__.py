@@ -35,13 +35,14 @@ from opsplit._core import (
     Unsupported,
     __version__,
 )
-from opsplit._operator import Node, Operand, Operator, main, operator
+from opsplit._operator import Gpu, Node, Operand, Operator, main, operator
 
 __all__ = [
     "AlreadyExists",
     "Client",
     "EpochLost",
     "Error",
+    "Gpu",
     "InvalidInput",
     "LimitExceeded",
     "Node",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Optional
 
 from opsplit import _core
-from opsplit._operator import Node
+from opsplit._operator import Gpu, Node
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Task:
     outputs: tuple[TensorSpec, ...]
     threads: int  # to compute with
     nodes: tuple[Node, ...] = ()  # the same as nodes, in the order of execution; they name what they read and give
+    gpu: Gpu | None = None  # None: it runs on the CPU
 
     @property
     def model(self) -> bytes:
@@ -47,19 +48,23 @@ RunTask = Callable[[tuple[_core.Tensor, ...], tuple[_core.Tensor, ...]], Optiona
 MakeTask = Callable[[Task], RunTask]
 
 
-def run_backend(make_task: MakeTask, argv: Sequence[str] | None = None) -> NoReturn:
+def run_backend(make_task: MakeTask, argv: Sequence[str] | None = None, *, gpu: bool = False) -> NoReturn:
     """The whole of a program whose tasks are each run by one callable: as opsplit.main, for any ops.
 
     `make_task(task)` is called once for each task when the operator starts, and again if it gets another number of
     threads. What it returns is called with the task's inputs and outputs, tuples of Tensors in their order, valid until it
     returns. It returns None, or how many bytes it had to copy. Of an output that varies it must say the sizes, even if they
     are the largest: it writes to the Tensor that `output.resize(shape)` returns.
+
+    With `gpu` it may also be an operator that the deployment file puts on a GPU (`task.gpu`). Tensors then lie in its memory
+    and are taken by DLPack; what is called only enqueues work, on the operator's stream or on the one it has taken them for.
     """
 
     def make(described: tuple[Any, ...]) -> Callable[..., Any]:
-        name, make_model, inputs, outputs, threads, nodes = described
+        name, make_model, inputs, outputs, threads, nodes, on_gpu = described
+        known = tuple(map(Node.described, nodes))
         return make_task(
-            Task(name, make_model, _specs(inputs), _specs(outputs), threads, tuple(map(Node.described, nodes)))
+            Task(name, make_model, _specs(inputs), _specs(outputs), threads, known, Gpu.described(on_gpu))
         )
 
-    sys.exit(_core.backend_main(list(sys.argv if argv is None else argv), make))
+    sys.exit(_core.backend_main(list(sys.argv if argv is None else argv), make, gpu))

@@ -32,6 +32,19 @@ class Operand:
 
 
 @dataclasses.dataclass(frozen=True)
+class Gpu:
+    """The GPU that an operator runs on. All its work goes on one stream: torch.cuda.ExternalStream(gpu.stream, gpu.number)."""
+
+    number: int  # as this process counts them: torch.device("cuda", gpu.number)
+    stream: int  # a cudaStream_t
+
+    @classmethod
+    def described(cls, described: tuple[int, int] | None) -> Gpu | None:
+        """From what opsplit._core says of it."""
+        return None if described is None else cls(*described)
+
+
+@dataclasses.dataclass(frozen=True)
 class Node:
     """A node of the model, as its operator is made for it. Absent inputs and outputs are None."""
 
@@ -41,12 +54,13 @@ class Node:
     attributes: Mapping[str, Any]
     inputs: tuple[Operand | None, ...]
     outputs: tuple[Operand | None, ...]
+    gpu: Gpu | None = None  # None: it runs on the CPU
 
     @classmethod
     def described(cls, described: tuple[Any, ...]) -> Node:
         """From what opsplit._core says of it."""
-        *rest, inputs, outputs = described
-        return cls(*rest, _operands(inputs), _operands(outputs))
+        *rest, inputs, outputs, gpu = described
+        return cls(*rest, _operands(inputs), _operands(outputs), Gpu.described(gpu))
 
 
 class Operator:
@@ -75,7 +89,11 @@ class Operator:
         for parameter in parameters:
             if parameter.name in keyword_only - keywords.keys() - {"out"} and parameter.default is parameter.empty:
                 raise TypeError(f"its parameter '{parameter.name}' has no default, and the node no such attribute")
-        return (function if "out" in keyword_only else _Returning(function, node)), keywords
+        if "out" in keyword_only:
+            return function, keywords
+        if node.gpu is not None:
+            raise TypeError("on a GPU it must write to `out`, a keyword-only parameter: nothing is copied there")
+        return _Returning(function, node), keywords
 
 
 def _operands(described: Sequence[tuple[Any, ...] | None]) -> tuple[Operand | None, ...]:
@@ -133,6 +151,9 @@ def operator(op_type: str) -> Callable[[Callable[..., Any]], Operator]:
 
     A class is made once for each node, `cls(node)`, when the operator starts; its __call__ is the function.
 
+    On a GPU (`node.gpu`; opsplit.main(..., gpu=True)) Tensors lie in its memory and are taken by DLPack: torch.from_dlpack(x).
+    The function only enqueues work, on the operator's stream or on the one that it has taken them for.
+
     Inputs and outputs are valid until the function returns: a view that is kept longer fails the request. So does an
     exception; the client gets its type and text, and the operator goes on.
     """
@@ -143,9 +164,12 @@ def operator(op_type: str) -> Callable[[Callable[..., Any]], Operator]:
     return decorate
 
 
-def main(*operators: Operator, argv: Sequence[str] | None = None) -> NoReturn:
+def main(*operators: Operator, argv: Sequence[str] | None = None, gpu: bool = False) -> NoReturn:
     """The whole of a program that runs operators: attaches to opsplitd as the command line says (--help), then runs tasks
-    until the deployment ends, or SIGTERM or SIGINT comes. Nodes of other ops run on opsplit's own kernels."""
+    until the deployment ends, or SIGTERM or SIGINT comes. Nodes of other ops run on opsplit's own kernels.
+
+    With `gpu` it may also be an operator that the deployment file puts on a GPU. There opsplit's own kernels are those that
+    take no cuDNN and cuBLAS: convolutions and products of matrices must be functions here."""
     known = {}
     for entry in operators:
         if not isinstance(entry, Operator):
@@ -153,4 +177,4 @@ def main(*operators: Operator, argv: Sequence[str] | None = None) -> NoReturn:
         if entry.op_type in known:
             raise ValueError(f"two operators stand in for {entry.op_type}")
         known[entry.op_type] = entry.prepare
-    sys.exit(_core.operator_main(list(sys.argv if argv is None else argv), known))
+    sys.exit(_core.operator_main(list(sys.argv if argv is None else argv), known, gpu))

@@ -10,10 +10,14 @@ from typing import Any
 import torch
 
 from opsplit._graph import Function, Window, shape_of, softmax_axes
-from opsplit._operator import Node
+from opsplit._operator import Gpu, Node
 
 Tensor = torch.Tensor
 aten = torch.ops.aten  # where the functions of torch.nn.functional can write to `out`
+
+
+def device_of(gpu: Gpu | None) -> torch.device:
+    return torch.device("cpu") if gpu is None else torch.device("cuda", gpu.number)
 
 
 def _into(function: Callable[..., Any], *arguments: Any, out: Tensor | None) -> Any:
@@ -209,7 +213,9 @@ def _average_pool(node: Node, window: Window) -> Function:
     padded = any(pad for pads in window.pads for pad in pads)
     elements = math.prod(window.kernel)
     # PyTorch divides by all elements of a window: what is left to do where fewer count.
-    correction = None if (counts == elements).all() else torch.from_numpy((elements / counts).astype("float32"))
+    correction = None
+    if (counts != elements).any():
+        correction = torch.from_numpy((elements / counts).astype("float32")).to(device_of(node.gpu))
 
     def run(x: Tensor, *, out: Tensor | None) -> Tensor:
         x = _padded(x, window, 0) if padded else x

@@ -20,7 +20,7 @@ class Kernel:
 
     def __init__(self, operator, inputs, outputs, attributes=None):
         operands = self._operands("x", inputs), self._operands("y", outputs)
-        described = ("n", operator.op_type, 17, attributes or {}, *operands)
+        described = ("n", operator.op_type, 17, attributes or {}, *operands, None)
         function, keywords = operator.prepare(described)
         self.inputs = [None if array is None else opsplit.Tensor(array, writable=False) for array in inputs]
         self.outputs = [opsplit.Tensor(array) for array in outputs]

@@ -17,6 +17,18 @@ foreach(test tensor operator backend imports)
 endforeach()
 python_test(system.python_operator system ${if_there} ${system} ${python} -B ${system_script})
 
+# The package's module for GPUs, on GPUs that are host memory.
+set(fake_cuda ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/fake-gpu/python)
+if(TARGET _cuda)
+  opsplit_python_module(fake-cuda operators/python/fake_cuda.cpp operators/cuda/host_gpu.cpp ipc/host_device.cpp)
+  target_link_libraries(fake-cuda PRIVATE opsplit_gpu_operators opsplit_cuda_gpu)
+  set_target_properties(fake-cuda PROPERTIES OUTPUT_NAME _cuda LIBRARY_OUTPUT_DIRECTORY ${fake_cuda})
+endif()
+python_test(operators.python.gpu unit ${if_there} ${python} -B ${unit}/gpu_test.py ${fake_cuda})
+python_test(system.python_gpu system ${if_there} ${system} ${python} -B
+  ${CMAKE_CURRENT_SOURCE_DIR}/system/python_gpu_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY} ${fake_cuda})
+set_tests_properties(system.python_gpu PROPERTIES RESOURCE_LOCK roudi)
+
 python_test(system.onnx_backend_life system ${if_there} ${system} ${python} -B
   ${CMAKE_CURRENT_SOURCE_DIR}/system/onnx_backend_life_test.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
 set_tests_properties(system.onnx_backend_life PROPERTIES RESOURCE_LOCK roudi)

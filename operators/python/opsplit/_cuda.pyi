@@ -1,0 +1,1 @@
+gpu: object  # for opsplit._core
