@@ -29,11 +29,13 @@ std::string backend_names() {
 Result<std::filesystem::path> find_program(Backend backend, bool on_gpu,
                                            const std::filesystem::path& programs) {
   if (backend == Backend::native && !on_gpu) return programs / "opsplit-operator";
-  const std::string name = fmt::format("opsplit-operator-{}", on_gpu ? "cuda" : to_string(backend));
+  const bool is_cuda = backend == Backend::native;
+  const std::string name =
+      fmt::format("opsplit-operator-{}", is_cuda ? "cuda" : to_string(backend));
   if (::access((programs / name).c_str(), X_OK) == 0) return programs / name;
   const auto found = boost::process::search_path(name);
   if (!found.empty()) return std::filesystem::path(found.native());
-  if (on_gpu)
+  if (is_cuda)
     return fail(ErrorCode::not_found,
                 "there is no {} beside opsplitd or in its PATH: this opsplit is built without "
                 "kernels for GPUs, which need the CUDA Toolkit, cuDNN and cuBLAS",

@@ -24,7 +24,7 @@ std::string backend_names();
 
 // Whether an operator on a GPU can have it; opsplitd starts opsplit-operator-cuda where it is native.
 constexpr bool runs_on_gpu(Backend backend) {
-  return backend == Backend::native || backend == Backend::attach;
+  return backend == Backend::native || backend == Backend::attach || backend == Backend::pytorch;
 }
 
 // The program that opsplitd starts for it: beside its own programs, or in PATH. Error not_found: it is not

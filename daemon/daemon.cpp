@@ -304,7 +304,7 @@ void Daemon::handle(ConnectionId id, const json& request) {
                                          ipc::iceoryx_version(), *wanted, *iceoryx)});
     const auto attachment = found->second->attach_operator(
         pid, *wanted, request.value("can_run", std::set<std::string>()),
-        request.value("on_gpu", false));
+        RunsOn{request.value("on_cpus", true), request.value("on_gpu", false)});
     return attachment ? reply(id, ipc::to_json(*attachment)) : reply(id, attachment.error());
   }
   reply(id, Error{ErrorCode::invalid_input, fmt::format("request: unknown op '{}'", *op)});

@@ -37,7 +37,7 @@ struct OperatorSettings {
   // for the deployment to be ready: requests wait for it.
   Backend backend = Backend::native;
   bool backend_given = false;     // else what opsplit has no kernels for goes to another backend
-  std::optional<GpuRequest> gpu;  // native or attach only
+  std::optional<GpuRequest> gpu;  // native, pytorch or attach only
   int line = 0;                   // in the deployment file
 };
 

@@ -84,6 +84,12 @@ struct Context {
       epoch_lost = {};
 };
 
+// Which operators a program takes that attaches.
+struct RunsOn {
+  bool cpus = true;
+  bool gpu = false;
+};
+
 class RunningDeployment : public std::enable_shared_from_this<RunningDeployment> {
  public:
   enum class Phase { planned, starting, ready, retiring, stopping, stopped };
@@ -115,10 +121,10 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
 
   // An operator's process asks for its part: one that we launched, known by its pid, or one that
   // somebody else started, which names the operator whose instance it wants to be.
-  // Such a one also says which ONNX ops it can run, and whether on a GPU; who lacks any of the operator's is refused.
+  // Such a one also says which ONNX ops it can run, and on what; who lacks any of the operator's is refused.
   Result<ipc::Attachment> attach_operator(pid_t pid, std::string_view op,
                                           const std::set<std::string>& can_run = {},
-                                          bool on_gpu = false);
+                                          RunsOn runs_on = {});
   // It has loaded its part.
   Result<> operator_ready(pid_t pid);
   // Gives an operator other cores, and divides anew what is left for those that ask for none. Returns
@@ -219,7 +225,7 @@ class RunningDeployment : public std::enable_shared_from_this<RunningDeployment>
   void release_participant(ipc::LaunchNumber launch);
   Result<> launch(RunningInstance& instance);
   Result<> take_in(pid_t pid, std::string_view op, const std::set<std::string>& can_run,
-                   bool on_gpu);
+                   RunsOn runs_on);
   Result<> start_replacements(std::uint32_t op, Backend backend);
   void become_ready_if_complete();
   void switch_to_replacements();

@@ -19,10 +19,10 @@ std::vector<std::string> RunningDeployment::awaited() const {
 
 Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::string_view op,
                                                            const std::set<std::string>& can_run,
-                                                           bool on_gpu) {
+                                                           RunsOn runs_on) {
   if (phase_ != Phase::starting && phase_ != Phase::ready)
     return fail(ErrorCode::unavailable, "deployment '{}' does not run just now", name());
-  if (find(pid) == nullptr) OPSPLIT_CHECK(take_in(pid, op, can_run, on_gpu));
+  if (find(pid) == nullptr) OPSPLIT_CHECK(take_in(pid, op, can_run, runs_on));
   const RunningInstance* instance = find(pid);
   if (instance == nullptr || instance->life.state() != Instance::State::starting)
     return fail(ErrorCode::refused, "deployment '{}' waits for no operator with pid {}", name(),
@@ -46,7 +46,7 @@ Result<ipc::Attachment> RunningDeployment::attach_operator(pid_t pid, std::strin
 }
 
 Result<> RunningDeployment::take_in(pid_t pid, std::string_view op,
-                                    const std::set<std::string>& can_run, bool on_gpu) {
+                                    const std::set<std::string>& can_run, RunsOn runs_on) {
   RunningInstance* place = nullptr;
   const RunningInstance* taken = nullptr;
   for (RunningInstance& instance : instances_) {
@@ -74,10 +74,11 @@ Result<> RunningDeployment::take_in(pid_t pid, std::string_view op,
     return fail(ErrorCode::refused,
                 "operator '{}' of '{}' has nodes of {}, which the program that attaches cannot run",
                 op, name(), fmt::join(lacks, ", "));
-  if (is_on_gpu(*place) != on_gpu)
+  const bool on_gpu = is_on_gpu(*place);
+  if (!(on_gpu ? runs_on.gpu : runs_on.cpus))
     return fail(ErrorCode::refused,
                 "operator '{}' of '{}' runs on {}, which the program that attaches does not", op,
-                name(), on_gpu ? "CPUs" : "a GPU");
+                name(), on_gpu ? "a GPU" : "CPUs");
   if (on_gpu) OPSPLIT_CHECK(assigned_gpu(*place));
   const auto identity = identify(pid);
   if (!identity)
@@ -114,8 +115,8 @@ Result<> RunningDeployment::can_swap(std::string_view op, Backend backend) const
   const OperatorSettings settings = settings_of(planned_.deployment, op);
   if (settings.gpu && !runs_on_gpu(backend))
     return fail(ErrorCode::refused,
-                "operator '{}' of '{}' runs on a GPU, and backend {} on CPUs only so far: native "
-                "and attach can take its place",
+                "operator '{}' of '{}' runs on a GPU, and backend {} on CPUs only so far: "
+                "native, pytorch and attach can take its place",
                 op, name(), to_string(backend));
   if (backend != Backend::attach)
     OPSPLIT_CHECK(find_program(backend, settings.gpu.has_value(), context_.programs));

@@ -42,5 +42,13 @@ TEST(Backend, OnAGpuTheNativeProgramIsAnotherOne) {
   EXPECT_EQ(find_program(Backend::native, true, folder.path()), program);
 }
 
+TEST(Backend, OnAGpuPyTorchsProgramIsTheSame) {
+  const TemporaryFolder folder;
+  EXPECT_TRUE(runs_on_gpu(Backend::pytorch));
+  EXPECT_FALSE(runs_on_gpu(Backend::tensorflow) || runs_on_gpu(Backend::onnxruntime));
+  EXPECT_THAT(find_program(Backend::pytorch, true, folder.path()).error().message,
+              HasSubstr("there is no opsplit-operator-pytorch beside opsplitd"));
+}
+
 }  // namespace
 }  // namespace opsplit::daemon

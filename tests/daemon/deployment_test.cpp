@@ -221,8 +221,8 @@ TEST(DeploymentTest, ErrorsNameTheLineAndWhatIsAllowed) {
        ":5: operators.conv.stream.priority: must be low, normal or high, not 'urgent'"},
       {"model: a.onnx\noperators:\n  conv:\n    gpu: 0\n    stream: {weight: 1}",
        ":5: operators.conv.stream: unknown key 'weight'; allowed: priority"},
-      {"model: a.onnx\noperators:\n  conv:\n    backend: pytorch\n    gpu: 0",
-       ":5: operators.conv.gpu: backend pytorch runs on CPUs only so far"},
+      {"model: a.onnx\noperators:\n  conv:\n    backend: tensorflow\n    gpu: 0",
+       ":5: operators.conv.gpu: backend tensorflow runs on CPUs only so far"},
       {"model: a.onnx\noperators:\n  conv: {ops: [Conv]}\n  head: {cores: 1}",
        ":4: operators.head: must list its nodes or ops, as operators.conv does"},
   };

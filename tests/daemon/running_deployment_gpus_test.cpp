@@ -257,8 +257,8 @@ TEST_F(RunningDeploymentOnGpus, OneThatDiesTooOftenIsNotFollowedForEver) {
 
 TEST_F(RunningDeploymentOnGpus, OnlyWhatRunsThereTakesAnOperatorsPlace) {
   become_ready();
-  EXPECT_THAT(deployment->can_swap("stage1", Backend::pytorch).error().message,
-              HasSubstr("runs on a GPU, and backend pytorch on CPUs only so far"));
+  EXPECT_THAT(deployment->can_swap("stage1", Backend::tensorflow).error().message,
+              HasSubstr("runs on a GPU, and backend tensorflow on CPUs only so far"));
   EXPECT_TRUE(deployment->can_swap("stage1", Backend::native));
   EXPECT_TRUE(deployment->can_swap("stage1", Backend::attach));
 }
@@ -266,14 +266,15 @@ TEST_F(RunningDeploymentOnGpus, OnlyWhatRunsThereTakesAnOperatorsPlace) {
 TEST_F(RunningDeploymentOnGpus, WhoAttachesThereMustComeWithAGpu) {
   make("0", Backend::attach);
   const std::set<std::string> all = {"*"};
-  EXPECT_EQ(deployment->attach_operator(::getpid(), "stage1", all, true).error().code,
+  const RunsOn cpus{.cpus = true, .gpu = false}, either{.cpus = true, .gpu = true};
+  EXPECT_EQ(deployment->attach_operator(::getpid(), "stage1", all, either).error().code,
             ErrorCode::unavailable)
       << "its memory is not there yet";
   ASSERT_TRUE(until([&] { return !deployment->device_sockets().empty(); }));
   ASSERT_TRUE(until([&] { return deployment->status()["gpus"][0]["uuid"] != "not there yet"; }));
-  EXPECT_THAT(deployment->attach_operator(::getpid(), "stage1", all, false).error().message,
+  EXPECT_THAT(deployment->attach_operator(::getpid(), "stage1", all, cpus).error().message,
               HasSubstr("runs on a GPU, which the program that attaches does not"));
-  const auto attachment = deployment->attach_operator(::getpid(), "stage1", all, true);
+  const auto attachment = deployment->attach_operator(::getpid(), "stage1", all, either);
   ASSERT_TRUE(attachment) << attachment.error().message;
   EXPECT_TRUE(attachment->gpu);
 }
