@@ -241,7 +241,7 @@ std::set<std::string> compose_images(const Deployment& deployment) {
   std::set<std::string> images = {"opsplit/opsplitd", "opsplit/operator"};
   for (const auto& [op, settings] : deployment.operators) {
     if (settings.gpu) images.insert("opsplit/opsplitd-cuda");
-    if (settings.backend != Backend::attach)
+    if (has_image(settings.backend, settings.gpu.has_value()))
       images.insert(compose_image(settings.backend, settings.gpu.has_value()));
   }
   return images;
@@ -251,6 +251,13 @@ Result<std::string> compose_file(const Planned& planned, const Target& target,
                                  const ComposeOptions& options) {
   OPSPLIT_CHECK(check_kernels(planned));
   const Deployment& deployment = planned.deployment;
+  for (const auto& [name, settings] : deployment.operators)
+    if (settings.gpu && settings.backend != Backend::attach && !has_image(settings.backend, true))
+      return fail(
+          ErrorCode::unsupported,
+          "operator '{}': there is no image of backend {} for GPUs: leave its 'gpu' out, or "
+          "start an image of your own where it has `backend: attach`",
+          name, to_string(settings.backend));
   OPSPLIT_TRY(const std::vector<Mount> mounts, mounts_of(deployment, target));
   const std::vector<UsedGpu> gpus = used_gpus(deployment, planned.plan);
   const bool own_ipc = options.ipc == IpcNamespace::own;

@@ -37,12 +37,16 @@ std::set<std::string> compose_images(const Deployment& deployment);
 // `attach` gets no service, only a comment: somebody else's container joins as it. One on a GPU sees that GPU and no
 // other, opsplitd those of the deployment, by the names in the deployment file. The target's path is a
 // relative one: an absolute `model` can be told from one relative to the file then. Error: the
-// `model` climbs too far above the deployment file, or check_kernels().
+// `model` climbs too far above the deployment file, an operator on a GPU has a backend without an image for that, or
+// check_kernels().
 Result<std::string> compose_file(const Planned& planned, const Target& target,
                                  const ComposeOptions& options);
 
-// What an operator's containers are made from where it has this backend. Not for `attach`; on a GPU for those that run
-// there.
+// Whether there is an image for it: on a GPU only for the native kernels, since no framework's image has CUDA.
+constexpr bool has_image(Backend backend, bool on_gpu) {
+  return backend != Backend::attach && (!on_gpu || backend == Backend::native);
+}
+// What an operator's containers are made from where it has this backend. Only for what has an image.
 std::string compose_image(Backend backend, bool on_gpu);
 
 // What a service is made from after a swap, instead of what its compose file said before.

@@ -195,10 +195,10 @@ Result<> swap_container(ContainerDeployment& deployment, const OperatorName& op,
   if (backend) {
     OPSPLIT_TRY(const json status, deployment.status());
     const bool on_gpu = !gpu_of(status, op).empty();
-    if (on_gpu && !runs_on_gpu(*backend))
+    if (!has_image(*backend, on_gpu))
       return fail(ErrorCode::refused,
-                  "operator '{}' of '{}' runs on a GPU, and backend {} on CPUs only so far: native "
-                  "can take its place, or --image IMAGE",
+                  "operator '{}' of '{}' runs on a GPU, and there is no image of backend {} for "
+                  "that: native can take its place, or --image IMAGE",
                   op.op, op.deployment, to_string(*backend));
     image = compose_image(*backend, on_gpu);
   }

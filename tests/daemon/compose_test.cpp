@@ -326,6 +326,14 @@ TEST_F(ComposeFileTest, WhoeverAttachesOnAGpuNeedsTheOwnerOfItsMemoryAllTheSame)
                           "opsplit/opsplitd-cuda"));
 }
 
+TEST_F(ComposeFileTest, AFrameworkOnAGpuHasNoImage) {
+  const auto refused = text(
+      deployment("model: " + model + "\noperators:\n  relu: {backend: pytorch, gpu: 0}\n"), {});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message,
+              HasSubstr("operator 'relu': there is no image of backend pytorch for GPUs"));
+}
+
 TEST_F(ComposeFileTest, ASwapOfAnOperatorOnAGpuLeavesItThere) {
   const auto written = text({.path = "examples/digits/digits-cuda.yaml"}, {.folder = source});
   ASSERT_TRUE(written);
