@@ -8,6 +8,8 @@
   tests, which compare with raw iceoryx, may.)
 - "..." is for files of this tree, by their path from its root or from the including file; the rest is in <...>
   (iceoryx's headers: either).
+- A function or constant of a header hides none of another header's whose namespace is around its own (overloads of
+  to_string and to_json aside): where sources are compiled as one, what is meant would change silently.
 - A test mirrors its file: tests/ipc/board_test.cpp and tests/ipc/board_WHAT_test.cpp have an ipc/board.hpp or .cpp.
 
 One line per finding, exit code 1 if there is any. --self-test checks the checker.
@@ -31,6 +33,12 @@ MODULES = (*MAY_SEE, *SEE_EVERYTHING)
 SOURCES = (".cpp", ".hpp", ".h", ".cc", ".c", ".cu", ".cuh")
 ICEORYX = re.compile(r"^(iceoryx_\w+/|iox/|iceoryx_\w+\.hpp$)")
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
+
+NAMESPACE = re.compile(r"^namespace (opsplit(?:::\w+)*) \{", re.MULTILINE)
+# What begins a line is at namespace scope.
+DECLARED = re.compile(r"^(?!using |namespace |struct |class |enum |template |//)[\w\[][^({=;\n]*?[ &*>](\w+)(?:\(|\{| = )", re.MULTILINE)
+MAY_HIDE = {"to_string", "to_json"}
+ONE_BY_ONE = ("opsplit::operators::cuda",)  # namespaces whose sources are never compiled as one with others
 
 
 def blank(match):
@@ -122,6 +130,22 @@ def check_mirror(file, tree):
         yield f"{file}: tests nothing: there is neither {tested}.hpp nor {tested}.cpp"
 
 
+def check_names(root, headers):
+    """Yields whose names hide others, in headers of what is built for users."""
+    declared = {}  # name -> its namespaces and files
+    for file in headers:
+        text = (root / file).read_text(errors="replace")
+        namespace = NAMESPACE.search(text)
+        if namespace and namespace.group(1) not in ONE_BY_ONE:
+            for name in set(DECLARED.findall(text)) - MAY_HIDE:
+                declared.setdefault(name, []).append((namespace.group(1) + "::", file))
+    for name, places in sorted(declared.items()):
+        for inner, file in places:
+            for outer, other in places:
+                if inner != outer and inner.startswith(outer):
+                    yield f"{file}: {inner}{name} hides {outer}{name} of {other}"
+
+
 def check(root):
     files = [path.relative_to(root).as_posix() for module in MODULES for path in (root / module).rglob("*")]
     tree = set(files)
@@ -132,6 +156,7 @@ def check(root):
         for line, name, quoted in included[file]:
             yield from check_include(file, line, name, quoted, tree, bringing)
         yield from check_mirror(file, tree)
+    yield from check_names(root, [file for file in sources if file.endswith(".hpp") and file.split("/")[0] in MAY_SEE])
 
 
 # file -> (its text, a part of every finding expected for it)
@@ -148,7 +173,9 @@ GOOD = {
     "operators/kernels/conv.cpp": '#include "graph/graph.hpp"\n#include "ipc/board.hpp"\n',
     "daemon/daemon.cpp": '#include "ipc/board.hpp"\n',
     "bench/hop.cpp": '#include "daemon/daemon.hpp"\n#include <iceoryx_posh/popo/publisher.hpp>\n',
-    "daemon/daemon.hpp": "#pragma once\n",
+    "daemon/daemon.hpp": "namespace opsplit::daemon {\ninline constexpr int patience = 3;\nint to_string(int);\n",
+    "daemon/cli/cli.hpp": "namespace opsplit::daemon::cli {\nint to_string(int);\nint look();\n",
+    "ipc/ipc.hpp": "namespace opsplit::ipc {\ninline constexpr int patience = 4;\n",
     "examples/digits/classify.cpp": '#include "ipc/board.hpp"\n',
     "tests/ipc/board_test.cpp": '#include "ipc/board.hpp"\n#include "daemon/daemon.hpp"\n',
     "tests/operators/kernels/conv_test.cpp": "",
@@ -171,6 +198,8 @@ BAD = {
     "daemon/b.cpp": ('#include "tests/ipc/fixture.hpp"\n', "daemon includes tests/ipc/fixture.hpp"),
     "daemon/c.cpp": ('#include "ipc/iceoryx_runtime.hpp"\n', "includes ipc/iceoryx_runtime.hpp"),
     "daemon/d.cpp": ('#include "gone.hpp"\n', '"gone.hpp" is not in this tree'),
+    "daemon/cli/names.hpp": ("namespace opsplit::daemon::cli {\ninline constexpr int patience(5);\n", "::patience hides"),
+    "daemon/cli/more.hpp": ("namespace opsplit::daemon::cli {\nconst char* patience(int);\n", "::patience hides"),
     "examples/digits/a.cpp": ("#include <iceoryx_posh/popo/sample.hpp>\n", "includes iceoryx's"),
     "tests/ipc/nothing_test.cpp": ("", "tests nothing"),
     "tests/daemon/board_test.cpp": ("", "tests nothing"),
