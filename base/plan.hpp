@@ -21,6 +21,8 @@ namespace opsplit {
 inline constexpr std::uint64_t max_arena_bytes =
     (std::uint64_t{1} << 32) - (std::uint64_t{3} << 12);
 
+// Of places in the arena, and of the slots there.
+inline constexpr std::uint64_t place_alignment = 64;
 // Of places in a GPU's memory: what allocations there have, too.
 inline constexpr std::uint64_t gpu_alignment = 256;
 inline constexpr std::int32_t max_gpus = 64;

@@ -15,7 +15,6 @@ using Indices = std::vector<std::int32_t>;
 // Far above any real model; they bound the time and memory that a hostile plan can cost.
 constexpr std::size_t max_items = 16384;                          // tasks; tensors
 constexpr std::uint64_t max_slot_bytes = std::uint64_t{1} << 40;  // depth x this fits into 64 bits
-constexpr std::uint64_t alignment = 64;
 
 template <class... Args>
 tl::unexpected<Error> bad(fmt::format_string<Args...> format, Args&&... args) {
@@ -92,12 +91,12 @@ class Checker {
     if (plan_.tasks.size() > max_items || plan_.tensors.size() > max_items)
       return bad("has {} tasks and {} tensors, at most {} of each are supported",
                  plan_.tasks.size(), plan_.tensors.size(), max_items);
-    if (plan_.slot_bytes % alignment != 0 || plan_.slot_bytes > max_slot_bytes)
+    if (plan_.slot_bytes % place_alignment != 0 || plan_.slot_bytes > max_slot_bytes)
       return bad("slot_bytes is {}: must be a multiple of {}, at most {}", plan_.slot_bytes,
-                 alignment, max_slot_bytes);
-    if (plan_.workspace_bytes % alignment != 0 || plan_.workspace_bytes > max_slot_bytes)
+                 place_alignment, max_slot_bytes);
+    if (plan_.workspace_bytes % place_alignment != 0 || plan_.workspace_bytes > max_slot_bytes)
       return bad("workspace_bytes is {}: must be a multiple of {}, at most {}",
-                 plan_.workspace_bytes, alignment, max_slot_bytes);
+                 plan_.workspace_bytes, place_alignment, max_slot_bytes);
     if (plan_.gpu_slot_bytes.size() > std::size_t{max_gpus})
       return bad("names {} GPUs, at most {} are supported", plan_.gpu_slot_bytes.size(), max_gpus);
     for (const std::uint64_t bytes : plan_.gpu_slot_bytes)
@@ -160,9 +159,9 @@ class Checker {
       if (tensor.in_arena && *bytes > tensor.bytes)
         return bad("tensor '{}': {} as {} takes {} bytes, its place has {}", tensor.name,
                    to_string(tensor.type), to_string(tensor.layout), *bytes, tensor.bytes);
-      if (tensor.offset % alignment != 0)
+      if (tensor.offset % place_alignment != 0)
         return bad("tensor '{}': offset {} is not a multiple of {}", tensor.name, tensor.offset,
-                   alignment);
+                   place_alignment);
       if (tensor.bytes > plan_.slot_bytes || tensor.offset > plan_.slot_bytes - tensor.bytes)
         return bad("tensor '{}': {} bytes at {} lie outside the slot's {}", tensor.name,
                    tensor.bytes, tensor.offset, plan_.slot_bytes);

@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "ipc/iceoryx_runtime.hpp"
@@ -173,25 +172,18 @@ void BrokerProcess::died() {
     on_death_(reason);
 }
 
-// What a broker that hangs may still do later, nobody would know. Its time is what it could use of it, as the kernel
-// counts: beside a hundred operators that start it may wait for a CPU for longer.
+// What a broker that hangs may still do later, nobody would know.
 Result<> BrokerProcess::demand(const json& request) {
   const Deadline deadline = Clock::now() + call_timeout;
   OPSPLIT_TRY(ipc::MessageSocket socket, ipc::MessageSocket::connect(paths_.socket, deadline));
   OPSPLIT_CHECK(socket.send(request, deadline));
-  for (std::uint64_t left_ns = std::chrono::nanoseconds(call_timeout).count();;) {
-    const Deadline began = Clock::now();
-    const CpuTime before = cpu_time_of(pid()).value_or(CpuTime{});
-    const auto answer = socket.receive_reply(began + std::chrono::nanoseconds(left_ns));
+  // Beside a hundred operators that start it may wait for a CPU for longer.
+  TimeToAnswer time(pid(), call_timeout);
+  do {
+    const auto answer = socket.receive_reply(time.end());
     if (answer) return {};
     if (answer.error().code != ErrorCode::timed_out) return tl::unexpected(answer.error());
-    const auto passed =
-        static_cast<std::uint64_t>(std::chrono::nanoseconds(Clock::now() - began).count());
-    const std::uint64_t usable =
-        usable_ns(std::min(passed, left_ns), before, cpu_time_of(pid()).value_or(before));
-    if (usable >= left_ns) break;
-    left_ns -= usable;
-  }
+  } while (!time.is_over());
   spdlog::error("the broker (pid {}) does not answer: killed", pid());
   launcher_.signal(process_, SIGKILL);
   return fail(ErrorCode::timed_out, "the broker (pid {}) does not answer within {} s", pid(),

@@ -93,7 +93,7 @@ class DeviceBrokerProcess {
 };
 
 // Kills the device brokers whose sockets lie in `folder`, and removes what is there, but for the sockets `in_use`:
-// what an earlier opsplitd left. Blocks for a second or so at most.
+// what an earlier opsplitd left. Blocks for a second; for two more where a socket takes no connection.
 void end_stale_device_brokers(const std::filesystem::path& folder,
                               const std::set<std::filesystem::path>& in_use = {});
 

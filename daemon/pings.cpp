@@ -1,5 +1,6 @@
 #include "daemon/pings.hpp"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -11,7 +12,7 @@ using namespace std::chrono_literals;
 constexpr auto poll_period = 2ms;  // until it listens
 constexpr auto pause_after_refusal = 20ms;
 constexpr auto time_between_questions = 250ms;  // whether it is alive
-constexpr std::uint64_t time_to_answer_ns = 1'000'000'000;
+constexpr auto time_to_answer = 1s;
 
 std::optional<ipc::MessageSocket> ask(const std::filesystem::path& path) {
   auto socket = ipc::MessageSocket::connect(path, Clock::now());
@@ -20,6 +21,20 @@ std::optional<ipc::MessageSocket> ask(const std::filesystem::path& path) {
 }
 
 }  // namespace
+
+TimeToAnswer::TimeToAnswer(pid_t pid, std::chrono::nanoseconds time)
+    : pid_(pid), left_(time), since_(Clock::now()), before_(cpu_time_of(pid).value_or(CpuTime{})) {}
+
+bool TimeToAnswer::is_over() {
+  const Deadline now = Clock::now();
+  const CpuTime cpu_time = cpu_time_of(pid_).value_or(before_);
+  const auto passed = std::min(std::chrono::nanoseconds(now - since_), left_);
+  left_ -= std::chrono::nanoseconds(
+      usable_ns(static_cast<std::uint64_t>(passed.count()), before_, cpu_time));
+  since_ = now;
+  before_ = cpu_time;
+  return left_.count() <= 0;
+}
 
 void Pings::until_answered(Deadline deadline, Accept accept, std::function<void()> too_late) {
   deadline_ = deadline;
@@ -86,7 +101,8 @@ void Pings::ask_whether_alive() {
   asked_ = ask(socket_);
   if (asked_)
     answers_ = Watch(io_, asked_->fd(), Watch::readable, [this] { hear_whether_alive(); });
-  wait_for_sign_of_life(time_to_answer_ns);
+  time_.emplace(pid_, time_to_answer);
+  wait_for_sign_of_life();
 }
 
 // Whether there was something to hear.
@@ -101,17 +117,11 @@ bool Pings::hear_whether_alive() {
   return true;
 }
 
-void Pings::wait_for_sign_of_life(std::uint64_t left_ns) {
-  cpu_time_ = cpu_time_of(pid_).value_or(CpuTime{});
-  asked_at_ = Clock::now();
-  timer_.at(asked_at_ + std::chrono::nanoseconds(left_ns), [this, left_ns] {
+void Pings::wait_for_sign_of_life() {
+  timer_.at(time_->end(), [this] {
     // We may have been stopped as well, and its answer be there.
     if (asked_ && hear_whether_alive()) return;
-    const auto passed =
-        static_cast<std::uint64_t>(std::chrono::nanoseconds(Clock::now() - asked_at_).count());
-    const std::uint64_t usable =
-        usable_ns(std::min(passed, left_ns), cpu_time_, cpu_time_of(pid_).value_or(cpu_time_));
-    if (usable < left_ns) return wait_for_sign_of_life(left_ns - usable);
+    if (!time_->is_over()) return wait_for_sign_of_life();
     is_lost();
   });
 }

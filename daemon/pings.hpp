@@ -5,7 +5,7 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
-#include <cstdint>
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
@@ -17,6 +17,22 @@
 #include "ipc/message_socket.hpp"
 
 namespace opsplit::daemon {
+
+// What a process has left of the time that it was given to answer. What it waits for a CPU does not count.
+class TimeToAnswer {
+ public:
+  TimeToAnswer(pid_t pid, std::chrono::nanoseconds time);
+  // The end of it, if the process has a CPU from now on.
+  [[nodiscard]] Deadline end() const { return since_ + left_; }
+  // Whether nothing is left now.
+  bool is_over();
+
+ private:
+  pid_t pid_;
+  std::chrono::nanoseconds left_;
+  Deadline since_;
+  CpuTime before_;
+};
 
 class Pings {
  public:
@@ -38,7 +54,7 @@ class Pings {
   void hear_whether_ready();
   void ask_whether_alive();
   bool hear_whether_alive();
-  void wait_for_sign_of_life(std::uint64_t left_ns);
+  void wait_for_sign_of_life();
   void is_alive();
   void hang_up();
   void is_too_late();
@@ -50,8 +66,7 @@ class Pings {
   Accept accept_;
   std::function<void()> too_late_, lost_;
   pid_t pid_ = 0;
-  CpuTime cpu_time_;  // when it was asked
-  Deadline asked_at_;
+  std::optional<TimeToAnswer> time_;
   std::optional<ipc::MessageSocket> asked_;
   Watch answers_;
   Timer timer_;

@@ -7,8 +7,6 @@
 namespace opsplit::graph {
 namespace {
 
-constexpr std::uint64_t alignment = 64;
-
 // A set of tasks.
 class TaskSet {
  public:
@@ -136,7 +134,7 @@ Result<> assign_places(Plan& plan) {
     OPSPLIT_TRY(const std::uint64_t bytes, byte_size(tensor.type));
     on_gpus[static_cast<std::size_t>(tensor.gpu)].push_back({id, bytes, &tensor.gpu_offset});
   }
-  OPSPLIT_TRY(plan.slot_bytes, placement.assign(std::move(in_arena), alignment));
+  OPSPLIT_TRY(plan.slot_bytes, placement.assign(std::move(in_arena), place_alignment));
   for (std::size_t gpu = 0; gpu < on_gpus.size(); ++gpu) {
     OPSPLIT_TRY(plan.gpu_slot_bytes[gpu], placement.assign(std::move(on_gpus[gpu]), gpu_alignment));
   }

@@ -13,8 +13,6 @@
 namespace opsplit::graph {
 namespace {
 
-constexpr std::uint64_t place_alignment = 64;
-
 std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
 
 void insert_sorted(std::vector<std::int32_t>& ids, std::int32_t id) {
